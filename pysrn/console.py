@@ -1,0 +1,146 @@
+"""What every command line tool shares: errors with their exit code, messages, progress.
+
+Results go to stdout, everything else to stderr: a bar on a terminal, plain lines otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+DONE, FAILED, WRONG_USAGE, MISSING, OUT_OF_TOLERANCE, INTERRUPTED = 0, 1, 2, 3, 4, 130
+PLAIN_LINE_SECONDS = 10.0  # how often a progress line is written where there is no terminal
+
+
+class SrnError(Exception):
+    """Work failed: the message says what and where, `cure` is the command or step that mends it."""
+
+    exit_code = FAILED
+
+    def __init__(self, message: str, cure: str = "") -> None:
+        super().__init__(message)
+        self.cure = cure
+
+
+class UsageError(SrnError):
+    """The command was called wrongly."""
+
+    exit_code = WRONG_USAGE
+
+
+class MissingError(SrnError):
+    """Something needed (file, package, earlier stage) is not there."""
+
+    exit_code = MISSING
+
+
+class ToleranceError(SrnError):
+    """A result was computed but lies outside its tolerance."""
+
+    exit_code = OUT_OF_TOLERANCE
+
+
+class InterruptedRun(SrnError):
+    """The work was interrupted after its state was saved."""
+
+    exit_code = INTERRUPTED
+
+
+def run_main(work: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
+    """Call `work(arguments)`; turn the errors a user can mend into one line on stderr and an exit code."""
+    try:
+        return work(arguments) or DONE
+    except SrnError as error:
+        message(f"error: {error}")
+        if error.cure:
+            message(f"  mend it: {error.cure}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        message("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return FAILED
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        message(f"error: {error.strerror or error}{where}")
+        return FAILED
+
+
+def message(text: str) -> None:
+    """Write one line for the person at the keyboard (stderr), above a progress bar if there is one."""
+    tqdm.write(text, file=sys.stderr)
+
+
+class Progress:
+    """A tqdm bar on a terminal, otherwise one plain line every `PLAIN_LINE_SECONDS` and one at the end."""
+
+    def __init__(self, total: int, description: str, unit: str = "it", initial: int = 0) -> None:
+        self.total, self.description, self.unit, self.done = total, description, unit, initial
+        self.note = ""
+        self._started = self._last_line = time.monotonic()
+        self._initial = initial
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=total, desc=description, unit=unit, initial=initial, file=sys.stderr)
+
+    def update(self, count: int = 1, note: str = "") -> None:
+        """Advance by `count`; `note` is shown behind the numbers."""
+        self.done += count
+        self.note = note or self.note
+        if self._bar is not None:
+            if note:
+                self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(count)
+        elif time.monotonic() - self._last_line >= PLAIN_LINE_SECONDS:
+            self._plain_line()
+
+    def close(self) -> None:
+        """Finish: close the bar or write the last plain line."""
+        if self._bar is not None:
+            self._bar.close()
+        else:
+            self._plain_line()
+
+    def _plain_line(self) -> None:
+        self._last_line = time.monotonic()
+        elapsed = self._last_line - self._started
+        rate = (self.done - self._initial) / elapsed if elapsed > 0 else 0.0
+        left = f", {(self.total - self.done) / rate:.0f} s left" if 0 < rate and self.done < self.total else ""
+        note = f", {self.note}" if self.note else ""
+        message(f"{self.description}: {self.done}/{self.total} {self.unit}, {rate:.1f} {self.unit}/s{left}{note}")
+
+
+def progress(items: Iterable[Item], total: int, description: str, unit: str = "it") -> Iterator[Item]:
+    """Yield `items` while showing how far it is."""
+    bar = Progress(total, description, unit)
+    try:
+        for item in items:
+            yield item
+            bar.update()
+    finally:
+        bar.close()
+
+
+def existing_folder(path: str | Path, what: str, cure: str = "") -> Path:
+    """Return `path` as a Path; raise MissingError when it is not a folder."""
+    path = Path(path)
+    if not path.is_dir():
+        raise MissingError(f"{what} not found: no folder {path}", cure)
+    return path
+
+
+def existing_file(path: str | Path, what: str, cure: str = "") -> Path:
+    """Return `path` as a Path; raise MissingError when it is not a file."""
+    path = Path(path)
+    if not path.is_file():
+        raise MissingError(f"{what} not found: no file {path}", cure)
+    return path

@@ -1,0 +1,155 @@
+"""Every published or assumed number of the reproduction, once, with its source.
+
+The nets, solvers, data layer and tools read their hyper-parameters from here and hold none themselves.
+Sources: `Eq.`, `Fig.` and `Sec.` are those of the SRN paper (arXiv 1702.05891); `official repo` is
+zhufengx/SRN_multilabel; `assumed` marks a value that no source gives.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+
+CROP_SIZE = 224  # official repo, tools/model_test.py
+IMAGE_SIZE = 256  # official repo: images are resized to 256 x 256 before the crop
+MEAN_BGR = (104.0, 117.0, 123.0)  # official repo, tools/model_test.py; range 0-255, no division
+FEATURE_SIZE = 14  # X is the output of res4b22_relu (official repo issue 15)
+SCORE_WEIGHT = 0.5  # final score: alpha * score_cls + (1 - alpha) * score_sr on logits, alpha = 0.5
+STAGE_NAMES = {1: "main", 2: "attention", 3: "regulariser", 4: "joint"}  # step_1 ... step_4 of the release
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A data set: its published sizes and, through `classes`, its labels in their documented order."""
+
+    name: str
+    train_images: int
+    test_images: int
+    title: str
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The label names, in the order of the label vector."""
+        return class_names(self.name)
+
+
+@dataclass(frozen=True)
+class TrunkSpec:
+    """A residual trunk of the family of the public ImageNet release (bottleneck blocks, post-activation)."""
+
+    name: str
+    blocks: tuple[int, int, int, int]  # bottleneck blocks of res2, res3, res4, res5
+    width: int  # channels of conv1; stage s has width * 2^s inside and four times that outside
+    numbered: bool  # True: long stages are named a, b1, b2 ... as in the release of 101 and 152 layers
+    title: str  # the net's name in the public release
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """Widths of the attention and regularisation heads (Sec. 3.2, Fig. 4)."""
+
+    attention_width: int = 512  # f_att: 1x1x512 and 3x3x512, Sec. 3.2
+    regulariser_width: int = 512  # conv2 and conv3, Fig. 4
+    neurons_per_channel: int = 4  # conv4: 2048 kernels in 512 groups, Fig. 4
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The multi-scale corner crop of the official data transformer."""
+
+    scale_ratios: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66, 0.5)  # 256, 224, 192, 168, 128 pixels
+    max_distort: int = 1  # assumed: the default of the official data transformer; the nets' value is lost
+    mirror: bool = True
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One training stage. Learning rate drops are fractions of its iterations."""
+
+    epochs: float
+    base_lr: float = 1e-3  # author, official repo issue 14
+    drops: tuple[float, ...] = (0.5, 0.8)  # assumed: where the rate is multiplied by `gamma`
+    gamma: float = 0.1  # assumed, as in the supplement of Sarafianos et al. (ECCV 2018) for the same data
+    new_layer_lr: float = 1.0  # assumed: rate of layers that the stage adds, as a multiple of base_lr
+    train_bn: bool = False  # assumed: stored ImageNet statistics, usual in Caffe for small batches
+    iterations: int | None = None  # solver iterations, where they are given instead of epochs
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a training run of one data set needs to know."""
+
+    dataset: DatasetSpec
+    trunk: str = "resnet101"  # official repo issue 14
+    heads: HeadSpec = field(default_factory=HeadSpec)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    batch_size: int = 96  # assumed: no source gives it
+    iter_size: int = 1
+    momentum: float = 0.9  # assumed: three later works on the same data and protocol use it
+    weight_decay: float = 5e-4  # assumed: likewise
+    stages: tuple[StageSpec, StageSpec, StageSpec, StageSpec] = (  # assumed lengths: no source gives them
+        StageSpec(epochs=30),
+        StageSpec(epochs=10),
+        StageSpec(epochs=10),
+        StageSpec(epochs=20),
+    )
+    seed: int = 0
+
+    def iterations(self, stage: int) -> int:
+        """Solver iterations of stage 1-4: its epochs over the training images, rounded up."""
+        plan = self.stages[stage - 1]
+        if plan.iterations is not None:
+            return plan.iterations
+        samples = plan.epochs * self.dataset.train_images
+        return max(1, math.ceil(samples / (self.batch_size * self.iter_size)))
+
+
+@cache
+def class_names(dataset: str) -> tuple[str, ...]:
+    """Label names of a data set from `pysrn/data/class_names/<dataset>.txt`, in label vector order."""
+    text = resources.files("pysrn.data").joinpath("class_names", f"{dataset}.txt").read_text("utf-8")
+    return tuple(text.splitlines())
+
+
+TRUNKS = {
+    spec.name: spec
+    for spec in (
+        TrunkSpec("resnet101", (3, 4, 23, 3), 64, True, "ResNet-101"),
+        TrunkSpec("resnet50", (3, 4, 6, 3), 64, False, "ResNet-50"),
+        TrunkSpec("resnet152", (3, 8, 36, 3), 64, True, "ResNet-152"),
+        # The embedded data set's trunk: same topology, small enough to be trained from scratch on two cores.
+        TrunkSpec("resnet14", (1, 1, 1, 1), 16, False, "ResNet-14"),
+    )
+}
+
+DATASETS = {
+    spec.name: spec
+    for spec in (
+        DatasetSpec("coco", 82_783, 40_504, "MS-COCO 2014"),  # official repo, README
+        DatasetSpec("nus_wide", 119_986, 80_283, "NUS-WIDE"),  # official repo, README
+        DatasetSpec("wider_attribute", 28_340, 29_177, "WIDER-Attribute"),  # official repo, README
+        DatasetSpec("shapes", 2_400, 600, "embedded shapes"),  # ours
+    )
+}
+
+RECIPES = {
+    "coco": Recipe(DATASETS["coco"]),
+    "nus_wide": Recipe(DATASETS["nus_wide"]),
+    "wider_attribute": Recipe(DATASETS["wider_attribute"]),
+    # The embedded data set is ours: its numbers are chosen for a CPU run of a few minutes from scratch.
+    "shapes": Recipe(
+        DATASETS["shapes"],
+        trunk="resnet14",
+        heads=HeadSpec(attention_width=64, regulariser_width=64),
+        augmentation=Augmentation(scale_ratios=(1.0, 0.875), max_distort=1),
+        batch_size=16,
+        stages=(
+            StageSpec(epochs=6, base_lr=0.02, train_bn=True),
+            StageSpec(epochs=2, base_lr=0.02),
+            StageSpec(epochs=2, base_lr=0.02),
+            StageSpec(epochs=3, base_lr=0.01),
+        ),
+    ),
+}
