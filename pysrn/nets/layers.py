@@ -1,0 +1,109 @@
+"""Building blocks of the nets: one function adds one layer group to a NetParameter and returns its top.
+
+`resnet.py` and `srn.py` string these together; `stages.py` makes whole nets of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from caffe.proto import caffe_pb2
+from google.protobuf import json_format
+
+
+BIAS_RATE = 2.0  # assumed: biases learn twice as fast, the custom of Caffe's own models
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How a part of a net learns in a stage: its rate as a multiple of base_lr, and its BN statistics."""
+
+    rate: float = 1.0
+    train_bn: bool = False
+
+    @property
+    def fixed(self) -> bool:
+        """True when nothing of the part may change."""
+        return self.rate == 0
+
+
+FIXED = Learning(rate=0.0)
+
+
+def add_layer(
+    net: caffe_pb2.NetParameter, name: str, kind: str, bottoms: str | list[str], top: str | None = None, **parameters
+) -> str:
+    """Append a layer; `parameters` are its `*_param` messages as dicts. Returns the name of its (first) top."""
+    layer = net.layer.add(name=name, type=kind)
+    layer.bottom.extend([bottoms] if isinstance(bottoms, str) else bottoms)
+    layer.top.append(top or name)
+    for field_name, values in parameters.items():
+        message = getattr(layer, field_name)
+        message.SetInParent()
+        json_format.ParseDict(values, message)
+    return layer.top[0]
+
+
+def set_learning(net: caffe_pb2.NetParameter, learning: Learning, bias_rate: float | None) -> None:
+    """Write the learning rates of the layer added last; its bias, if it has one, does not decay."""
+    layer = net.layer[-1]
+    layer.param.add(lr_mult=learning.rate, decay_mult=0.0 if learning.fixed else 1.0)
+    if bias_rate is not None:
+        layer.param.add(lr_mult=bias_rate * learning.rate, decay_mult=0.0)
+
+
+def convolution(
+    net: caffe_pb2.NetParameter,
+    name: str,
+    bottom: str,
+    channels: int,
+    kernel: int,
+    learning: Learning,
+    *,
+    stride: int = 1,
+    pad: int = 0,
+    group: int = 1,
+    bias: bool = True,
+    filler: dict | None = None,
+    top: str | None = None,
+) -> str:
+    """Add a square convolution."""
+    parameters = {"num_output": channels, "kernel_size": [kernel], "pad": [pad], "stride": [stride]}
+    if group != 1:
+        parameters["group"] = group
+    if not bias:
+        parameters["bias_term"] = False
+    parameters["weight_filler"] = filler or {"type": "msra"}  # assumed: He et al. 2015
+    add_layer(net, name, "Convolution", bottom, top, convolution_param=parameters)
+    set_learning(net, learning, BIAS_RATE if bias else None)
+    return top or name
+
+
+def batch_norm_scale(
+    net: caffe_pb2.NetParameter, bn_name: str, scale_name: str, bottom: str, learning: Learning
+) -> str:
+    """Add BatchNorm and Scale in place. Statistics follow the batch only where `learning` says so (D7)."""
+    stored = learning.fixed or not learning.train_bn
+    add_layer(net, bn_name, "BatchNorm", bottom, bottom, batch_norm_param={"use_global_stats": stored})
+    for _ in range(3):  # mean, variance, scale factor: never touched by the solver
+        net.layer[-1].param.add(lr_mult=0.0, decay_mult=0.0)
+    add_layer(net, scale_name, "Scale", bottom, bottom, scale_param={"bias_term": True})
+    set_learning(net, learning, 1.0)
+    return bottom
+
+
+def relu(net: caffe_pb2.NetParameter, name: str, bottom: str) -> str:
+    """Add a rectifier in place."""
+    return add_layer(net, name, "ReLU", bottom, bottom)
+
+
+def inner_product(
+    net: caffe_pb2.NetParameter, name: str, bottom: str, outputs: int, learning: Learning, top: str, std: float
+) -> str:
+    """Add a fully connected layer with Gaussian initial weights of standard deviation `std`."""
+    filler = {"type": "gaussian", "std": std}
+    add_layer(
+        net, name, "InnerProduct", bottom, top, inner_product_param={"num_output": outputs, "weight_filler": filler}
+    )
+    set_learning(net, learning, BIAS_RATE)
+    return top

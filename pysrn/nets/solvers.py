@@ -1,0 +1,29 @@
+"""The solver of each stage as a SolverParameter message, from the recipe's numbers."""
+
+from __future__ import annotations
+
+from caffe.proto import caffe_pb2
+
+from pysrn.recipes import Recipe
+
+
+def stage_solver(recipe: Recipe, stage: int, net_path: str, snapshot_prefix: str) -> caffe_pb2.SolverParameter:
+    """SGD with momentum for stage 1-4: `multistep` drops, as many iterations as the recipe's epochs make."""
+    plan = recipe.stages[stage - 1]
+    iterations = recipe.iterations(stage)
+    return caffe_pb2.SolverParameter(
+        net=net_path,
+        type="SGD",
+        base_lr=plan.base_lr,
+        lr_policy="multistep",
+        gamma=plan.gamma,
+        stepvalue=[round(fraction * iterations) for fraction in plan.drops],
+        max_iter=iterations,
+        iter_size=recipe.iter_size,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        random_seed=recipe.seed + 1,  # Caffe takes 0 or more; one apart from the sample order's seed
+        display=20,
+        snapshot_prefix=snapshot_prefix,
+        solver_mode=caffe_pb2.SolverParameter.GPU,  # for plain `caffe train`; our runner chooses by itself
+    )

@@ -1,0 +1,158 @@
+"""The four training nets and the deploy net: which parts each holds, what learns in it, which losses it has.
+
+| stage | learns                  | fixed               | loss                                |
+|-------|-------------------------|---------------------|-------------------------------------|
+| 1     | trunk, f_cls            | -                   | BCE(score_cls)                      |
+| 2     | f_att, conv1            | trunk up to X       | BCE(score_att)                      |
+| 3     | f_sr                    | trunk to X, f_att, conv1 | BCE(score_sr)                  |
+| 4     | everything              | -                   | BCE(score) + BCE(score_att), Eq. 10 |
+
+Each net holds only what its stage needs: stages 2 and 3 end at the 14 x 14 features and leave res5 and f_cls out.
+BCE is Caffe's SigmoidCrossEntropyLoss: summed over the labels, divided by the batch size only, as in the
+official repo's sigmoid_cross_entropy_loss_layer.cpp.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+
+from caffe.proto import caffe_pb2
+
+from pysrn.nets import resnet, srn
+from pysrn.nets.layers import FIXED, Learning, add_layer
+from pysrn.recipes import CROP_SIZE, IMAGE_SIZE, MEAN_BGR, STAGE_NAMES, TRUNKS, Recipe
+
+SCORES = ("score_cls", "score_att", "score_sr", "score")
+MAPS = ("att_map", "conf_map", "sr_map")
+STAGE_LOSSES = {1: ("score_cls",), 2: ("score_att",), 3: ("score_sr",), 4: ("score", "score_att")}  # 4: Eq. 10
+# Prefixes of the layers that a stage adds to those of the stage before it.
+NEW_PREFIXES = {1: ("cls_",), 2: ("att_", "conf_"), 3: ("sr_",), 4: ()}
+HEAD_PREFIXES = ("cls_", "att_", "conf_", "sr_")
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where a training net reads: an LMDB pair's folder and split, and the global number of the first sample."""
+
+    folder: str
+    split: str = "train"
+    first_sample: int = 0
+    workers: int = 1
+
+
+def stage_net(recipe: Recipe, stage: int, source: DataSource) -> caffe_pb2.NetParameter:
+    """The training net of stage 1-4, fed by our Python data layer."""
+    net = _named(recipe, f"stage{stage}_{STAGE_NAMES[stage]}")
+    _add_python_data(net, recipe, source)
+    _add_stage(net, recipe, stage)
+    return net
+
+
+def stock_stage_net(recipe: Recipe, stage: int, folder: str, split: str = "train") -> caffe_pb2.NetParameter:
+    """The same net with two stock `Data` layers (random 224 crop, mirror), for plain `caffe train`.
+
+    Differs from paper: BVLC Caffe has no multi-scale corner crop.
+    """
+    net = _named(recipe, f"stage{stage}_{STAGE_NAMES[stage]}_stock")
+    transform = {"crop_size": CROP_SIZE, "mirror": recipe.augmentation.mirror, "mean_value": list(MEAN_BGR)}
+    for top, parameters in (("data", {"transform_param": transform}), ("label_map", {})):
+        source = f"{folder}/{split}_{'image' if top == 'data' else 'label'}.lmdb"
+        data = {"source": source, "batch_size": recipe.batch_size, "backend": "LMDB"}
+        add_layer(net, top, "Data", [], data_param=data, **parameters)
+    add_layer(net, "label", "Flatten", "label_map")
+    _add_stage(net, recipe, stage)
+    return net
+
+
+def deploy_net(recipe: Recipe, batch_size: int = 1) -> caffe_pb2.NetParameter:
+    """The whole net for prediction: `data` (N x 3 x 224 x 224, BGR minus mean) -> four scores and three maps."""
+    net = _named(recipe, "deploy")
+    shape = {"shape": [{"dim": [batch_size, 3, CROP_SIZE, CROP_SIZE]}]}
+    add_layer(net, "data", "Input", [], input_param=shape)
+    _add_everything(net, recipe, Learning(), FIXED)
+    return net
+
+
+def new_layers(net: caffe_pb2.NetParameter, stage: int) -> set[str]:
+    """Names of the layers with weights that `stage` itself initialises."""
+    return {layer.name for layer in net.layer if layer.name.startswith(NEW_PREFIXES[stage]) and layer.param}
+
+
+def fixed_layers(net: caffe_pb2.NetParameter) -> set[str]:
+    """Names of the layers with weights of which nothing may change while the net is trained."""
+    fixed = {layer.name for layer in net.layer if layer.param and not any(p.lr_mult for p in layer.param)}
+    moving = {
+        layer.name
+        for layer in net.layer
+        if layer.type == "BatchNorm" and not layer.batch_norm_param.use_global_stats
+    }
+    return fixed - moving
+
+
+def parameter_layers(net: caffe_pb2.NetParameter) -> list[str]:
+    """Names of the layers that have weights or statistics, in net order."""
+    return [layer.name for layer in net.layer if layer.param]
+
+
+def _named(recipe: Recipe, part: str) -> caffe_pb2.NetParameter:
+    return caffe_pb2.NetParameter(name=f"SRN_{recipe.trunk}_{recipe.dataset.name}_{part}")
+
+
+def _add_python_data(net: caffe_pb2.NetParameter, recipe: Recipe, source: DataSource) -> None:
+    parameters = {
+        **asdict(source),
+        "batch_size": recipe.batch_size,
+        "seed": recipe.seed,
+        "crop_size": CROP_SIZE,
+        "image_size": IMAGE_SIZE,
+        "scale_ratios": recipe.augmentation.scale_ratios,
+        "max_distort": recipe.augmentation.max_distort,
+        "mirror": recipe.augmentation.mirror,
+        "mean": MEAN_BGR,
+        "train": True,
+    }
+    layer = {"module": "pysrn.data.layer", "layer": "MultiLabelDataLayer", "param_str": json.dumps(parameters)}
+    add_layer(net, "data", "Python", [], python_param=layer)
+    net.layer[-1].top.append("label")
+
+
+def _add_stage(net: caffe_pb2.NetParameter, recipe: Recipe, stage: int) -> None:
+    spec = TRUNKS[recipe.trunk]
+    classes = len(recipe.dataset.classes)
+    plan = recipe.stages[stage - 1]
+    new = Learning(rate=plan.new_layer_lr)
+    features = resnet.feature_name(spec)
+    if stage == 1:
+        top = resnet.add_trunk(net, spec, Learning(train_bn=plan.train_bn), "data")
+        srn.add_classifier(net, top, classes, new)
+    elif stage == 2:
+        resnet.add_trunk(net, spec, FIXED, "data", up_to=resnet.FEATURE_STAGE)
+        attention = srn.add_attention(net, features, classes, recipe.heads, new)
+        confidence = srn.add_confidence(net, features, classes, new)
+        srn.add_attention_score(net, attention, confidence)
+    elif stage == 3:
+        resnet.add_trunk(net, spec, FIXED, "data", up_to=resnet.FEATURE_STAGE)
+        attention = srn.add_attention(net, features, classes, recipe.heads, FIXED)
+        confidence = srn.add_confidence(net, features, classes, FIXED)
+        weighted = srn.add_weighted_maps(net, attention, confidence)
+        srn.add_regulariser(net, weighted, classes, recipe.heads, new)
+    else:
+        _add_everything(net, recipe, Learning(train_bn=plan.train_bn), replace(new, train_bn=plan.train_bn))
+    for score in STAGE_LOSSES[stage]:
+        name = score.replace("score", "loss")
+        add_layer(net, name, "SigmoidCrossEntropyLoss", [score, "label"])
+
+
+def _add_everything(net: caffe_pb2.NetParameter, recipe: Recipe, trunk: Learning, heads: Learning) -> None:
+    spec = TRUNKS[recipe.trunk]
+    classes = len(recipe.dataset.classes)
+    features = resnet.feature_name(spec)
+    top = resnet.add_trunk(net, spec, trunk, "data")
+    score_cls = srn.add_classifier(net, top, classes, trunk)
+    attention = srn.add_attention(net, features, classes, recipe.heads, heads)
+    confidence = srn.add_confidence(net, features, classes, heads)
+    srn.add_attention_score(net, attention, confidence)
+    weighted = srn.add_weighted_maps(net, attention, confidence)
+    score_sr = srn.add_regulariser(net, weighted, classes, recipe.heads, heads)
+    srn.add_final_score(net, score_cls, score_sr)

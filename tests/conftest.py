@@ -1,0 +1,15 @@
+"""Fixtures that more than one room uses."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with real images, label lists and ImageNet weights; not part of the project."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("no ../shared/data: real images and weights are not on this machine")
+    return SHARED_DATA
