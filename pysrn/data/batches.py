@@ -1,0 +1,130 @@
+"""Batches by number: reads the samples of a batch from the LMDB pair, writes their views into given arrays.
+
+Used in the process of the net (`workers: 0`) and in the worker processes (`worker.py`) alike, so both give
+the same bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from pysrn.console import SrnError, UsageError
+from pysrn.data.augment import CornerCrop, whole_image, write_view
+from pysrn.data.pair_reader import PairReader
+from pysrn.data.sampler import SampleOrder
+from pysrn.recipes import CROP_SIZE, IMAGE_SIZE, MEAN_BGR, Augmentation
+
+_DEFAULT = Augmentation()
+
+
+@dataclass(frozen=True)
+class FeedSettings:
+    """What the data layer is told in its `param_str`.
+
+    `first_sample` is the number of the sample to begin with, counted over all epochs.
+    """
+
+    folder: str
+    split: str
+    batch_size: int
+    seed: int = 0
+    crop_size: int = CROP_SIZE
+    image_size: int = IMAGE_SIZE
+    scale_ratios: tuple[float, ...] = _DEFAULT.scale_ratios
+    max_distort: int = _DEFAULT.max_distort
+    mirror: bool = _DEFAULT.mirror
+    mean: tuple[float, ...] = MEAN_BGR
+    train: bool = True
+    first_sample: int = 0
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a value that cannot be."""
+        least = {
+            "batch_size": 1,
+            "crop_size": 1,
+            "image_size": 1,
+            "max_distort": 0,
+            "first_sample": 0,
+            "workers": 0,
+        }
+        for name, low in least.items():
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < low:
+                raise UsageError(
+                    f"data layer: {name} is {getattr(self, name)!r}, a whole number from {low} is needed"
+                )
+        if not self.scale_ratios or not all(0 < ratio <= 1 for ratio in self.scale_ratios):
+            raise UsageError(f"data layer: scale_ratios {self.scale_ratios} must lie in (0, 1]")
+        if len(self.mean) != 3:
+            raise UsageError(f"data layer: mean needs three numbers (B, G, R), not {self.mean}")
+
+    @classmethod
+    def from_json(cls, text: str) -> FeedSettings:
+        """Settings of a `param_str`. Raises UsageError for damaged JSON and for unknown or missing names."""
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise UsageError(f"data layer: param_str is not JSON: {error}") from None
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        needed = {name for name, field in known.items() if field.default is dataclasses.MISSING}
+        if not isinstance(values, dict) or not needed <= set(values) <= set(known):
+            given = set(values) if isinstance(values, dict) else set()
+            odd = [f"unknown {name}" for name in sorted(given - set(known))]
+            odd += [f"missing {name}" for name in sorted(needed - given)]
+            raise UsageError(f"data layer: param_str: {', '.join(odd)}")
+        for name in ("scale_ratios", "mean"):
+            if name in values:
+                values[name] = tuple(values[name])
+        return cls(**values)
+
+    def to_json(self) -> str:
+        """The `param_str` of these settings."""
+        return json.dumps(dataclasses.asdict(self))
+
+
+class BatchMaker:
+    """Makes batch number b, counted from `first_sample`, whenever it is asked for. Raises as PairReader."""
+
+    def __init__(self, settings: FeedSettings) -> None:
+        self.settings = settings
+        self.reader = PairReader(settings.folder, settings.split)
+        self._order = SampleOrder(len(self.reader), settings.seed, shuffle=settings.train)
+        self._mean = np.array(settings.mean, np.float32).reshape(3, 1, 1)
+        self._whole = whole_image(settings.image_size)
+        self._crop = CornerCrop(
+            settings.image_size,
+            settings.crop_size,
+            settings.scale_ratios,
+            settings.max_distort,
+            settings.mirror,
+        )
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+        """Shapes of `data` and `label`."""
+        size, batch = self.settings.crop_size, self.settings.batch_size
+        return (batch, 3, size, size), (batch, len(self.reader.classes))
+
+    def write(self, batch: int, data: np.ndarray, label: np.ndarray) -> None:
+        """Write batch number `batch` into float32 arrays of the shapes `shapes`.
+
+        Labels become 1 where they are 1 and 0 elsewhere: unspecified counts as negative (papers on
+        WIDER-Attribute).
+        """
+        first = self.settings.first_sample + batch * self.settings.batch_size
+        for row in range(self.settings.batch_size):
+            epoch, index = self._order.locate(first + row)
+            image = self.reader.image(index)
+            size = self.settings.image_size
+            if image.shape != (size, size, 3):
+                key = self.reader.keys[index]
+                raise SrnError(
+                    f"{self.reader.folder}: broken record {key}: {image.shape} is not {size} x {size} x 3"
+                )
+            view = self._crop.draw(self.settings.seed, epoch, index) if self.settings.train else self._whole
+            write_view(image, view, self._mean, data[row])
+            label[row] = self.reader.labels(index) > 0

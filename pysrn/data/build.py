@@ -1,0 +1,124 @@
+"""From a data set on disk (`shapes`: from nothing) to its LMDB pairs: the work of `tools/make_lmdb.py`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from pysrn.console import MissingError, UsageError, existing_folder, message
+from pysrn.data.coco import read_coco
+from pysrn.data.lmdb_pair import Encoding, PairReader, pair_paths, write_pair
+from pysrn.data.manifest import NAME
+from pysrn.data.pair_writer import DEFAULT_ENCODING
+from pysrn.data.records import AnnotatedSplit
+from pysrn.data.shapes import write_shapes
+from pysrn.recipes import DATASETS, class_names
+
+SPLITS = ("train", "test")
+AVAILABLE = ("shapes", "coco")
+COCO_PARTS = {"train": "train", "test": "val"}  # official repo, README: train2014 and val2014
+
+
+def build_dataset(
+    dataset: str,
+    out: str | Path,
+    root: str | Path | None = None,
+    *,
+    seed: int = 0,
+    encoding: Encoding = DEFAULT_ENCODING,
+    counts: Mapping[str, int] | None = None,
+    workers: int | None = None,
+    force: bool = False,
+) -> dict[str, int]:
+    """Build the LMDB pairs of a data set in the folder `out`; returns the number of records of each split.
+
+    `root` is where the data set lies (not for `shapes`, which is drawn into `out` first); `counts` gives the
+    images of each split of `shapes` (default: the recipe's). What is there is replaced only with `force`, and
+    a split only when its successor is complete.
+    Raises UsageError for an unknown data set or an `out` that holds one, MissingError when there is none in
+    `root`.
+    """
+    if dataset not in AVAILABLE:
+        raise UsageError(f"no reader for data set {dataset!r}; there are: {', '.join(AVAILABLE)}")
+    if (dataset == "shapes") != (root is None):
+        raise UsageError(
+            "shapes is drawn, it has no --root" if root else f"--root: where does {dataset} lie?"
+        )
+    out = Path(out)
+    products = [out / NAME, *(path for split in SPLITS for path in pair_paths(out, split))]
+    if not force and any(path.exists() for path in products):
+        raise UsageError(f"{out} already holds a data set", "give --force to replace it, or another --out")
+    if dataset == "shapes":
+        _draw_shapes(out, counts or shapes_counts(), seed, workers)
+        read, root = _read_shapes, out
+    else:
+        read, root = _read_coco, existing_folder(root, f"folder of {dataset}")
+    found = {split: read(root, split) for split in SPLITS}  # all are read before anything is written
+    written = {}
+    for split, (annotated, source) in found.items():
+        written[split] = write_pair(
+            annotated.samples,
+            out,
+            split,
+            annotated.classes,
+            seed,
+            dataset=dataset,
+            encoding=encoding,
+            sources=[source],
+            workers=workers,
+        )
+    return written
+
+
+def shapes_counts() -> dict[str, int]:
+    """Images of each split of `shapes`, from the recipe."""
+    spec = DATASETS["shapes"]
+    return {"train": spec.train_images, "test": spec.test_images}
+
+
+def verify_dataset(out: str | Path) -> dict[str, int]:
+    """Re-read the pairs in `out`: keys pair up, images decode, label vectors fit; returns the counts.
+
+    Raises as PairReader and its methods do.
+    """
+    verified = {}
+    for split in SPLITS:
+        reader = PairReader(out, split)
+        for index in range(len(reader)):
+            reader.image(index)
+        positives = (reader.all_labels() > 0).sum(0)
+        message(f"{split}: {len(reader)} records, {int(positives.sum())} positive labels")
+        verified[split] = len(reader)
+    return verified
+
+
+def _draw_shapes(out: Path, counts: Mapping[str, int], seed: int, workers: int | None) -> None:
+    """Draw beside, then rename, so that a half-drawn set is never taken for a whole one."""
+    drawing = out / "drawing.partial"
+    shutil.rmtree(drawing, ignore_errors=True)
+    drawing.mkdir(parents=True)
+    write_shapes(drawing, counts, seed, workers)
+    for part in sorted(drawing.iterdir()):
+        shutil.rmtree(out / part.name, ignore_errors=True)
+        os.replace(part, out / part.name)
+    drawing.rmdir()
+
+
+def _read_shapes(root: Path, split: str) -> tuple[AnnotatedSplit, Path]:
+    annotation = root / "annotations" / f"{split}.json"
+    return read_coco(annotation, root / "images" / split, class_names("shapes")), annotation
+
+
+def _read_coco(root: Path, split: str) -> tuple[AnnotatedSplit, Path]:
+    """COCO as distributed: `annotations/instances_train2014.json` and folder `train2014`, of any year."""
+    part = COCO_PARTS[split]
+    found = sorted(root.glob(f"annotations/instances_{part}*.json"))
+    if len(found) != 1:
+        pattern = root / "annotations" / f"instances_{part}<year>.json"
+        raise MissingError(
+            f"{len(found)} annotation files for the {split} split: exactly one {pattern} is needed"
+        )
+    images = root / found[0].stem.removeprefix("instances_")
+    return read_coco(found[0], images, class_names("coco")), found[0]

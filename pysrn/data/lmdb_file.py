@@ -1,0 +1,90 @@
+"""One LMDB environment: appending with a map that grows by itself, opening after a check for wholeness.
+
+LMDB maps its file into memory: reading a page that a truncated file lacks ends the process with SIGBUS. The
+file's size is therefore compared with what its own meta pages promise before it is mapped.
+"""
+
+from __future__ import annotations
+
+import struct
+import weakref
+from collections.abc import Iterable
+from pathlib import Path
+
+import lmdb
+
+from pysrn.console import MissingError, SrnError
+
+FIRST_MAP_SIZE = 1 << 26  # doubled whenever it is full
+_MAGIC = 0xBEEFC0DE  # lmdb.h: MDB_MAGIC
+_HEADER = 16  # bytes of a page header before the meta data
+# MDB_meta: magic, version, address, map size, two MDB_db of 48 bytes (page size first), last page,
+# transaction
+_META = struct.Struct("<IIQQ I44x 48x QQ")
+
+_OPEN: weakref.WeakValueDictionary[Path, lmdb.Environment] = weakref.WeakValueDictionary()
+
+
+def pair_paths(folder: Path, split: str) -> tuple[Path, Path]:
+    """The image and the label database of a split."""
+    return folder / f"{split}_image.lmdb", folder / f"{split}_label.lmdb"
+
+
+def append(environment: lmdb.Environment, records: Iterable[tuple[bytes, bytes]]) -> None:
+    """Write records in one transaction; their keys follow all that are there. The map grows as needed."""
+    records = list(records)
+    while True:
+        try:
+            with environment.begin(write=True) as transaction:
+                for key, value in records:
+                    transaction.put(key, value, append=True)
+            return
+        except lmdb.MapFullError:
+            environment.set_mapsize(environment.info()["map_size"] * 2)
+
+
+def create(path: Path) -> lmdb.Environment:
+    """A new, empty environment in the folder `path`."""
+    return lmdb.open(str(path), map_size=FIRST_MAP_SIZE, lock=False, meminit=False)
+
+
+def check_whole(path: Path, cure: str = "") -> None:
+    """Raise MissingError when the folder `path` holds no LMDB, SrnError when it is cut off or foreign."""
+    file = path / "data.mdb"
+    if not file.is_file():
+        raise MissingError(f"LMDB not found: no file {file}", cure)
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        first = stream.read(_HEADER + _META.size)
+        if len(first) < _HEADER + _META.size:
+            raise SrnError(f"{file} is truncated: {size} bytes", cure)
+        magic, _, _, _, page_size, _, _ = meta = _META.unpack_from(first, _HEADER)
+        if magic != _MAGIC or not 512 <= page_size <= 65536:
+            raise SrnError(f"{file} is not an LMDB file", cure)
+        stream.seek(page_size)
+        second = stream.read(_HEADER + _META.size)
+    metas = [meta]
+    if len(second) == _HEADER + _META.size:
+        metas.append(_META.unpack_from(second, _HEADER))
+    *_, last_page, _ = max(metas, key=lambda found: found[-1])  # the newer transaction counts
+    needed = (last_page + 1) * page_size
+    if size < needed:
+        raise SrnError(f"{file} is truncated: {size} of at least {needed} bytes", cure)
+
+
+def open_whole(path: Path, cure: str = "") -> lmdb.Environment:
+    """Open an existing environment for reading only; raises as `check_whole`.
+
+    A process may map a file once only: a second call gets the same environment, which closes with its last
+    user.
+    """
+    path = path.resolve()
+    environment = _OPEN.get(path)
+    if environment is None:
+        check_whole(path, cure)
+        try:
+            environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False, create=False)
+        except lmdb.Error as error:
+            raise SrnError(f"{path} cannot be opened: {error}", cure) from None
+        _OPEN[path] = environment
+    return environment

@@ -1,0 +1,68 @@
+"""The `manifest.json` of an LMDB folder: what is in it, where it came from, with what it was made.
+
+It is written last, so a split that it does not list is not there, whatever files lie about.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import lmdb
+import numpy as np
+
+import pysrn
+from pysrn.console import SrnError
+
+NAME = "manifest.json"
+
+
+def read_manifest(folder: Path) -> dict | None:
+    """The manifest of `folder`, or None when there is none. Raises SrnError when it is damaged."""
+    path = folder / NAME
+    if not path.is_file():
+        return None
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise SrnError(f"{path}: not a JSON file: {error}") from None
+    if (
+        not isinstance(manifest, dict)
+        or not isinstance(manifest.get("splits"), dict)
+        or "classes" not in manifest
+    ):
+        raise SrnError(f'{path}: no "splits" or "classes": not the manifest of an LMDB pair')
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: dict) -> None:
+    """Replace the manifest of `folder` in one step."""
+    replace_text(folder / NAME, json.dumps(manifest, indent=1) + "\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file beside and rename it over `path`."""
+    beside = path.with_name(f"{path.name}.partial")
+    beside.write_text(text, "utf-8")
+    os.replace(beside, path)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the stored bytes depend on."""
+    return {
+        "pysrn": pysrn.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "lmdb": ".".join(map(str, lmdb.version())),
+    }
+
+
+def file_hashes(files: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of each file, by name."""
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

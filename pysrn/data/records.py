@@ -1,0 +1,44 @@
+"""What a sample is: an image file (or a box in it), its name and its label vector.
+
+Readers (`coco.py` ...) make Samples out of annotation files; `lmdb_pair.py` turns them into databases.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+POSITIVE, UNSPECIFIED, NEGATIVE = 1, 0, -1  # label values; WIDER-Attribute knows all three
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One image with its labels.
+
+    `labels` is int8 of shape (C,) with 1 = has it, -1 = has it not, 0 = unspecified; `box` is (x, y, width,
+    height) in pixels where only that part of the image is the sample.
+    """
+
+    key_name: str
+    path: Path
+    labels: np.ndarray
+    box: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class ObjectBox:
+    """Where a label is in an image: (x, y, width, height) in pixels of the image file."""
+
+    label: int
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class AnnotatedSplit:
+    """What an annotation file holds: the samples, the class names and, by key_name, the boxes."""
+
+    samples: list[Sample]
+    classes: tuple[str, ...]
+    boxes: dict[str, list[ObjectBox]] = field(default_factory=dict)

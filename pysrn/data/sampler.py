@@ -1,0 +1,26 @@
+"""The order in which samples are fed: a pure function of the seed and the global sample number."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class SampleOrder:
+    """Sample number n (from 0, over all epochs) -> (epoch, index in the database).
+
+    Training goes through another permutation in every epoch; testing goes through the database in its own
+    order again and again. Training can be taken up at any n without going through those before it.
+    """
+
+    def __init__(self, count: int, seed: int, shuffle: bool) -> None:
+        self.count, self.seed, self.shuffle = count, seed, shuffle
+        self._epoch, self._permutation = -1, np.arange(count)
+
+    def locate(self, number: int) -> tuple[int, int]:
+        """Epoch and index of sample `number`."""
+        epoch, position = divmod(number, self.count)
+        if self.shuffle and epoch != self._epoch:
+            # RandomState: its streams are frozen for good (NumPy NEP 19).
+            state = np.random.RandomState([self.seed & 0xFFFFFFFF, epoch])
+            self._epoch, self._permutation = epoch, state.permutation(self.count)
+        return epoch, int(self._permutation[position])

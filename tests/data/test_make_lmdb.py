@@ -1,0 +1,135 @@
+"""The tool from the outside: its results, exit codes and messages."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pysrn.data.lmdb_pair import PairReader
+from pysrn.recipes import class_names
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "make_lmdb.py"), *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        check=False,
+    )
+
+
+def contents(folder):
+    return {
+        path.name: path.read_bytes()
+        for path in Path(folder).rglob("*")
+        if path.is_file() and path.name != "lock.mdb"
+    }
+
+
+def test_shapes_are_built_verified_and_not_overwritten(tmp_path):
+    out = tmp_path / "deep" / "shapes"
+    made = run("shapes", "--out", out, "--train", 8, "--test", 4)
+    assert (made.returncode, made.stdout) == (0, f"{out} train: 8 images\n{out} test: 4 images\n")
+    assert not list(out.rglob("*.partial"))
+    before = contents(out)
+
+    verified = run("shapes", "--out", out, "--verify")
+    assert (verified.returncode, verified.stdout) == (0, made.stdout)
+
+    again = run("shapes", "--out", out, "--train", 9)
+    assert again.returncode == 2
+    assert "already holds a data set" in again.stderr and "--force" in again.stderr
+    assert contents(out) == before
+
+    forced = run(
+        "shapes", "--out", out, "--train", 5, "--test", 4, "--seed", 1, "--encoding", "raw", "--force"
+    )
+    assert forced.returncode == 0, forced.stderr
+    assert len(PairReader(out, "train")) == 5
+    assert len(list((out / "images" / "train").iterdir())) == 5
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["seed"] == 1
+    assert manifest["splits"]["train"]["encoding"] == "raw"
+
+
+def refusal(code, words, *arguments):
+    result = run(*arguments)
+    assert result.returncode == code, result.stderr
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr and result.stdout == ""
+
+
+def test_mistakes_are_one_line_and_the_right_code(tmp_path):
+    refusal(2, "shapes", "imagenet", "--out", tmp_path / "x")  # lists what there is
+    refusal(2, "--root", "coco", "--out", tmp_path / "x")
+    refusal(2, "no --root", "shapes", "--root", tmp_path, "--out", tmp_path / "x")
+    refusal(2, "at least 1", "shapes", "--train", 0, "--out", tmp_path / "x")
+    refusal(3, "no folder", "coco", "--root", tmp_path / "nowhere", "--out", tmp_path / "x")
+    refusal(3, "instances_train<year>.json", "coco", "--root", tmp_path, "--out", tmp_path / "x")
+    refusal(3, "LMDB folder not found", "shapes", "--verify", "--out", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def write_coco(root, images):
+    """A COCO folder whose images are not there."""
+    content = {
+        "images": images,
+        "categories": [{"id": i + 1, "name": name} for i, name in enumerate(class_names("coco"))],
+        "annotations": [],
+    }
+    (root / "annotations").mkdir(parents=True)
+    for part in ("train", "val"):
+        (root / f"{part}2014").mkdir()
+        (root / "annotations" / f"instances_{part}2014.json").write_text(json.dumps(content))
+
+
+def test_empty_and_unreadable_data_sets(tmp_path):
+    write_coco(tmp_path / "empty", [])
+    refusal(3, "is empty", "coco", "--root", tmp_path / "empty", "--out", tmp_path / "x")
+    write_coco(tmp_path / "gone", [{"id": 1, "file_name": "1.jpg"}])
+    refusal(3, "1.jpg, No such file", "coco", "--root", tmp_path / "gone", "--out", tmp_path / "y")
+
+
+def test_verify_finds_a_truncated_database(small_shapes, tmp_path):
+    out = tmp_path / "out"
+    assert run("shapes", "--out", out, "--train", 6, "--test", 3).returncode == 0
+    file = out / "test_image.lmdb" / "data.mdb"
+    os.truncate(file, file.stat().st_size - 4096)
+    refused = run("shapes", "--out", out, "--verify")
+    assert refused.returncode == 1
+    assert "truncated" in refused.stderr and str(file) in refused.stderr
+
+
+def test_genuine_coco(shared_data, tmp_path):
+    root = shared_data / "coco_images"
+    out = tmp_path / "coco"
+    made = run("coco", "--root", root / "coco_mini", "--out", out)
+    assert (made.returncode, made.stdout) == (0, f"{out} train: 80 images\n{out} test: 79 images\n"), (
+        made.stderr
+    )
+    rows = {
+        Path(row[0]).stem: row[3:]
+        for row in csv.reader((root / "manifest.csv").open())
+        if "coco_mini" in row[0]
+    }
+    for split in ("train", "test"):
+        reader = PairReader(out, split)
+        assert reader.classes == class_names("coco")
+        for index, key in enumerate(reader.keys):
+            expected = [float(value) for value in rows[key.split("_", 1)[1]]]
+            assert (reader.labels(index) > 0).tolist() == [value > 0 for value in expected]
+        assert reader.image(0).shape == (256, 256, 3)
+
+
+@pytest.mark.parametrize("argument", ["--help"])
+def test_help(argument):
+    result = run(argument)
+    assert result.returncode == 0 and "--encoding" in result.stdout
