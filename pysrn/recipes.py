@@ -53,6 +53,7 @@ class HeadSpec:
     attention_width: int = 512  # f_att: 1x1x512 and 3x3x512, Sec. 3.2
     regulariser_width: int = 512  # conv2 and conv3, Fig. 4
     neurons_per_channel: int = 4  # conv4: 2048 kernels in 512 groups, Fig. 4
+    attended_cells: int = 4  # assumed: over how many of the 196 positions an attention map is spread (initialisation)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Augmentation:
 class StageSpec:
     """One training stage. Learning rate drops are fractions of its iterations."""
 
-    epochs: float
+    epochs: float = 0.0
     base_lr: float = 1e-3  # author, official repo issue 14
     drops: tuple[float, ...] = (0.5, 0.8)  # assumed: where the rate is multiplied by `gamma`
     gamma: float = 0.1  # assumed, as in the supplement of Sarafianos et al. (ECCV 2018) for the same data
@@ -120,7 +121,7 @@ TRUNKS = {
         TrunkSpec("resnet50", (3, 4, 6, 3), 64, False, "ResNet-50"),
         TrunkSpec("resnet152", (3, 8, 36, 3), 64, True, "ResNet-152"),
         # The embedded data set's trunk: same topology, small enough to be trained from scratch on two cores.
-        TrunkSpec("resnet14", (1, 1, 1, 1), 16, False, "ResNet-14"),
+        TrunkSpec("resnet17", (1, 1, 2, 1), 8, False, "ResNet-17"),
     )
 }
 
@@ -130,7 +131,7 @@ DATASETS = {
         DatasetSpec("coco", 82_783, 40_504, "MS-COCO 2014"),  # official repo, README
         DatasetSpec("nus_wide", 119_986, 80_283, "NUS-WIDE"),  # official repo, README
         DatasetSpec("wider_attribute", 28_340, 29_177, "WIDER-Attribute"),  # official repo, README
-        DatasetSpec("shapes", 2_400, 600, "embedded shapes"),  # ours
+        DatasetSpec("shapes", 1_500, 600, "embedded shapes"),  # ours
     )
 }
 
@@ -141,15 +142,15 @@ RECIPES = {
     # The embedded data set is ours: its numbers are chosen for a CPU run of a few minutes from scratch.
     "shapes": Recipe(
         DATASETS["shapes"],
-        trunk="resnet14",
+        trunk="resnet17",
         heads=HeadSpec(attention_width=64, regulariser_width=64),
-        augmentation=Augmentation(scale_ratios=(1.0, 0.875), max_distort=1),
+        augmentation=Augmentation(scale_ratios=(1.0, 0.875)),
         batch_size=16,
         stages=(
-            StageSpec(epochs=6, base_lr=0.02, train_bn=True),
-            StageSpec(epochs=2, base_lr=0.02),
-            StageSpec(epochs=2, base_lr=0.02),
-            StageSpec(epochs=3, base_lr=0.01),
+            StageSpec(base_lr=0.03, iterations=900, train_bn=True, drops=(0.6, 0.85)),
+            StageSpec(base_lr=0.003, iterations=200, drops=(0.6, 0.85)),
+            StageSpec(base_lr=0.01, iterations=300, drops=(0.6, 0.85)),
+            StageSpec(base_lr=0.003, iterations=200, drops=(0.6, 0.85)),
         ),
     ),
 }

@@ -32,7 +32,7 @@ def read_weights(path: str | Path) -> dict[str, list[np.ndarray]]:
 
 
 def read_layers(path: str | Path) -> dict[str, tuple[str, list[np.ndarray]]]:
-    """As `read_weights`, with each layer's type (of the V1 format: its enum name): layer name -> (type, blobs)."""
+    """As `read_weights`, with each layer's type (V1: its enum name): layer name -> (type, blobs)."""
     path = existing_file(path, "caffemodel")
     from caffe.proto import caffe_pb2
 
@@ -49,7 +49,9 @@ def read_layers(path: str | Path) -> dict[str, tuple[str, list[np.ndarray]]]:
             raise SrnError(f"{path}: two layers with weights are called '{layer.name}'")
         is_v1 = isinstance(layer, caffe_pb2.V1LayerParameter)
         kind = caffe_pb2.V1LayerParameter.LayerType.Name(layer.type) if is_v1 else layer.type
-        blobs = [_array(blob, f"{path}: layer '{layer.name}', blob {i}") for i, blob in enumerate(layer.blobs)]
+        blobs = [
+            _array(blob, f"{path}: layer '{layer.name}', blob {i}") for i, blob in enumerate(layer.blobs)
+        ]
         layers[layer.name] = (kind, blobs)
     if not layers:
         raise SrnError(f"{path} holds no weights: empty, or no caffemodel")
@@ -87,10 +89,12 @@ def write_weights(
 def fits(stored: Sequence[int], wanted: Sequence[int]) -> bool:
     """Whether a blob of shape `stored` may fill one of shape `wanted`.
 
-    Equal, or `stored` is a four-axis legacy shape that is `wanted` behind leading ones (Caffe, Blob::ShapeEquals).
+    Equal, or a legacy shape of four axes that is `wanted` behind ones (Caffe, Blob::ShapeEquals).
     """
     stored, wanted = tuple(stored), tuple(wanted)
-    return stored == wanted or (len(wanted) < len(stored) == 4 and stored == (1,) * (4 - len(wanted)) + wanted)
+    return stored == wanted or (
+        len(wanted) < len(stored) == 4 and stored == (1,) * (4 - len(wanted)) + wanted
+    )
 
 
 def sha256_of(path: str | Path) -> str:

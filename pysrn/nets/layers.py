@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from caffe.proto import caffe_pb2
 from google.protobuf import json_format
 
-
+BN_MOMENTUM = 0.9  # official repo, bn_layer.cpp; Caffe's own 0.999 remembers more iterations than a short run has
 BIAS_RATE = 2.0  # assumed: biases learn twice as fast, the custom of Caffe's own models
 
 
@@ -84,7 +84,8 @@ def batch_norm_scale(
 ) -> str:
     """Add BatchNorm and Scale in place. Statistics follow the batch only where `learning` says so (D7)."""
     stored = learning.fixed or not learning.train_bn
-    add_layer(net, bn_name, "BatchNorm", bottom, bottom, batch_norm_param={"use_global_stats": stored})
+    parameters = {"use_global_stats": stored} | ({} if stored else {"moving_average_fraction": BN_MOMENTUM})
+    add_layer(net, bn_name, "BatchNorm", bottom, bottom, batch_norm_param=parameters)
     for _ in range(3):  # mean, variance, scale factor: never touched by the solver
         net.layer[-1].param.add(lr_mult=0.0, decay_mult=0.0)
     add_layer(net, scale_name, "Scale", bottom, bottom, scale_param={"bias_term": True})

@@ -6,15 +6,26 @@ U weighted attention maps (`sr_map`); all maps are N x C x 14 x 14.
 
 from __future__ import annotations
 
+import math
+
 from caffe.proto import caffe_pb2
 
 from pysrn.nets.layers import Learning, add_layer, convolution, inner_product, relu
 from pysrn.recipes import FEATURE_SIZE, SCORE_WEIGHT, HeadSpec
 
 POSITIONS = FEATURE_SIZE * FEATURE_SIZE
-# assumed: the fillers are not published. Spatial softmax makes A, and so U, about 1/196 in size: with He's
-# filler alone the regulariser would start four orders of magnitude too small to learn anything (README).
-FC_STD = 0.01
+FC_STD = 0.01  # assumed: the fillers are not published
+
+
+def map_filler(classes: int, heads: HeadSpec) -> dict:
+    """Initial weights of `sr_conv2`: He's, times what brings weighted attention maps to unit mean square.
+
+    assumed: the fillers are not published. The spatial softmax makes U small: a map that is spread over k of the 196
+    positions, half gated, has mean square k * (0.5 / k)^2 / 196. With He's filler alone the regulariser starts with
+    signals that small in every layer and hardly learns (measured on the embedded data set).
+    """
+    gain = math.sqrt(4 * POSITIONS * heads.attended_cells)
+    return {"type": "gaussian", "std": round(gain * math.sqrt(2 / classes), 3)}
 
 
 def add_classifier(net: caffe_pb2.NetParameter, bottom: str, classes: int, learning: Learning) -> str:
@@ -62,7 +73,7 @@ def add_regulariser(
 ) -> str:
     """f_sr: U -> conv2, conv3 (1x1) -> conv4 (14x14, one channel a group) -> fc -> `score_sr` (Fig. 4)."""
     width = heads.regulariser_width
-    top = convolution(net, "sr_conv2", weighted, width, 1, learning)
+    top = convolution(net, "sr_conv2", weighted, width, 1, learning, filler=map_filler(classes, heads))
     relu(net, "sr_relu2", top)
     top = convolution(net, "sr_conv3", top, width, 1, learning)
     relu(net, "sr_relu3", top)

@@ -14,14 +14,14 @@ official repo's sigmoid_cross_entropy_loss_layer.cpp.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from caffe.proto import caffe_pb2
 
+from pysrn.data.batches import FeedSettings
 from pysrn.nets import resnet, srn
 from pysrn.nets.layers import FIXED, Learning, add_layer
-from pysrn.recipes import CROP_SIZE, IMAGE_SIZE, MEAN_BGR, STAGE_NAMES, TRUNKS, Recipe
+from pysrn.recipes import CROP_SIZE, MEAN_BGR, STAGE_NAMES, TRUNKS, Recipe
 
 SCORES = ("score_cls", "score_att", "score_sr", "score")
 MAPS = ("att_map", "conf_map", "sr_map")
@@ -60,18 +60,30 @@ def stock_stage_net(recipe: Recipe, stage: int, folder: str, split: str = "train
         source = f"{folder}/{split}_{'image' if top == 'data' else 'label'}.lmdb"
         data = {"source": source, "batch_size": recipe.batch_size, "backend": "LMDB"}
         add_layer(net, top, "Data", [], data_param=data, **parameters)
-    add_layer(net, "label", "Flatten", "label_map")
+    add_layer(net, "label_vector", "Flatten", "label_map")
+    add_layer(net, "label", "ReLU", "label_vector")  # stored as 1, -1, 0; no and unspecified count as negative
     _add_stage(net, recipe, stage)
     return net
 
 
-def deploy_net(recipe: Recipe, batch_size: int = 1) -> caffe_pb2.NetParameter:
-    """The whole net for prediction: `data` (N x 3 x 224 x 224, BGR minus mean) -> four scores and three maps."""
+def deploy_net(recipe: Recipe, batch_size: int = 1, main_only: bool = False) -> caffe_pb2.NetParameter:
+    """The net for prediction: `data` (N x 3 x 224 x 224, BGR minus mean) -> four scores and three maps.
+
+    With `main_only` it is the main net of stage 1, which has `score_cls` alone.
+    """
     net = _named(recipe, "deploy")
     shape = {"shape": [{"dim": [batch_size, 3, CROP_SIZE, CROP_SIZE]}]}
     add_layer(net, "data", "Input", [], input_param=shape)
-    _add_everything(net, recipe, Learning(), FIXED)
+    if main_only:
+        _add_main(net, recipe, FIXED, FIXED)
+    else:
+        _add_everything(net, recipe, FIXED, FIXED)
     return net
+
+
+def loss_name(score: str) -> str:
+    """Name of the loss on a score: `loss_att` on `score_att`, `loss_score` on `score`."""
+    return f"loss_{score.removeprefix('score_')}"
 
 
 def new_layers(net: caffe_pb2.NetParameter, stage: int) -> set[str]:
@@ -100,19 +112,16 @@ def _named(recipe: Recipe, part: str) -> caffe_pb2.NetParameter:
 
 
 def _add_python_data(net: caffe_pb2.NetParameter, recipe: Recipe, source: DataSource) -> None:
-    parameters = {
+    augmentation = recipe.augmentation
+    feed = FeedSettings(
         **asdict(source),
-        "batch_size": recipe.batch_size,
-        "seed": recipe.seed,
-        "crop_size": CROP_SIZE,
-        "image_size": IMAGE_SIZE,
-        "scale_ratios": recipe.augmentation.scale_ratios,
-        "max_distort": recipe.augmentation.max_distort,
-        "mirror": recipe.augmentation.mirror,
-        "mean": MEAN_BGR,
-        "train": True,
-    }
-    layer = {"module": "pysrn.data.layer", "layer": "MultiLabelDataLayer", "param_str": json.dumps(parameters)}
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        scale_ratios=augmentation.scale_ratios,
+        max_distort=augmentation.max_distort,
+        mirror=augmentation.mirror,
+    )
+    layer = {"module": "pysrn.data.layer", "layer": "MultiLabelDataLayer", "param_str": feed.to_json()}
     add_layer(net, "data", "Python", [], python_param=layer)
     net.layer[-1].top.append("label")
 
@@ -124,8 +133,7 @@ def _add_stage(net: caffe_pb2.NetParameter, recipe: Recipe, stage: int) -> None:
     new = Learning(rate=plan.new_layer_lr)
     features = resnet.feature_name(spec)
     if stage == 1:
-        top = resnet.add_trunk(net, spec, Learning(train_bn=plan.train_bn), "data")
-        srn.add_classifier(net, top, classes, new)
+        _add_main(net, recipe, Learning(train_bn=plan.train_bn), new)
     elif stage == 2:
         resnet.add_trunk(net, spec, FIXED, "data", up_to=resnet.FEATURE_STAGE)
         attention = srn.add_attention(net, features, classes, recipe.heads, new)
@@ -138,18 +146,22 @@ def _add_stage(net: caffe_pb2.NetParameter, recipe: Recipe, stage: int) -> None:
         weighted = srn.add_weighted_maps(net, attention, confidence)
         srn.add_regulariser(net, weighted, classes, recipe.heads, new)
     else:
-        _add_everything(net, recipe, Learning(train_bn=plan.train_bn), replace(new, train_bn=plan.train_bn))
+        everything = Learning(train_bn=plan.train_bn)
+        _add_everything(net, recipe, everything, everything)
     for score in STAGE_LOSSES[stage]:
-        name = score.replace("score", "loss")
-        add_layer(net, name, "SigmoidCrossEntropyLoss", [score, "label"])
+        add_layer(net, loss_name(score), "SigmoidCrossEntropyLoss", [score, "label"])
+
+
+def _add_main(net: caffe_pb2.NetParameter, recipe: Recipe, trunk: Learning, classifier: Learning) -> str:
+    """f_cnn and f_cls; returns `score_cls`."""
+    top = resnet.add_trunk(net, TRUNKS[recipe.trunk], trunk, "data")
+    return srn.add_classifier(net, top, len(recipe.dataset.classes), classifier)
 
 
 def _add_everything(net: caffe_pb2.NetParameter, recipe: Recipe, trunk: Learning, heads: Learning) -> None:
-    spec = TRUNKS[recipe.trunk]
     classes = len(recipe.dataset.classes)
-    features = resnet.feature_name(spec)
-    top = resnet.add_trunk(net, spec, trunk, "data")
-    score_cls = srn.add_classifier(net, top, classes, trunk)
+    features = resnet.feature_name(TRUNKS[recipe.trunk])
+    score_cls = _add_main(net, recipe, trunk, trunk)
     attention = srn.add_attention(net, features, classes, recipe.heads, heads)
     confidence = srn.add_confidence(net, features, classes, heads)
     srn.add_attention_score(net, attention, confidence)

@@ -1,0 +1,163 @@
+"""What each stage net holds, learns and is trained with; the checked-in prototxt; the solvers."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import caffe
+import numpy as np
+import pytest
+from caffe.proto import caffe_pb2
+
+from pysrn.console import SrnError
+from pysrn.nets import prototxt, stages
+from pysrn.nets.solvers import stage_solver
+from pysrn.recipes import RECIPES, StageSpec
+from tools import make_prototxt
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = replace(RECIPES["shapes"], batch_size=2)
+SOURCE = stages.DataSource("somewhere")
+
+
+def names(net, prefix=""):
+    return {layer.name for layer in net.layer if layer.name.startswith(prefix)}
+
+
+def with_dummy_data(net: caffe_pb2.NetParameter, classes: int) -> caffe_pb2.NetParameter:
+    """The net with its data layer replaced by Gaussian images and 0/1 labels, to run it alone."""
+    data = net.layer[0]
+    batch = 2
+    data.Clear()
+    data.name, data.type = "data", "DummyData"
+    data.top.extend(["data", "label"])
+    for shape in ((batch, 3, 224, 224), (batch, classes)):
+        data.dummy_data_param.shape.add(dim=shape)
+    data.dummy_data_param.data_filler.add(type="gaussian", std=50)
+    data.dummy_data_param.data_filler.add(type="constant", value=1)
+    return net
+
+
+def learnable(net):
+    return {layer.name for layer in net.layer if any(p.lr_mult for p in layer.param)}
+
+
+@pytest.mark.parametrize("dataset", RECIPES)
+def test_each_stage_holds_only_what_it_needs(dataset):
+    recipe = RECIPES[dataset]
+    nets = {stage: stages.stage_net(recipe, stage, SOURCE) for stage in (1, 2, 3, 4)}
+    assert not names(nets[1], ("att_", "conf_", "sr_"))
+    for stage in (2, 3):
+        assert not names(nets[stage], ("res5", "pool5", "cls_"))
+    assert not names(nets[2], "sr_") and names(nets[2], "score_att")
+    assert names(nets[3], "sr_") and not names(nets[3], "score_att")
+    losses = {"loss_cls", "loss_att", "loss_sr"}
+    assert names(nets[4]) >= (names(nets[1]) | names(nets[2]) | names(nets[3])) - losses
+
+
+@pytest.mark.parametrize("dataset", RECIPES)
+def test_each_stage_learns_what_it_should(dataset):
+    recipe = RECIPES[dataset]
+    whole = set(stages.parameter_layers(stages.deploy_net(recipe)))
+    statistics = {name for name in whole if name.startswith("bn")}
+    heads = {prefix: {name for name in whole if name.startswith(prefix)} for prefix in ("cls_", "att_", "conf_", "sr_")}
+    trunk = whole - set().union(*heads.values()) - statistics
+    expected = {
+        1: trunk | heads["cls_"],
+        2: heads["att_"] | heads["conf_"],
+        3: heads["sr_"],
+        4: whole - statistics,
+    }
+    for stage, layers in expected.items():
+        net = stages.stage_net(recipe, stage, SOURCE)
+        assert learnable(net) == layers
+        assert stages.fixed_layers(net).isdisjoint(learnable(net))
+        if stage in (2, 3):  # statistics of fixed layers would move with lr_mult 0 alone
+            assert stages.fixed_layers(net) == set(stages.parameter_layers(net)) - layers
+            assert all(x.batch_norm_param.use_global_stats for x in net.layer if x.type == "BatchNorm")
+
+
+def test_statistics_follow_the_batch_only_where_the_stage_says_so():
+    for train_bn in (False, True):
+        recipe = replace(SMALL, stages=(StageSpec(1, train_bn=train_bn), *SMALL.stages[1:]))
+        net = stages.stage_net(recipe, 1, SOURCE)
+        stored = {x.batch_norm_param.use_global_stats for x in net.layer if x.type == "BatchNorm"}
+        assert stored == {not train_bn}
+        moving = {x.name for x in net.layer if x.type == "BatchNorm"}
+        assert (stages.fixed_layers(net) == set()) if train_bn else (stages.fixed_layers(net) == moving)
+
+
+def test_gradients_reach_what_learns_and_nothing_else(tmp_path):
+    for stage in (1, 2, 3, 4):
+        message = with_dummy_data(stages.stage_net(SMALL, stage, SOURCE), len(SMALL.dataset.classes))
+        prototxt.write_message(message, tmp_path / "net.prototxt")
+        caffe.set_random_seed(1)
+        net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TRAIN)
+        for name, blobs in net.params.items():
+            if name.startswith("bn"):  # a trained net's statistics: variance 1
+                blobs[0].data[...], blobs[1].data[...], blobs[2].data[...] = 0, 1, 1
+        net.forward()
+        net.backward()
+        touched = {name for name, blobs in net.params.items() if any(np.abs(b.diff).max() > 0 for b in blobs)}
+        assert touched == learnable(message), stage
+
+
+def test_stage_4_losses_are_those_of_equation_10(tmp_path):
+    """The gradient of the aggregated loss reaches score_cls and score_sr in equal parts, that of score_att stands alone."""
+    message = with_dummy_data(stages.stage_net(SMALL, 4, SOURCE), len(SMALL.dataset.classes))
+    prototxt.write_message(message, tmp_path / "net.prototxt")
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TRAIN)
+    net.forward()
+    net.backward()
+    label, batch = net.blobs["label"].data, 2
+
+    def bce_gradient(score):
+        return (1 / (1 + np.exp(-net.blobs[score].data.astype(np.float64))) - label) / batch
+
+    np.testing.assert_allclose(net.blobs["score_cls"].diff, 0.5 * bce_gradient("score"), atol=1e-6)
+    np.testing.assert_allclose(net.blobs["score_sr"].diff, 0.5 * bce_gradient("score"), atol=1e-6)
+    np.testing.assert_allclose(net.blobs["score_att"].diff, bce_gradient("score_att"), atol=1e-6)
+
+
+def test_checked_in_prototxt_equal_the_generator(tmp_path, capsys):
+    assert make_prototxt.main(["--check", "--out", str(ROOT / "prototxt")]) == 4  # other paths inside the solvers
+    assert all("solver" in line for line in capsys.readouterr().err.splitlines() if "differs" in line)
+    assert prototxt.stale_files(Path("prototxt"), list(RECIPES)) == [] or Path.cwd() != ROOT
+    assert make_prototxt.main(["--out", str(tmp_path), "shapes"]) == 0
+    assert make_prototxt.main(["--check", "--out", str(tmp_path), "shapes"]) == 0
+    (tmp_path / "shapes" / "stray.prototxt").write_text("")
+    deploy = tmp_path / "shapes" / "deploy.prototxt"
+    deploy.write_text(deploy.read_text().replace("num_output: 16", "num_output: 17"))
+    (tmp_path / "shapes" / "stage1_solver.prototxt").unlink()
+    capsys.readouterr()
+    assert make_prototxt.main(["--check", "--out", str(tmp_path), "shapes"]) == 4
+    said = capsys.readouterr().err
+    assert "deploy.prototxt: differs" in said and "stage1_solver.prototxt: missing" in said and "stray" in said
+
+
+def test_net_check_names_what_is_wrong():
+    net = stages.deploy_net(SMALL)
+    net.layer[3].bottom[0] = "nowhere"
+    with pytest.raises(SrnError, match="reads nowhere"):
+        prototxt.check_net(net)
+    net = stages.deploy_net(SMALL)
+    net.layer[4].name = net.layer[3].name
+    with pytest.raises(SrnError, match="two layers are named"):
+        prototxt.check_net(net)
+
+
+def test_damaged_prototxt_is_refused_by_name(tmp_path):
+    path = tmp_path / "bad.prototxt"
+    path.write_text("layer { nonsense: 1 }")
+    with pytest.raises(SrnError, match="bad.prototxt is not a NetParameter"):
+        prototxt.read_message(path, caffe_pb2.NetParameter)
+
+
+def test_solver_follows_the_recipe():
+    recipe = RECIPES["coco"]
+    solver = stage_solver(recipe, 1, "net", "prefix")
+    iterations = -(-30 * 82_783 // 96)  # 30 epochs of 82,783 images in batches of 96
+    assert solver.max_iter == iterations == recipe.iterations(1)
+    assert list(solver.stepvalue) == [round(iterations / 2), round(iterations * 0.8)]
+    assert (solver.base_lr, solver.momentum) == (pytest.approx(1e-3), pytest.approx(0.9))
+    counted = replace(recipe, stages=(replace(recipe.stages[0], iterations=7), *recipe.stages[1:]))
+    assert stage_solver(counted, 1, "net", "prefix").max_iter == 7
