@@ -1,0 +1,128 @@
+"""Weight surgery between stages: strict copies with a report, fingerprints of what must not change, carried layers.
+
+Caffe's own copy skips unknown names without a word and aborts the process on a wrong shape. Here every layer is
+accounted for before Caffe is touched: copied, initialised by this stage as declared, or left over as declared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pysrn.console import SrnError
+from pysrn.nets.caffemodel import fits, read_weights, write_weights
+
+Weights = Mapping[str, list[np.ndarray]]
+NAMES_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class CopyReport:
+    """What became of every layer with weights in a copy from a file to a net."""
+
+    source: str
+    copied: tuple[str, ...]
+    initialised: tuple[str, ...]  # in the net, not in the file
+    unused: tuple[str, ...]  # in the file, not in the net
+
+    def lines(self, unused: str = "unused") -> list[str]:
+        """The report as text: one line a fate; `unused` is the word for what the net does not have."""
+        fates = (("copied", self.copied), ("initialised", self.initialised), (unused, self.unused))
+        return [f"weights from {self.source}"] + [
+            f"  {fate:<12}{len(layers):4d}  {_names(layers)}".rstrip() for fate, layers in fates
+        ]
+
+
+def plan_copy(
+    shapes: Mapping[str, list[tuple[int, ...]]],
+    weights: Weights,
+    source: str,
+    may_initialise: Collection[str] = (),
+    may_leave: Collection[str] = (),
+) -> CopyReport:
+    """Compare a net (layer name -> blob shapes) with a file's weights; raise SrnError on anything undeclared.
+
+    `may_initialise` are the layers that the file need not have, `may_leave` those that the net need not have.
+    """
+    copied = [name for name in shapes if name in weights]
+    initialised = [name for name in shapes if name not in weights]
+    unused = [name for name in weights if name not in shapes]
+    problems = []
+    for name in copied:
+        stored, wanted = [blob.shape for blob in weights[name]], shapes[name]
+        if len(stored) != len(wanted) or not all(map(fits, stored, wanted)):
+            problems.append(f"layer {name} has blobs {_shapes(stored)}, the net wants {_shapes(wanted)}")
+    missing = [name for name in initialised if name not in may_initialise]
+    if missing:
+        problems.append(f"{len(missing)} layers of the net are not in it: {_names(missing)}")
+    surplus = [name for name in unused if name not in may_leave]
+    if surplus:
+        problems.append(f"{len(surplus)} of its layers are unknown to the net: {_names(surplus)}")
+    if problems:
+        more = f" (and {len(problems) - 1} more such lines)" if len(problems) > 1 else ""
+        raise SrnError(
+            f"{source} does not hold the weights of this net: {problems[0]}{more}",
+            "give the weights of the same trunk, data set and stage",
+        )
+    return CopyReport(source, tuple(copied), tuple(initialised), tuple(unused))
+
+
+def load_strict(
+    net,
+    path: str | Path,
+    may_initialise: Collection[str] = (),
+    may_leave: Collection[str] = (),
+) -> CopyReport:
+    """Copy a caffemodel's weights into a pycaffe net, all of them accounted for (see `plan_copy`)."""
+    weights = read_weights(path)
+    shapes = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in net.params.items()}
+    report = plan_copy(shapes, weights, str(path), may_initialise, may_leave)
+    for name in report.copied:
+        for blob, values in zip(net.params[name], weights[name], strict=True):
+            blob.data[...] = values.reshape(blob.data.shape)
+    return report
+
+
+def fingerprint(blobs) -> str:
+    """SHA-256 over the bytes of a layer's blobs (arrays, or pycaffe blobs)."""
+    digest = hashlib.sha256()
+    for blob in blobs:
+        digest.update(np.ascontiguousarray(getattr(blob, "data", blob), dtype=np.float32))
+    return digest.hexdigest()
+
+
+def check_unchanged(net, weights: Weights, layers: Collection[str]) -> dict[str, str]:
+    """Compare fixed layers of a trained net, bit by bit, with the weights that the stage started from.
+
+    Returns layer name -> fingerprint; raises SrnError naming the layers that moved.
+    """
+    prints = {name: fingerprint(net.params[name]) for name in layers}
+    moved = [name for name in layers if prints[name] != fingerprint(weights[name])]
+    if moved:
+        raise SrnError(f"{len(moved)} layers that this stage must not change have changed: {_names(moved)}")
+    return prints
+
+
+def save_with_carried(net, net_message, path: str | Path, carried: Weights, kinds: Mapping[str, str]) -> None:
+    """Write a net's weights and, behind them, `carried` layers that this stage's net does not hold.
+
+    So each stage's `weights.caffemodel` has everything that was learned so far. `net_message` gives the types of the
+    net's layers, `kinds` those of the carried ones.
+    """
+    own = {layer.name: layer.type for layer in net_message.layer}
+    layers = {name: (own[name], [blob.data for blob in blobs]) for name, blobs in net.params.items()}
+    layers.update((name, (kinds[name], blobs)) for name, blobs in carried.items())
+    write_weights(path, net_message.name, layers)
+
+
+def _names(layers: Collection[str]) -> str:
+    shown = ", ".join(list(layers)[:NAMES_SHOWN])
+    return shown + (", ..." if len(layers) > NAMES_SHOWN else "")
+
+
+def _shapes(shapes: Collection[tuple[int, ...]]) -> str:
+    return " + ".join("x".join(map(str, shape)) for shape in shapes)

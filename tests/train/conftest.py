@@ -1,0 +1,36 @@
+"""A small embedded data set, and the command line of run_stage in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pysrn.data.build import build_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory) -> Path:
+    """48 training and 16 test images of the embedded data set, as LMDB pairs."""
+    folder = tmp_path_factory.mktemp("data")
+    build_dataset("shapes", folder / "shapes", counts={"train": 48, "test": 16})
+    return folder / "shapes"
+
+
+@pytest.fixture
+def run_stage(small_data, tmp_path):
+    """Call tools/run_stage.py as a user would; `wait=False` returns the running process."""
+
+    def call(*arguments, wait=True, runs=tmp_path / "runs", data=small_data):
+        command = [sys.executable, ROOT / "tools" / "run_stage.py", *map(str, arguments)]
+        command += ["--runs", str(runs), "--data", str(data)]
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
+        if wait:
+            return subprocess.run(command, **options, timeout=300)
+        return subprocess.Popen(command, **options)
+
+    return call

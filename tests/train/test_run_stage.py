@@ -1,0 +1,196 @@
+"""Real stages of the embedded data set through tools/run_stage.py: order, copies, resume, kills, bad input."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from pysrn.nets.caffemodel import read_weights
+
+SHORT = ("--batch-size", "2", "--snapshot-every", "2")
+
+
+def wait_for_iteration(folder, iteration, seconds=120):
+    """Wait until a snapshot of at least `iteration` is on disk."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if any(int(path.stem[5:]) >= iteration for path in folder.glob("iter_*.solverstate")):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"no snapshot of iteration {iteration} in {folder}")
+
+
+def assert_same_weights(first, second):
+    ours, theirs = read_weights(first), read_weights(second)
+    assert list(ours) == list(theirs)
+    for name in ours:
+        for mine, their in zip(ours[name], theirs[name], strict=True):
+            assert mine.tobytes() == their.tobytes(), name
+
+
+@pytest.fixture(scope="module")
+def finished(small_data, tmp_path_factory):
+    """One run of all four stages, three iterations each; its folder and what was printed."""
+    import subprocess
+    import sys
+
+    from tests.train.conftest import ROOT
+
+    runs = tmp_path_factory.mktemp("finished")
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools/run_stage.py", "4", "--runs", runs, "--data", small_data, "--iterations", "3"]
+        + list(SHORT),
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+    )
+    assert done.returncode == 0, done.stderr
+    return runs, done
+
+
+def test_missing_stages_run_first_in_order(finished):
+    runs, done = finished
+    assert done.stdout.strip() == str(runs / "shapes/stage4/weights.caffemodel")
+    said = done.stderr
+    assert [said.index(f"stage {n} done") for n in (1, 2, 3, 4)] == sorted(said.index(f"stage {n} done") for n in (1, 2, 3, 4))
+    for stage in (1, 2, 3, 4):
+        folder = runs / "shapes" / f"stage{stage}"
+        with open(folder / "log.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [int(row["iteration"]) for row in rows] == [1, 2, 3]
+        assert all(np.isfinite(float(row["loss"])) and float(row["lr"]) > 0 for row in rows)
+
+
+def test_fixed_layers_are_bit_identical_and_learning_ones_move(finished):
+    runs, _ = finished
+    weights = {n: read_weights(runs / f"shapes/stage{n}/weights.caffemodel") for n in (1, 2, 3, 4)}
+    for stage, added in ((2, ("att_", "conf_")), (3, ("sr_",))):
+        before, after = weights[stage - 1], weights[stage]
+        assert {name for name in after if name not in before} == {n for n in after if n.startswith(added)}
+        for name, blobs in before.items():  # res5 and cls_fc, which the stage's net does not hold, included
+            assert all(a.tobytes() == b.tobytes() for a, b in zip(blobs, after[name], strict=True)), name
+        manifest = json.loads((runs / f"shapes/stage{stage}/manifest.json").read_text())
+        assert set(manifest["fixed"]) | set(manifest["carried"]) == set(before)
+    moved = [name for name in weights[4] if any((a != b).any() for a, b in zip(weights[3][name], weights[4][name], strict=True))]
+    assert {"conv1", "res5a_branch2b", "cls_fc", "att_conv1", "conf_conv1", "sr_conv4", "sr_fc"} <= set(moved)
+
+
+def test_done_stages_are_kept(finished, run_stage):
+    runs, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("*.caffemodel")}
+    again = run_stage("4", runs=runs)
+    assert again.returncode == 0 and again.stderr.count("keep") == 4
+    assert before == {path: path.stat().st_mtime_ns for path in runs.rglob("*.caffemodel")}
+    status = run_stage("--status", runs=runs)
+    assert status.returncode == 0 and status.stdout.count(" done ") == 4 and "3/3" in status.stdout
+
+
+def test_other_settings_on_a_finished_run_are_refused(finished, run_stage):
+    runs, _ = finished
+    refused = run_stage("4", "--seed", "5", runs=runs)
+    assert refused.returncode == 2 and "other settings" in refused.stderr and "--restart" in refused.stderr
+    refused = run_stage("4", "--dataset", "coco", "--run", "shapes", runs=runs)
+    assert refused.returncode == 2 and "begun with shapes" in refused.stderr
+
+
+def test_restart_sets_the_old_stage_aside_and_later_stages_follow(finished, run_stage, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "runs")
+    again = run_stage("2", "--restart")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "runs/shapes/stage2.old1/weights.caffemodel").is_file()
+    assert_same_weights(tmp_path / "runs/shapes/stage2/weights.caffemodel", finished[0] / "shapes/stage2/weights.caffemodel")
+    plan = run_stage("3", "--dry-run")
+    assert "stage 3 (regulariser): keep" in plan.stderr  # the redone stage 2 came out the same
+    (tmp_path / "runs/shapes/stage2/weights.caffemodel").write_bytes(
+        (tmp_path / "runs/shapes/stage1/weights.caffemodel").read_bytes()
+    )
+    plan = run_stage("3", "--dry-run")
+    assert "stage 3 (regulariser): redo" in plan.stderr
+
+
+@pytest.mark.parametrize("stage", [1, 4])
+def test_interrupted_run_goes_on_bit_for_bit(finished, run_stage, tmp_path, stage):
+    """Ctrl-C, then SIGKILL of parent and child, then the end: the same weights as without a break."""
+    if stage == 4:
+        shutil.copytree(finished[0] / "shapes", tmp_path / "runs/shapes")
+        shutil.rmtree(tmp_path / "runs/shapes/stage4")
+    iterations = ",".join(["3"] * (stage - 1) + ["12"] * (5 - stage))
+    arguments = (stage, "--iterations", iterations, *SHORT)
+    straight = tmp_path / "straight"
+    if stage == 4:
+        shutil.copytree(tmp_path / "runs", straight)
+    assert run_stage(*arguments, runs=straight).returncode == 0
+    folder = tmp_path / "runs/shapes" / f"stage{stage}"
+
+    process = run_stage(*arguments, wait=False)
+    wait_for_iteration(folder, 2)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    if process.returncode != 0:  # it may just have been faster than the signal
+        assert process.returncode == 130 and "is saved" in said
+
+    process = run_stage(*arguments, wait=False)
+    time.sleep(1.5)
+    process.kill()
+    process.communicate(timeout=60)
+    time.sleep(1)  # the child ends when its parent is gone
+    done = run_stage(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert_same_weights(folder / "weights.caffemodel", straight / f"shapes/stage{stage}/weights.caffemodel")
+    with open(folder / "log.csv", newline="") as file:
+        resumed = [row["loss"] for row in csv.DictReader(file)]
+    with open(straight / f"shapes/stage{stage}/log.csv", newline="") as file:
+        assert resumed == [row["loss"] for row in csv.DictReader(file)]
+
+
+def test_caffes_last_fatal_line_becomes_the_error(finished, tmp_path):
+    from pysrn.console import SrnError
+    from pysrn.train.stage_process import run_child
+
+    folder = tmp_path / "stage1"
+    shutil.copytree(finished[0] / "shapes/stage1", folder)
+    solver, net = folder / "solver.prototxt", folder / "net.prototxt"
+    solver.write_text(solver.read_text().replace(str(finished[0] / "shapes"), str(tmp_path)))
+    classifier = net.read_text().index('name: "cls_fc"')  # 17 scores, 16 labels:
+    net.write_text(net.read_text()[:classifier] + net.read_text()[classifier:].replace("output: 16", "output: 17"))
+    with pytest.raises(SrnError, match=r"Check failed.*killed by SIGABRT") as caught:
+        run_child(folder, "stage 1", 3, 0)
+    assert "train.log" in caught.value.cure
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("0",), 2, "invalid choice"),
+        (("x",), 2, "invalid"),
+        (("1", "--dataset", "coco"), 3, "ImageNet weights"),
+        (("1", "--weights", "nowhere.caffemodel"), 3, "nowhere.caffemodel"),
+        (("1", "--data", "no/such/folder"), 3, "no/such/folder"),
+        (("--status",), 3, "no run"),
+    ],
+)
+def test_wrong_calls_end_with_one_clear_line(run_stage, arguments, code, words):
+    done = run_stage(*arguments) if "--data" not in arguments else run_stage(arguments[0], data=arguments[2])
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_weights_of_another_net_are_refused(run_stage, finished, tmp_path):
+    done = run_stage("1", "--weights", finished[0] / "shapes/stage1/weights.caffemodel", "--trunk", "resnet50")
+    assert done.returncode == 1 and "does not hold the weights of this net" in done.stderr
+    damaged = tmp_path / "damaged.caffemodel"
+    damaged.write_bytes((finished[0] / "shapes/stage1/weights.caffemodel").read_bytes()[:-1000])
+    done = run_stage("1", "--weights", damaged, "--run", "second")
+    assert done.returncode == 1 and "damaged" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_two_processes_on_one_run_are_kept_apart(run_stage, tmp_path):
+    first = run_stage("1", "--iterations", "30", *SHORT, wait=False)
+    wait_for_iteration(tmp_path / "runs/shapes/stage1", 2)
+    second = run_stage("1")
+    assert second.returncode == 1 and "another process" in second.stderr
+    first.terminate()
+    assert first.wait(60) in (0, 130)
