@@ -6,6 +6,7 @@ Results go to stdout, everything else to stderr: a bar on a terminal, plain line
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -56,6 +57,7 @@ class InterruptedRun(SrnError):
 
 def run_main(work: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
     """Call `work(arguments)`; turn the errors a user can mend into one line on stderr and an exit code."""
+    os.environ.setdefault("GLOG_minloglevel", "2")  # or Caffe prints every net; read when it is imported
     try:
         return work(arguments) or DONE
     except SrnError as error:
@@ -63,6 +65,10 @@ def run_main(work: Callable[[argparse.Namespace], int | None], arguments: argpar
         if error.cure:
             message(f"  mend it: {error.cure}")
         return error.exit_code
+    except ModuleNotFoundError as error:
+        message(f"error: the Python package {error.name} is not installed")
+        message("  mend it: run the command through docker/local")
+        return MISSING
     except KeyboardInterrupt:
         message("interrupted")
         return INTERRUPTED
@@ -114,7 +120,7 @@ class Progress:
         self._last_line = time.monotonic()
         elapsed = self._last_line - self._started
         rate = (self.done - self._initial) / elapsed if elapsed > 0 else 0.0
-        left = f", {(self.total - self.done) / rate:.0f} s left" if 0 < rate and self.done < self.total else ""
+        left = f", {(self.total - self.done) / rate:.0f} s left" if rate > 0 and self.done < self.total else ""
         note = f", {self.note}" if self.note else ""
         message(f"{self.description}: {self.done}/{self.total} {self.unit}, {rate:.1f} {self.unit}/s{left}{note}")
 

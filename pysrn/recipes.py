@@ -147,9 +147,9 @@ RECIPES = {
         augmentation=Augmentation(scale_ratios=(1.0, 0.875)),
         batch_size=16,
         stages=(
-            StageSpec(base_lr=0.03, iterations=900, train_bn=True, drops=(0.6, 0.85)),
-            StageSpec(base_lr=0.003, iterations=200, drops=(0.6, 0.85)),
-            StageSpec(base_lr=0.01, iterations=300, drops=(0.6, 0.85)),
+            StageSpec(base_lr=0.03, iterations=900, train_bn=True, drops=(0.7, 0.9)),
+            StageSpec(base_lr=0.003, iterations=150, drops=(0.6, 0.85)),
+            StageSpec(base_lr=0.01, iterations=700, drops=(0.6, 0.85)),
             StageSpec(base_lr=0.003, iterations=200, drops=(0.6, 0.85)),
         ),
     ),

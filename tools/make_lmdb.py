@@ -20,19 +20,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--root", help="where the data set lies (not for shapes, which is drawn)")
     parser.add_argument("--out", help="folder to write (default: data/DATASET)")
     parser.add_argument("--seed", type=int, default=0, help="of the order and, for shapes, of the pictures")
-    parser.add_argument(
-        "--encoding", choices=("jpeg", "raw"), default="jpeg", help="raw: faster, 4x the bytes"
-    )
-    parser.add_argument(
-        "--quality", type=_quality, default=JPEG_QUALITY, help="of the JPEGs (default: %(default)s)"
-    )
+    parser.add_argument("--encoding", choices=("jpeg", "raw"), default="jpeg", help="raw: faster, 4x the bytes")
+    parser.add_argument("--quality", type=_quality, default=JPEG_QUALITY, help="of the JPEGs (default: %(default)s)")
     parser.add_argument("--train", type=_count, default=counts["train"], help="shapes only: training images")
     parser.add_argument("--test", type=_count, default=counts["test"], help="shapes only: test images")
     parser.add_argument("--workers", type=_count, help="processes or threads (default: one a CPU)")
     parser.add_argument("--force", action="store_true", help="replace what is in the folder")
-    parser.add_argument(
-        "--verify", action="store_true", help="build nothing: re-read the pairs in the folder"
-    )
+    parser.add_argument("--verify", action="store_true", help="build nothing: re-read the pairs in the folder")
     return run_main(_work, parser.parse_args(argv))
 
 

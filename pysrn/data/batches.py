@@ -54,9 +54,7 @@ class FeedSettings:
         }
         for name, low in least.items():
             if not isinstance(getattr(self, name), int) or getattr(self, name) < low:
-                raise UsageError(
-                    f"data layer: {name} is {getattr(self, name)!r}, a whole number from {low} is needed"
-                )
+                raise UsageError(f"data layer: {name} is {getattr(self, name)!r}, a whole number from {low} is needed")
         if not self.scale_ratios or not all(0 < ratio <= 1 for ratio in self.scale_ratios):
             raise UsageError(f"data layer: scale_ratios {self.scale_ratios} must lie in (0, 1]")
         if len(self.mean) != 3:
@@ -122,9 +120,7 @@ class BatchMaker:
             size = self.settings.image_size
             if image.shape != (size, size, 3):
                 key = self.reader.keys[index]
-                raise SrnError(
-                    f"{self.reader.folder}: broken record {key}: {image.shape} is not {size} x {size} x 3"
-                )
+                raise SrnError(f"{self.reader.folder}: broken record {key}: {image.shape} is not {size} x {size} x 3")
             view = self._crop.draw(self.settings.seed, epoch, index) if self.settings.train else self._whole
             write_view(image, view, self._mean, data[row])
             label[row] = self.reader.labels(index) > 0

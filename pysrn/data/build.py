@@ -43,9 +43,7 @@ def build_dataset(
     if dataset not in AVAILABLE:
         raise UsageError(f"no reader for data set {dataset!r}; there are: {', '.join(AVAILABLE)}")
     if (dataset == "shapes") != (root is None):
-        raise UsageError(
-            "shapes is drawn, it has no --root" if root else f"--root: where does {dataset} lie?"
-        )
+        raise UsageError("shapes is drawn, it has no --root" if root else f"--root: where does {dataset} lie?")
     out = Path(out)
     products = [out / NAME, *(path for split in SPLITS for path in pair_paths(out, split))]
     if not force and any(path.exists() for path in products):
@@ -117,8 +115,6 @@ def _read_coco(root: Path, split: str) -> tuple[AnnotatedSplit, Path]:
     found = sorted(root.glob(f"annotations/instances_{part}*.json"))
     if len(found) != 1:
         pattern = root / "annotations" / f"instances_{part}<year>.json"
-        raise MissingError(
-            f"{len(found)} annotation files for the {split} split: exactly one {pattern} is needed"
-        )
+        raise MissingError(f"{len(found)} annotation files for the {split} split: exactly one {pattern} is needed")
     images = root / found[0].stem.removeprefix("instances_")
     return read_coco(found[0], images, class_names("coco")), found[0]

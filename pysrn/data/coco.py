@@ -15,9 +15,7 @@ from pysrn.console import MissingError, SrnError, existing_file, existing_folder
 from pysrn.data.records import NEGATIVE, POSITIVE, AnnotatedSplit, ObjectBox, Sample
 
 
-def read_coco(
-    annotation: str | Path, images: str | Path, classes: Sequence[str] | None = None
-) -> AnnotatedSplit:
+def read_coco(annotation: str | Path, images: str | Path, classes: Sequence[str] | None = None) -> AnnotatedSplit:
     """Read an instances JSON and the names of its images, in the order of the image ids.
 
     `classes`: the label names in the order wanted; by default those of the file in the order of their ids.
@@ -32,9 +30,7 @@ def read_coco(
     classes = tuple(classes or names.values())
     if sorted(classes) != sorted(names.values()):
         odd = sorted(set(classes) ^ set(names.values()))
-        raise SrnError(
-            f"{annotation}: its categories are not the expected classes; differing: {', '.join(odd)}"
-        )
+        raise SrnError(f"{annotation}: its categories are not the expected classes; differing: {', '.join(odd)}")
     if not content["images"]:
         raise MissingError(f"{annotation}: the data set is empty, it lists no images")
 
@@ -47,9 +43,7 @@ def read_coco(
     for row in content["annotations"]:
         image, category = row["image_id"], row["category_id"]
         if image not in labels or category not in column:
-            raise SrnError(
-                f"{annotation}: annotation {row['id']} names image {image}, category {category}: not listed"
-            )
+            raise SrnError(f"{annotation}: annotation {row['id']} names image {image}, category {category}: not listed")
         labels[image][column[category]] = POSITIVE
         boxes[image].append(ObjectBox(column[category], tuple(map(float, row["bbox"]))))
     keys = {row["id"]: _key_name(row["file_name"]) for row in rows}
@@ -84,7 +78,5 @@ def _load(annotation: Path) -> dict:
                 if not isinstance(row, dict) or not isinstance(row.get(name), kind):
                     raise SrnError(f'{annotation}: "{part}" row {number} has no valid "{name}"')
             if part == "annotations" and len(row["bbox"]) != 4:
-                raise SrnError(
-                    f'{annotation}: "{part}" row {number} has no valid "bbox": four numbers are needed'
-                )
+                raise SrnError(f'{annotation}: "{part}" row {number} has no valid "bbox": four numbers are needed')
     return content

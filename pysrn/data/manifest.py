@@ -31,11 +31,7 @@ def read_manifest(folder: Path) -> dict | None:
         manifest = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise SrnError(f"{path}: not a JSON file: {error}") from None
-    if (
-        not isinstance(manifest, dict)
-        or not isinstance(manifest.get("splits"), dict)
-        or "classes" not in manifest
-    ):
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("splits"), dict) or "classes" not in manifest:
         raise SrnError(f'{path}: no "splits" or "classes": not the manifest of an LMDB pair')
     return manifest
 

@@ -43,9 +43,7 @@ class PairReader:
         if keys != label_keys:
             raise SrnError(f"{self.folder}: {_difference(keys, label_keys, split)}", REBUILD)
         if len(keys) != count:
-            raise SrnError(
-                f"{self.folder}: {split} holds {len(keys)} records, its {NAME} says {count}", REBUILD
-            )
+            raise SrnError(f"{self.folder}: {split} holds {len(keys)} records, its {NAME} says {count}", REBUILD)
         self._keys = keys
         self.keys: list[str] = [key.decode("utf-8", "replace") for key in keys]
 
@@ -108,8 +106,6 @@ def _difference(keys: list[bytes], label_keys: list[bytes], split: str) -> str:
     """What is wrong with two lists of keys that should be the same."""
     for number, (key, label_key) in enumerate(zip(keys, label_keys, strict=False)):
         if key != label_key:
-            there = (
-                f"record {number} is {key.decode(errors='replace')} and {label_key.decode(errors='replace')}"
-            )
+            there = f"record {number} is {key.decode(errors='replace')} and {label_key.decode(errors='replace')}"
             return f"images and labels of {split} are out of step: {there}"
     return f"{split} has {len(keys)} images but {len(label_keys)} label vectors"

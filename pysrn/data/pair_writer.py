@@ -77,9 +77,7 @@ def write_pair(
         raise MissingError(f"the {split} split of {dataset} is empty")
     manifest = read_manifest(folder) or {"dataset": dataset, "classes": list(classes), "splits": {}}
     if (manifest.get("dataset"), manifest["classes"]) != (dataset, list(classes)):
-        raise SrnError(
-            f"{folder} holds another data set ({manifest.get('dataset')})", "choose another folder"
-        )
+        raise SrnError(f"{folder} holds another data set ({manifest.get('dataset')})", "choose another folder")
     paths = pair_paths(folder, split)
     partial = [path.with_name(f"{path.name}.partial") for path in paths]
     for path in partial:

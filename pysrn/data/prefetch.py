@@ -108,9 +108,7 @@ def _start(descriptor: int, slots: int, settings: FeedSettings) -> subprocess.Po
     # Under the `caffe` program sys.executable may be empty or name that program.
     python = sys.executable if "python" in Path(sys.executable or "").name else shutil.which("python3")
     if not python:
-        raise MissingError(
-            "no python3 found to start data workers with", "set workers to 0 in the data layer"
-        )
+        raise MissingError("no python3 found to start data workers with", "set workers to 0 in the data layer")
     paths = [str(Path(pysrn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen(
         [python, "-m", "pysrn.data.worker", str(descriptor), str(slots), settings.to_json()],

@@ -72,9 +72,7 @@ def place_outline(outline: Outline, size: int, degrees: float) -> tuple[Outline,
     Returns the curves and the whole-pixel box (x, y, width, height) around them.
     """
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    turned = [
-        np.stack([c[:, 0] * cosine - c[:, 1] * sine, c[:, 0] * sine + c[:, 1] * cosine], 1) for c in outline
-    ]
+    turned = [np.stack([c[:, 0] * cosine - c[:, 1] * sine, c[:, 0] * sine + c[:, 1] * cosine], 1) for c in outline]
     points = np.concatenate(turned)
     low, high = points.min(0), points.max(0)
     scale = size / (high - low).max()

@@ -61,9 +61,7 @@ def _background(rng: np.random.RandomState) -> np.ndarray:
     """A gradient between four corner colours of one hue family, with blotches of two sizes."""
     hue = rng.uniform(0, 360)
     corners = [
-        _colour(
-            hue + rng.uniform(-40, 40), rng.uniform(*BACKGROUND_SATURATION), rng.uniform(*BACKGROUND_VALUE)
-        )
+        _colour(hue + rng.uniform(-40, 40), rng.uniform(*BACKGROUND_SATURATION), rng.uniform(*BACKGROUND_VALUE))
         for _ in range(4)
     ]
     # INTER_LINEAR_EXACT: the same result on every processor.

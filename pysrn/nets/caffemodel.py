@@ -49,18 +49,14 @@ def read_layers(path: str | Path) -> dict[str, tuple[str, list[np.ndarray]]]:
             raise SrnError(f"{path}: two layers with weights are called '{layer.name}'")
         is_v1 = isinstance(layer, caffe_pb2.V1LayerParameter)
         kind = caffe_pb2.V1LayerParameter.LayerType.Name(layer.type) if is_v1 else layer.type
-        blobs = [
-            _array(blob, f"{path}: layer '{layer.name}', blob {i}") for i, blob in enumerate(layer.blobs)
-        ]
+        blobs = [_array(blob, f"{path}: layer '{layer.name}', blob {i}") for i, blob in enumerate(layer.blobs)]
         layers[layer.name] = (kind, blobs)
     if not layers:
         raise SrnError(f"{path} holds no weights: empty, or no caffemodel")
     return layers
 
 
-def write_weights(
-    path: str | Path, name: str, layers: Mapping[str, tuple[str, Sequence[np.ndarray]]]
-) -> None:
+def write_weights(path: str | Path, name: str, layers: Mapping[str, tuple[str, Sequence[np.ndarray]]]) -> None:
     """Write a caffemodel of net `name` with `layers`: layer name -> (type, blobs), as float32.
 
     The file appears complete or not at all: it is written beside its place and renamed.
@@ -92,9 +88,7 @@ def fits(stored: Sequence[int], wanted: Sequence[int]) -> bool:
     Equal, or a legacy shape of four axes that is `wanted` behind ones (Caffe, Blob::ShapeEquals).
     """
     stored, wanted = tuple(stored), tuple(wanted)
-    return stored == wanted or (
-        len(wanted) < len(stored) == 4 and stored == (1,) * (4 - len(wanted)) + wanted
-    )
+    return stored == wanted or (len(wanted) < len(stored) == 4 and stored == (1,) * (4 - len(wanted)) + wanted)
 
 
 def sha256_of(path: str | Path) -> str:

@@ -36,9 +36,7 @@ def feature_name(spec: TrunkSpec) -> str:
 def add_trunk(net: caffe_pb2.NetParameter, spec: TrunkSpec, learning: Learning, data: str, up_to: int = 5) -> str:
     """Add conv1 to res<up_to>; returns the top: N x 16*width x 14 x 14 after res4, N x 32*width x 7 x 7 after res5."""
     # The release's net of 50 layers alone has a bias in conv1, although BN follows.
-    convolution(
-        net, "conv1", data, spec.width, 7, learning, stride=2, pad=3, bias=not spec.numbered
-    )
+    convolution(net, "conv1", data, spec.width, 7, learning, stride=2, pad=3, bias=not spec.numbered)
     batch_norm_scale(net, "bn_conv1", "scale_conv1", "conv1", learning)
     relu(net, "conv1_relu", "conv1")
     top = add_layer(net, "pool1", "Pooling", "conv1", pooling_param={"kernel_size": 3, "stride": 2, "pool": "MAX"})
@@ -69,11 +67,17 @@ def _add_bottleneck(
 
 
 def _conv_bn(
-    net: caffe_pb2.NetParameter, block: str, branch: str, bottom: str, channels: int, kernel: int, learning: Learning,
-    *, stride: int = 1, pad: int = 0,
+    net: caffe_pb2.NetParameter,
+    block: str,
+    branch: str,
+    bottom: str,
+    channels: int,
+    kernel: int,
+    learning: Learning,
+    *,
+    stride: int = 1,
+    pad: int = 0,
 ) -> str:
-    top = convolution(
-        net, f"{block}_{branch}", bottom, channels, kernel, learning, stride=stride, pad=pad, bias=False
-    )
+    top = convolution(net, f"{block}_{branch}", bottom, channels, kernel, learning, stride=stride, pad=pad, bias=False)
     suffix = f"{block.removeprefix('res')}_{branch}"
     return batch_norm_scale(net, f"bn{suffix}", f"scale{suffix}", top, learning)

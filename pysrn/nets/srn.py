@@ -34,9 +34,7 @@ def add_classifier(net: caffe_pb2.NetParameter, bottom: str, classes: int, learn
     return inner_product(net, "cls_fc", pooled, classes, learning, top="score_cls", std=FC_STD)
 
 
-def add_attention(
-    net: caffe_pb2.NetParameter, features: str, classes: int, heads: HeadSpec, learning: Learning
-) -> str:
+def add_attention(net: caffe_pb2.NetParameter, features: str, classes: int, heads: HeadSpec, learning: Learning) -> str:
     """f_att: X -> Z by three convolutions (Sec. 3.2), softmax over the 196 positions of each label -> A."""
     top = convolution(net, "att_conv1", features, heads.attention_width, 1, learning)
     relu(net, "att_relu1", top)
@@ -77,9 +75,7 @@ def add_regulariser(
     relu(net, "sr_relu2", top)
     top = convolution(net, "sr_conv3", top, width, 1, learning)
     relu(net, "sr_relu3", top)
-    top = convolution(
-        net, "sr_conv4", top, width * heads.neurons_per_channel, FEATURE_SIZE, learning, group=width
-    )
+    top = convolution(net, "sr_conv4", top, width * heads.neurons_per_channel, FEATURE_SIZE, learning, group=width)
     relu(net, "sr_relu4", top)
     return inner_product(net, "sr_fc", top, classes, learning, top="score_sr", std=FC_STD)
 

@@ -21,7 +21,7 @@ from caffe.proto import caffe_pb2
 from pysrn.data.batches import FeedSettings
 from pysrn.nets import resnet, srn
 from pysrn.nets.layers import FIXED, Learning, add_layer
-from pysrn.recipes import CROP_SIZE, MEAN_BGR, STAGE_NAMES, TRUNKS, Recipe
+from pysrn.recipes import CROP_SIZE, MEAN_BGR, STAGE_NAMES, TRUNKS, HeadSpec, Recipe
 
 SCORES = ("score_cls", "score_att", "score_sr", "score")
 MAPS = ("att_map", "conf_map", "sr_map")
@@ -66,19 +66,18 @@ def stock_stage_net(recipe: Recipe, stage: int, folder: str, split: str = "train
     return net
 
 
-def deploy_net(recipe: Recipe, batch_size: int = 1, main_only: bool = False) -> caffe_pb2.NetParameter:
-    """The net for prediction: `data` (N x 3 x 224 x 224, BGR minus mean) -> four scores and three maps.
-
-    With `main_only` it is the main net of stage 1, which has `score_cls` alone.
-    """
-    net = _named(recipe, "deploy")
+def deploy_net(trunk: str, classes: int, heads: HeadSpec, batch_size: int = 1) -> caffe_pb2.NetParameter:
+    """The whole net for prediction: `data` (N x 3 x 224 x 224, BGR minus mean) -> four scores and three maps."""
+    net = caffe_pb2.NetParameter(name=f"SRN_{trunk}_{classes}_labels")
     shape = {"shape": [{"dim": [batch_size, 3, CROP_SIZE, CROP_SIZE]}]}
     add_layer(net, "data", "Input", [], input_param=shape)
-    if main_only:
-        _add_main(net, recipe, FIXED, FIXED)
-    else:
-        _add_everything(net, recipe, FIXED, FIXED)
+    _add_everything(net, trunk, classes, heads, FIXED)
     return net
+
+
+def recipe_deploy_net(recipe: Recipe) -> caffe_pb2.NetParameter:
+    """The deploy net of a recipe, for one image at a time."""
+    return deploy_net(recipe.trunk, len(recipe.dataset.classes), recipe.heads)
 
 
 def loss_name(score: str) -> str:
@@ -95,9 +94,7 @@ def fixed_layers(net: caffe_pb2.NetParameter) -> set[str]:
     """Names of the layers with weights of which nothing may change while the net is trained."""
     fixed = {layer.name for layer in net.layer if layer.param and not any(p.lr_mult for p in layer.param)}
     moving = {
-        layer.name
-        for layer in net.layer
-        if layer.type == "BatchNorm" and not layer.batch_norm_param.use_global_stats
+        layer.name for layer in net.layer if layer.type == "BatchNorm" and not layer.batch_norm_param.use_global_stats
     }
     return fixed - moving
 
@@ -127,44 +124,42 @@ def _add_python_data(net: caffe_pb2.NetParameter, recipe: Recipe, source: DataSo
 
 
 def _add_stage(net: caffe_pb2.NetParameter, recipe: Recipe, stage: int) -> None:
-    spec = TRUNKS[recipe.trunk]
-    classes = len(recipe.dataset.classes)
+    spec, heads, classes = TRUNKS[recipe.trunk], recipe.heads, len(recipe.dataset.classes)
     plan = recipe.stages[stage - 1]
-    new = Learning(rate=plan.new_layer_lr)
+    everything, new = Learning(train_bn=plan.train_bn), Learning(rate=plan.new_layer_lr)
     features = resnet.feature_name(spec)
     if stage == 1:
-        _add_main(net, recipe, Learning(train_bn=plan.train_bn), new)
+        top = resnet.add_trunk(net, spec, everything, "data")
+        srn.add_classifier(net, top, classes, new)
     elif stage == 2:
         resnet.add_trunk(net, spec, FIXED, "data", up_to=resnet.FEATURE_STAGE)
-        attention = srn.add_attention(net, features, classes, recipe.heads, new)
-        confidence = srn.add_confidence(net, features, classes, new)
+        attention, confidence = _add_maps(net, features, classes, heads, new)
         srn.add_attention_score(net, attention, confidence)
     elif stage == 3:
         resnet.add_trunk(net, spec, FIXED, "data", up_to=resnet.FEATURE_STAGE)
-        attention = srn.add_attention(net, features, classes, recipe.heads, FIXED)
-        confidence = srn.add_confidence(net, features, classes, FIXED)
-        weighted = srn.add_weighted_maps(net, attention, confidence)
-        srn.add_regulariser(net, weighted, classes, recipe.heads, new)
+        weighted = srn.add_weighted_maps(net, *_add_maps(net, features, classes, heads, FIXED))
+        srn.add_regulariser(net, weighted, classes, heads, new)
     else:
-        everything = Learning(train_bn=plan.train_bn)
-        _add_everything(net, recipe, everything, everything)
+        _add_everything(net, recipe.trunk, classes, heads, everything)
     for score in STAGE_LOSSES[stage]:
         add_layer(net, loss_name(score), "SigmoidCrossEntropyLoss", [score, "label"])
 
 
-def _add_main(net: caffe_pb2.NetParameter, recipe: Recipe, trunk: Learning, classifier: Learning) -> str:
-    """f_cnn and f_cls; returns `score_cls`."""
-    top = resnet.add_trunk(net, TRUNKS[recipe.trunk], trunk, "data")
-    return srn.add_classifier(net, top, len(recipe.dataset.classes), classifier)
+def _add_maps(
+    net: caffe_pb2.NetParameter, features: str, classes: int, heads: HeadSpec, learning: Learning
+) -> tuple[str, str]:
+    """f_att and the confidence branch on X; returns A and S."""
+    attention = srn.add_attention(net, features, classes, heads, learning)
+    return attention, srn.add_confidence(net, features, classes, learning)
 
 
-def _add_everything(net: caffe_pb2.NetParameter, recipe: Recipe, trunk: Learning, heads: Learning) -> None:
-    classes = len(recipe.dataset.classes)
-    features = resnet.feature_name(TRUNKS[recipe.trunk])
-    score_cls = _add_main(net, recipe, trunk, trunk)
-    attention = srn.add_attention(net, features, classes, recipe.heads, heads)
-    confidence = srn.add_confidence(net, features, classes, heads)
-    srn.add_attention_score(net, attention, confidence)
-    weighted = srn.add_weighted_maps(net, attention, confidence)
-    score_sr = srn.add_regulariser(net, weighted, classes, recipe.heads, heads)
+def _add_everything(net: caffe_pb2.NetParameter, trunk: str, classes: int, heads: HeadSpec, learning: Learning) -> None:
+    """The whole of SRN: four scores."""
+    spec = TRUNKS[trunk]
+    top = resnet.add_trunk(net, spec, learning, "data")
+    score_cls = srn.add_classifier(net, top, classes, learning)
+    maps = _add_maps(net, resnet.feature_name(spec), classes, heads, learning)
+    srn.add_attention_score(net, *maps)
+    weighted = srn.add_weighted_maps(net, *maps)
+    score_sr = srn.add_regulariser(net, weighted, classes, heads, learning)
     srn.add_final_score(net, score_cls, score_sr)

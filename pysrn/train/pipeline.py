@@ -179,7 +179,7 @@ def _prepare(run: RunFolder, settings: Settings, step: Step, device: Device) -> 
     solver.display = 0  # log.csv has every iteration
     solver.solver_mode = caffe_pb2.SolverParameter.CPU if device.gpu is None else caffe_pb2.SolverParameter.GPU
     prototxt.write_message(solver, folder / SOLVER)
-    whole = stages.parameter_layers(stages.deploy_net(recipe))
+    whole = stages.parameter_layers(stages.recipe_deploy_net(recipe))
     Job(
         source=None if source is None else str(source),
         may_initialise=sorted(stages.new_layers(net, number)),

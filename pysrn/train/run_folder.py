@@ -89,7 +89,9 @@ class RunFolder:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise SrnError(f"another process is working on {self.path}", "wait for it, or give another --run") from None
+                raise SrnError(
+                    f"another process is working on {self.path}", "wait for it, or give another --run"
+                ) from None
             yield
 
     def set_aside(self, number: int) -> Path:

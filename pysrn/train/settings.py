@@ -66,6 +66,8 @@ def choose_settings(
             each = values * (len(recipe.stages) // len(values))
             stages = zip(recipe.stages, each, strict=True)
             recipe = replace(recipe, stages=tuple(replace(stage, **{name: value}) for stage, value in stages))
+    if from_scratch:  # nothing else would give the trunk's BN layers their statistics
+        recipe = replace(recipe, stages=(replace(recipe.stages[0], train_bn=True), *recipe.stages[1:]))
     name = recipe.dataset.name
     weights = None if from_scratch else weights or (earlier.weights if earlier else None)
     if weights is None and not from_scratch and earlier is None and name != "shapes":

@@ -15,8 +15,7 @@ MEAN = np.array([104, 117, 123], np.float32).reshape(3, 1, 1)
 
 def draws(count, **settings):
     crop = CornerCrop(
-        **{"image_size": 256, "crop_size": 224, "scale_ratios": RATIOS, "max_distort": 1, "mirror": True}
-        | settings
+        **{"image_size": 256, "crop_size": 224, "scale_ratios": RATIOS, "max_distort": 1, "mirror": True} | settings
     )
     return [crop.draw(0, epoch, index) for epoch in range(4) for index in range(count // 4)]
 
@@ -25,17 +24,12 @@ def draws(count, **settings):
 def test_sizes_are_the_allowed_pairs_equally_often(max_distort):
     sizes = Counter((view.height, view.width) for view in draws(13000, max_distort=max_distort))
     allowed = {
-        (height, width)
-        for i, height in enumerate(SIDES)
-        for j, width in enumerate(SIDES)
-        if abs(i - j) <= max_distort
+        (height, width) for i, height in enumerate(SIDES) for j, width in enumerate(SIDES) if abs(i - j) <= max_distort
     }
     assert set(sizes) == allowed
     assert len(allowed) == {0: 5, 1: 13, 2: 19}[max_distort]
     expected = 13000 / len(allowed)
-    assert all(
-        abs(count - expected) < 5 * expected**0.5 for count in sizes.values()
-    )  # five standard deviations
+    assert all(abs(count - expected) < 5 * expected**0.5 for count in sizes.values())  # five standard deviations
 
 
 def test_places_are_the_corners_and_the_centre():
@@ -52,12 +46,8 @@ def test_half_are_mirrored_or_none():
 
 def test_size_place_and_mirror_are_independent():
     views = draws(40000)
-    joint = Counter(
-        (v.height > 192, v.top > 0, v.left > 0, v.mirror) for v in views if v.height < 256 > v.width
-    )
-    by_mirror = [
-        [joint[tall, low, right, m] for tall in (0, 1) for low in (0, 1) for right in (0, 1)] for m in (0, 1)
-    ]
+    joint = Counter((v.height > 192, v.top > 0, v.left > 0, v.mirror) for v in views if v.height < 256 > v.width)
+    by_mirror = [[joint[tall, low, right, m] for tall in (0, 1) for low in (0, 1) for right in (0, 1)] for m in (0, 1)]
     for plain, mirrored in zip(*by_mirror, strict=True):
         assert abs(plain - mirrored) < 5 * (plain + mirrored + 1) ** 0.5
 
@@ -78,17 +68,13 @@ def test_a_side_within_three_pixels_of_the_input_takes_its_size():
 
 
 @pytest.mark.parametrize("mirror", [False, True])
-@pytest.mark.parametrize(
-    ("top", "left", "height", "width"), [(0, 0, 256, 256), (32, 0, 224, 224), (64, 88, 192, 168)]
-)
+@pytest.mark.parametrize(("top", "left", "height", "width"), [(0, 0, 256, 256), (32, 0, 224, 224), (64, 88, 192, 168)])
 def test_pixels_are_those_of_plain_opencv(top, left, height, width, mirror):
     image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     out = np.full((3, 224, 224), np.nan, np.float32)
     before = image.copy()
     write_view(image, View(top, left, height, width, mirror), MEAN, out)
-    expected = cv2.resize(
-        image[top : top + height, left : left + width], (224, 224), interpolation=cv2.INTER_LINEAR
-    )
+    expected = cv2.resize(image[top : top + height, left : left + width], (224, 224), interpolation=cv2.INTER_LINEAR)
     if mirror:
         expected = cv2.flip(expected, 1)
     for channel, mean in enumerate((104, 117, 123)):

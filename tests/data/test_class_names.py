@@ -30,18 +30,11 @@ def test_coco_is_in_category_id_order(shared_data):
 
 
 def test_nus_wide_is_concepts81(shared_data):
-    assert (
-        list(class_names("nus_wide"))
-        == (shared_data / "nuswide_labels" / "Concepts81.txt").read_text().split()
-    )
+    assert list(class_names("nus_wide")) == (shared_data / "nuswide_labels" / "Concepts81.txt").read_text().split()
     # and it is the order of the label columns: 'clouds' and 'person' are the commonest but 'sky'
     with gzip.open(shared_data / "nuswide_labels" / "nus_wide_train_label.txt.gz", "rt") as stream:
         rows = [next(stream).split() for _ in range(3000)]
-    sums = dict(
-        zip(
-            class_names("nus_wide"), map(sum, zip(*(map(int, row) for row in rows), strict=True)), strict=True
-        )
-    )
+    sums = dict(zip(class_names("nus_wide"), map(sum, zip(*(map(int, row) for row in rows), strict=True)), strict=True))
     assert set(sorted(sums, key=sums.get)[-3:]) == {"sky", "clouds", "person"}
 
 

@@ -42,9 +42,7 @@ def write_net(tmp_path):
 
 
 def python_layer(folder, **changes):
-    settings = FeedSettings(
-        **{"folder": str(folder), "split": "train", "batch_size": 6, "workers": 2} | changes
-    )
+    settings = FeedSettings(**{"folder": str(folder), "split": "train", "batch_size": 6, "workers": 2} | changes)
     return settings, PYTHON_LAYER % json.dumps(settings.to_json())
 
 
@@ -64,9 +62,7 @@ def test_the_layer_hands_the_batches_to_caffe(small_shapes, write_net):
 def test_a_solver_learns_from_it_and_hears_of_a_dead_worker(small_shapes, write_net):
     _, layer = python_layer(small_shapes)
     net = write_net(layer + LINEAR_NET)
-    text = (
-        f'net: "{net}" base_lr: 1e-5 lr_policy: "fixed" max_iter: 1000 display: 0 snapshot_after_train: false'
-    )
+    text = f'net: "{net}" base_lr: 1e-5 lr_policy: "fixed" max_iter: 1000 display: 0 snapshot_after_train: false'
     solver = caffe.SGDSolver(write_net(text, "solver.prototxt"))
     before = solver.net.params["score"][0].data.copy()
     solver.step(3)
@@ -93,12 +89,8 @@ def test_errors_come_out_of_the_net_as_what_they_are(small_shapes, write_net, tm
 
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])
 def test_stock_data_layers_read_both_databases_in_step(small_shapes, write_net, tmp_path, encoding):
-    found = read_coco(
-        small_shapes / "annotations/test.json", small_shapes / "images/test", class_names("shapes")
-    )
-    write_pair(
-        found.samples, tmp_path, "test", found.classes, 1, dataset="shapes", encoding=Encoding(encoding)
-    )
+    found = read_coco(small_shapes / "annotations/test.json", small_shapes / "images/test", class_names("shapes"))
+    write_pair(found.samples, tmp_path, "test", found.classes, 1, dataset="shapes", encoding=Encoding(encoding))
     layers = "".join(
         f'layer {{ name: "{kind}" type: "Data" top: "{kind}" '
         f'data_param {{ source: "{tmp_path}/test_{kind}.lmdb" backend: LMDB batch_size: 12 }} }}\n'

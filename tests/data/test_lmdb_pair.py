@@ -23,9 +23,7 @@ def make_samples(folder, count, size=(300, 200)):
     rng = np.random.default_rng(1)
     samples = []
     for index in range(count):
-        pixels = cv2.resize(
-            rng.integers(0, 256, (5, 5, 3), dtype=np.uint8), size, interpolation=cv2.INTER_CUBIC
-        )
+        pixels = cv2.resize(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8), size, interpolation=cv2.INTER_CUBIC)
         path = folder / f"{index}.png"
         cv2.imwrite(str(path), pixels)
         samples.append(Sample(f"img{index}", path, rng.integers(-1, 2, 3).astype(np.int8)))
@@ -33,9 +31,7 @@ def make_samples(folder, count, size=(300, 200)):
 
 
 def write(samples, folder, split="train", **options):
-    return write_pair(
-        samples, folder, split, CLASSES, options.pop("seed", 0), dataset="own", workers=2, **options
-    )
+    return write_pair(samples, folder, split, CLASSES, options.pop("seed", 0), dataset="own", workers=2, **options)
 
 
 def contents(folder, split="train"):
@@ -58,9 +54,7 @@ def test_everything_comes_back_in_one_shuffled_order(tmp_path):
     for index, name in enumerate(names):
         np.testing.assert_array_equal(reader.labels(index), by_name[name].labels)
         whole = cv2.imread(str(by_name[name].path))
-        expected = cv2.resize(
-            whole, (256, 256), interpolation=cv2.INTER_LINEAR
-        )  # 60,000 pixels grow to 65,536
+        expected = cv2.resize(whole, (256, 256), interpolation=cv2.INTER_LINEAR)  # 60,000 pixels grow to 65,536
         np.testing.assert_array_equal(reader.image(index), expected)
     np.testing.assert_array_equal(reader.all_labels(), [by_name[name].labels for name in names])
 
@@ -96,9 +90,7 @@ def test_boxes_and_kinds_of_files(tmp_path):
 
     grey = pixels[:256, :256, 0]
     cv2.imwrite(str(tmp_path / "g.png"), grey)
-    np.testing.assert_array_equal(
-        sample_pixels(Sample("g", tmp_path / "g.png", labels), 256), np.dstack([grey] * 3)
-    )
+    np.testing.assert_array_equal(sample_pixels(Sample("g", tmp_path / "g.png", labels), 256), np.dstack([grey] * 3))
     alpha = np.dstack([pixels[:256, :256], grey])
     cv2.imwrite(str(tmp_path / "a.png"), alpha)
     np.testing.assert_array_equal(sample_pixels(Sample("a", tmp_path / "a.png", labels), 256), alpha[..., :3])
@@ -232,9 +224,7 @@ def test_broken_records_are_named(pair):
         transaction.put(keys[1], b"\xff")
         transaction.put(keys[2], b"")
         transaction.put(keys[3], datum.encoded_image(jpeg[:-100], 256, 256))
-        transaction.put(
-            keys[4], datum.Datum(channels=3, height=256, width=256, data=b"12").SerializeToString()
-        )
+        transaction.put(keys[4], datum.Datum(channels=3, height=256, width=256, data=b"12").SerializeToString())
 
     jpeg = cv2.imencode(".jpg", np.zeros((256, 256, 3), np.uint8))[1].tobytes()
     keys = change(pair, "image", spoil)

@@ -28,9 +28,7 @@ def run(*arguments, cwd=ROOT):
 
 def contents(folder):
     return {
-        path.name: path.read_bytes()
-        for path in Path(folder).rglob("*")
-        if path.is_file() and path.name != "lock.mdb"
+        path.name: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file() and path.name != "lock.mdb"
     }
 
 
@@ -49,9 +47,7 @@ def test_shapes_are_built_verified_and_not_overwritten(tmp_path):
     assert "already holds a data set" in again.stderr and "--force" in again.stderr
     assert contents(out) == before
 
-    forced = run(
-        "shapes", "--out", out, "--train", 5, "--test", 4, "--seed", 1, "--encoding", "raw", "--force"
-    )
+    forced = run("shapes", "--out", out, "--train", 5, "--test", 4, "--seed", 1, "--encoding", "raw", "--force")
     assert forced.returncode == 0, forced.stderr
     assert len(PairReader(out, "train")) == 5
     assert len(list((out / "images" / "train").iterdir())) == 5
@@ -112,14 +108,8 @@ def test_genuine_coco(shared_data, tmp_path):
     root = shared_data / "coco_images"
     out = tmp_path / "coco"
     made = run("coco", "--root", root / "coco_mini", "--out", out)
-    assert (made.returncode, made.stdout) == (0, f"{out} train: 80 images\n{out} test: 79 images\n"), (
-        made.stderr
-    )
-    rows = {
-        Path(row[0]).stem: row[3:]
-        for row in csv.reader((root / "manifest.csv").open())
-        if "coco_mini" in row[0]
-    }
+    assert (made.returncode, made.stdout) == (0, f"{out} train: 80 images\n{out} test: 79 images\n"), made.stderr
+    rows = {Path(row[0]).stem: row[3:] for row in csv.reader((root / "manifest.csv").open()) if "coco_mini" in row[0]}
     for split in ("train", "test"):
         reader = PairReader(out, split)
         assert reader.classes == class_names("coco")

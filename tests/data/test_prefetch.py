@@ -234,15 +234,11 @@ def test_no_process_and_no_memory_is_left_however_the_parent_ends(small_shapes, 
     _, errors = parent.communicate(timeout=20)
     assert wait_for_the_end_of(workers)
     assert set(os.listdir("/dev/shm")) <= shared_memory
-    assert errors.count("Traceback") == (
-        how == "raise" or send == signal.SIGINT
-    )  # the parent's own, none of a worker
+    assert errors.count("Traceback") == (how == "raise" or send == signal.SIGINT)  # the parent's own, none of a worker
 
 
 def test_workers_start_light():
     """A worker loads neither Caffe nor Matplotlib nor Torch: it starts in a fraction of a second."""
     code = "import sys, pysrn.data.worker; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"caffe", "matplotlib", "torch", "scipy"} & set(loaded.stdout.split())

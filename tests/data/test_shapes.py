@@ -151,9 +151,7 @@ def test_an_object_is_drawn_where_its_box_says():
 def test_files_are_coco_and_do_not_depend_on_the_workers(tmp_path):
     for workers in (1, 2):
         write_shapes(tmp_path / str(workers), {"train": 6, "test": 3}, seed=5, workers=workers)
-    one, two = (
-        {p.relative_to(tmp_path / n): p.read_bytes() for p in (tmp_path / n).rglob("*.*")} for n in "12"
-    )
+    one, two = ({p.relative_to(tmp_path / n): p.read_bytes() for p in (tmp_path / n).rglob("*.*")} for n in "12")
     assert one == two and len(one) == 6 + 3 + 2
     found = read_coco(tmp_path / "1/annotations/train.json", tmp_path / "1/images/train", CLASSES)
     for index, sample in enumerate(found.samples):

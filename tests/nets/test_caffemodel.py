@@ -118,9 +118,7 @@ def test_a_net_with_the_same_name_twice_or_a_wrong_count_is_refused(tmp_path):
     del net.layer[1]
     net.layer[0].blobs[0].shape.dim[0] = 3
     path.write_bytes(net.SerializeToString())
-    with pytest.raises(
-        SrnError, match=r"odd.caffemodel: layer 'fc', blob 0 says shape \(3,\) but holds 2 numbers"
-    ):
+    with pytest.raises(SrnError, match=r"odd.caffemodel: layer 'fc', blob 0 says shape \(3,\) but holds 2 numbers"):
         read_weights(path)
     net.layer[0].blobs[0].ClearField("shape")
     path.write_bytes(net.SerializeToString())
@@ -128,9 +126,7 @@ def test_a_net_with_the_same_name_twice_or_a_wrong_count_is_refused(tmp_path):
         read_weights(path)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"layer { name: 'x' }\n" * 9, b"\x89PNG\r\n\x1a\n" + bytes(range(256))]
-)
+@pytest.mark.parametrize("content", [b"", b"layer { name: 'x' }\n" * 9, b"\x89PNG\r\n\x1a\n" + bytes(range(256))])
 def test_foreign_files_are_refused(tmp_path, content):
     (tmp_path / "foreign.caffemodel").write_bytes(content)
     with pytest.raises(SrnError, match="foreign.caffemodel"):

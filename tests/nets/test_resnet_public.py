@@ -37,8 +37,13 @@ def essence(layer: caffe_pb2.LayerParameter) -> dict:
     if layer.type == "Convolution":
         p = layer.convolution_param
         found |= {
-            "out": p.num_output, "kernel": list(p.kernel_size), "pad": list(p.pad) or [0],
-            "stride": list(p.stride) or [1], "bias": p.bias_term, "group": p.group, "dilation": list(p.dilation),
+            "out": p.num_output,
+            "kernel": list(p.kernel_size),
+            "pad": list(p.pad) or [0],
+            "stride": list(p.stride) or [1],
+            "bias": p.bias_term,
+            "group": p.group,
+            "dilation": list(p.dilation),
         }
     elif layer.type == "BatchNorm":
         found |= {"eps": layer.batch_norm_param.eps, "stored": layer.batch_norm_param.use_global_stats}
@@ -100,7 +105,9 @@ def test_real_resnet50_weights_load_and_give_the_public_nets_features(shared_dat
 
 
 def test_names_of_the_small_trunk_follow_the_family():
-    pattern = re.compile(r"(data|pool1|(bn_|scale_)?conv1(_relu)?|(res|bn|scale)[2-5][ab](_branch(1|2[abc]))?(_relu|_branch2[ab]_relu)?)")
+    pattern = re.compile(
+        r"(data|pool1|(bn_|scale_)?conv1(_relu)?|(res|bn|scale)[2-5][ab](_branch(1|2[abc]))?(_relu|_branch2[ab]_relu)?)"
+    )
     assert all(pattern.fullmatch(layer.name) for layer in our_trunk("resnet17").layer)
     assert len(read_only_convolutions(our_trunk("resnet17"))) == 1 + 5 * 3 + 4  # conv1, 3 a block, 4 projections
 

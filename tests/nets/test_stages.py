@@ -57,7 +57,7 @@ def test_each_stage_holds_only_what_it_needs(dataset):
 @pytest.mark.parametrize("dataset", RECIPES)
 def test_each_stage_learns_what_it_should(dataset):
     recipe = RECIPES[dataset]
-    whole = set(stages.parameter_layers(stages.deploy_net(recipe)))
+    whole = set(stages.parameter_layers(stages.recipe_deploy_net(recipe)))
     statistics = {name for name in whole if name.startswith("bn")}
     heads = {prefix: {name for name in whole if name.startswith(prefix)} for prefix in ("cls_", "att_", "conf_", "sr_")}
     trunk = whole - set().union(*heads.values()) - statistics
@@ -102,7 +102,7 @@ def test_gradients_reach_what_learns_and_nothing_else(tmp_path):
 
 
 def test_stage_4_losses_are_those_of_equation_10(tmp_path):
-    """The gradient of the aggregated loss reaches score_cls and score_sr in equal parts, that of score_att stands alone."""
+    """The aggregated loss reaches score_cls and score_sr in equal parts; that of score_att stands alone."""
     message = with_dummy_data(stages.stage_net(SMALL, 4, SOURCE), len(SMALL.dataset.classes))
     prototxt.write_message(message, tmp_path / "net.prototxt")
     net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TRAIN)
@@ -135,11 +135,11 @@ def test_checked_in_prototxt_equal_the_generator(tmp_path, capsys):
 
 
 def test_net_check_names_what_is_wrong():
-    net = stages.deploy_net(SMALL)
+    net = stages.recipe_deploy_net(SMALL)
     net.layer[3].bottom[0] = "nowhere"
     with pytest.raises(SrnError, match="reads nowhere"):
         prototxt.check_net(net)
-    net = stages.deploy_net(SMALL)
+    net = stages.recipe_deploy_net(SMALL)
     net.layer[4].name = net.layer[3].name
     with pytest.raises(SrnError, match="two layers are named"):
         prototxt.check_net(net)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,17 +21,18 @@ def small_data(tmp_path_factory) -> Path:
     return folder / "shapes"
 
 
+def call_run_stage(*arguments, runs: Path, data: Path, wait: bool = True):
+    """Call tools/run_stage.py as a user would; `wait=False` returns the running process."""
+    command = [sys.executable, str(ROOT / "tools" / "run_stage.py"), *map(str, arguments)]
+    command += ["--runs", str(runs), "--data", str(data)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
+    if wait:
+        return subprocess.run(command, **options, timeout=300)
+    return subprocess.Popen(command, **options)
+
+
 @pytest.fixture
 def run_stage(small_data, tmp_path):
-    """Call tools/run_stage.py as a user would; `wait=False` returns the running process."""
-
-    def call(*arguments, wait=True, runs=tmp_path / "runs", data=small_data):
-        command = [sys.executable, ROOT / "tools" / "run_stage.py", *map(str, arguments)]
-        command += ["--runs", str(runs), "--data", str(data)]
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
-        if wait:
-            return subprocess.run(command, **options, timeout=300)
-        return subprocess.Popen(command, **options)
-
-    return call
+    """`call_run_stage` with the test's own runs folder and the small data set."""
+    return partial(call_run_stage, runs=tmp_path / "runs", data=small_data)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shutil
 import signal
 import time
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from pysrn.nets.caffemodel import read_weights
+from tests.train.conftest import call_run_stage
 
 SHORT = ("--batch-size", "2", "--snapshot-every", "2")
 
@@ -36,17 +36,8 @@ def assert_same_weights(first, second):
 @pytest.fixture(scope="module")
 def finished(small_data, tmp_path_factory):
     """One run of all four stages, three iterations each; its folder and what was printed."""
-    import subprocess
-    import sys
-
-    from tests.train.conftest import ROOT
-
     runs = tmp_path_factory.mktemp("finished")
-    done = subprocess.run(
-        [sys.executable, ROOT / "tools/run_stage.py", "4", "--runs", runs, "--data", small_data, "--iterations", "3"]
-        + list(SHORT),
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
-    )
+    done = call_run_stage("4", "--iterations", "3", *SHORT, runs=runs, data=small_data)
     assert done.returncode == 0, done.stderr
     return runs, done
 
@@ -55,7 +46,8 @@ def test_missing_stages_run_first_in_order(finished):
     runs, done = finished
     assert done.stdout.strip() == str(runs / "shapes/stage4/weights.caffemodel")
     said = done.stderr
-    assert [said.index(f"stage {n} done") for n in (1, 2, 3, 4)] == sorted(said.index(f"stage {n} done") for n in (1, 2, 3, 4))
+    places = [said.index(f"stage {n} done") for n in (1, 2, 3, 4)]
+    assert places == sorted(places)
     for stage in (1, 2, 3, 4):
         folder = runs / "shapes" / f"stage{stage}"
         with open(folder / "log.csv", newline="") as file:
@@ -74,7 +66,11 @@ def test_fixed_layers_are_bit_identical_and_learning_ones_move(finished):
             assert all(a.tobytes() == b.tobytes() for a, b in zip(blobs, after[name], strict=True)), name
         manifest = json.loads((runs / f"shapes/stage{stage}/manifest.json").read_text())
         assert set(manifest["fixed"]) | set(manifest["carried"]) == set(before)
-    moved = [name for name in weights[4] if any((a != b).any() for a, b in zip(weights[3][name], weights[4][name], strict=True))]
+    moved = [
+        name
+        for name in weights[4]
+        if any((a != b).any() for a, b in zip(weights[3][name], weights[4][name], strict=True))
+    ]
     assert {"conv1", "res5a_branch2b", "cls_fc", "att_conv1", "conf_conv1", "sr_conv4", "sr_fc"} <= set(moved)
 
 
@@ -101,7 +97,9 @@ def test_restart_sets_the_old_stage_aside_and_later_stages_follow(finished, run_
     again = run_stage("2", "--restart")
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "runs/shapes/stage2.old1/weights.caffemodel").is_file()
-    assert_same_weights(tmp_path / "runs/shapes/stage2/weights.caffemodel", finished[0] / "shapes/stage2/weights.caffemodel")
+    assert_same_weights(
+        tmp_path / "runs/shapes/stage2/weights.caffemodel", finished[0] / "shapes/stage2/weights.caffemodel"
+    )
     plan = run_stage("3", "--dry-run")
     assert "stage 3 (regulariser): keep" in plan.stderr  # the redone stage 2 came out the same
     (tmp_path / "runs/shapes/stage2/weights.caffemodel").write_bytes(
@@ -173,7 +171,8 @@ def test_caffes_last_fatal_line_becomes_the_error(finished, tmp_path):
     ],
 )
 def test_wrong_calls_end_with_one_clear_line(run_stage, arguments, code, words):
-    done = run_stage(*arguments) if "--data" not in arguments else run_stage(arguments[0], data=arguments[2])
+    data = {"data": arguments[2]} if "--data" in arguments else {}
+    done = run_stage(*arguments[: 1 if data else None], **data)
     assert done.returncode == code, done.stderr
     assert words in done.stderr and "Traceback" not in done.stderr
 

@@ -15,7 +15,9 @@ def test_report_says_what_became_of_each_layer():
     report = plan_copy(NET, FILE, "file", may_initialise=["cls_fc"], may_leave=["fc1000"])
     assert (report.copied, report.initialised, report.unused) == (("conv1",), ("cls_fc",), ("fc1000",))
     text = "\n".join(report.lines())
-    assert "copied         1  conv1" in text and "initialised    1  cls_fc" in text and "unused         1  fc1000" in text
+    assert (
+        "copied         1  conv1" in text and "initialised    1  cls_fc" in text and "unused         1  fc1000" in text
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,102 @@
+"""Loss and learning rate of a run's stages as one picture, from their `log.csv`."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from pysrn.console import MissingError, SrnError
+from pysrn.evaluate.pictures import save_figure
+from pysrn.recipes import STAGE_NAMES
+from pysrn.train.run_folder import LOG, RunFolder
+
+SMOOTHED_SHARE = 0.02  # a running mean over this share of the iterations, at least 5
+HEADROOM = 1.15  # above the greatest loss, for the legend
+STEPS_NAMED = 5  # learning rates that get a tick of their own
+NOT_LOSSES = ("iteration", "lr", "seconds")
+
+
+def draw_loss_curves(run: Path, out: Path) -> list[int]:
+    """Draw the curves of all stages that have a log into the PNG `out`; returns those stages.
+
+    Raises MissingError when there is no log, SrnError for a damaged one.
+    """
+    folder = RunFolder(run)
+    logs = {number: folder.stage(number) / LOG for number in STAGE_NAMES}
+    columns = {number: read_log(path) for number, path in logs.items() if path.is_file()}
+    if not columns:
+        raise MissingError(f"no {LOG} of any stage in {run}", "tools/run_stage.py 1")
+    save_figure(figure_of(columns), out)
+    return list(columns)
+
+
+def read_log(path: Path) -> dict[str, np.ndarray]:
+    """Column name -> values of a stage's log, in the order of the iterations; SrnError when it is damaged.
+
+    A last line that training is still writing is left out.
+    """
+    with open(path, newline="", encoding="utf-8") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    if rows and len(rows[-1]) < len(header):
+        rows.pop()
+    try:
+        body = np.array(rows, dtype=float).reshape(len(rows), len(header))
+    except ValueError as error:
+        raise SrnError(f"{path} is damaged: {error}") from None
+    if not np.isfinite(body).all():
+        raise SrnError(f"{path} is damaged: it holds numbers that are not finite")
+    if not {"iteration", "loss"} <= set(header) or not rows:
+        raise SrnError(f"{path} holds no losses yet, or is no training log")
+    return dict(zip(header, body.T, strict=True))
+
+
+def figure_of(columns: Mapping[int, Mapping[str, np.ndarray]]) -> Figure:
+    """One panel a stage: every loss thin, its running mean thick, the learning rate dotted on the right."""
+    figure = Figure(figsize=(4.2 * len(columns), 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for panel, (number, log) in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True):
+        losses = [name for name in log if name not in NOT_LOSSES]
+        for name in losses:
+            (thin,) = panel.plot(log["iteration"], log[name], linewidth=0.5, alpha=0.35)
+            at, mean = running_mean(log["iteration"], log[name])
+            panel.plot(at, mean, linewidth=1.6, color=thin.get_color(), label=name)
+        panel.set_title(f"stage {number}: {STAGE_NAMES[number]}")
+        panel.set_xlabel("iteration")
+        panel.set_ylim(0, HEADROOM * max(log[name].max() for name in losses))
+        panel.grid(alpha=0.3)
+        if "lr" in log:
+            rate = panel.twinx()
+            rate.plot(
+                log["iteration"],
+                log["lr"],
+                ":",
+                drawstyle="steps-mid",
+                color="gray",
+                linewidth=1,
+                label="learning rate (right)",
+            )
+            rate.set_yscale("log")
+            steps = np.unique(log["lr"])
+            if len(steps) <= STEPS_NAMED:
+                rate.set_yticks(steps, [f"{step:g}" for step in steps])
+                rate.minorticks_off()
+            rate.tick_params(which="both", labelsize=7, colors="gray")
+            handles = [*panel.get_legend_handles_labels()[0], *rate.get_legend_handles_labels()[0]]
+            panel.legend(handles=handles, fontsize=8, loc="upper right")
+        else:
+            panel.legend(fontsize=8)
+    figure.axes[0].set_ylabel("loss, summed over the labels")
+    return figure
+
+
+def running_mean(iterations: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over a window and the iterations in the middle of each."""
+    width = min(len(values), max(5, math.ceil(SMOOTHED_SHARE * len(values))))
+    kernel = np.full(width, 1 / width)
+    return np.convolve(iterations, kernel, "valid"), np.convolve(values, kernel, "valid")

@@ -1,0 +1,109 @@
+"""The deploy net in Caffe, filled with the weights of a file: what prediction, pictures and export run.
+
+A run's stages end in caffemodels that hold more and more of the net (stage 1: `score_cls` only). The net is
+cut to the scores that the weights can compute, and every layer is accounted for.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+
+from pysrn.console import MissingError, SrnError
+from pysrn.evaluate.trained import Architecture, architecture_of
+from pysrn.nets import prototxt, stages
+from pysrn.nets.caffemodel import read_weights
+from pysrn.train.surgery import plan_copy
+
+
+def deploy_message(architecture: Architecture, layers: Collection[str] | None = None, batch_size: int = 1):
+    """The deploy net (a NetParameter), cut to the scores that the named `layers` can compute (None: all)."""
+    net = stages.deploy_net(architecture.trunk, architecture.classes, architecture.heads, batch_size)
+    if layers is None:
+        return net
+    weighted = set(stages.parameter_layers(net))
+    kept: set[int] = set()
+    for score in stages.SCORES:
+        needed = _ancestors(net, score)
+        if all(net.layer[i].name in layers for i in needed if net.layer[i].name in weighted):
+            kept |= needed
+    for i in reversed(range(len(net.layer))):
+        if i not in kept:
+            del net.layer[i]
+    return net
+
+
+class DeployNet:
+    """A deploy net in Caffe, with the weights of a file.
+
+    Attributes: path, architecture, scores (names of the score outputs it has), maps (likewise).
+    """
+
+    def __init__(self, path: Path, batch_size: int = 1, gpu: int | None = None) -> None:
+        """Build the net and fill it; SrnError where the weights do not account for a net exactly."""
+        import caffe
+
+        weights = read_weights(path)
+        self.path = path
+        self.architecture = architecture_of(weights, path)
+        message = deploy_message(self.architecture, weights, batch_size)
+        blobs = {top for layer in message.layer for top in layer.top}
+        self.scores = tuple(name for name in stages.SCORES if name in blobs)
+        self.maps = tuple(name for name in stages.MAPS if name in blobs)
+        if not self.scores:
+            whole = stages.parameter_layers(deploy_message(self.architecture))
+            missing = [name for name in whole if name not in weights]
+            raise SrnError(f"{path} can compute no score: {len(missing)} layers are missing, the first is {missing[0]}")
+        use_device(gpu)
+        with tempfile.TemporaryDirectory() as folder:
+            net_path = Path(folder) / "deploy.prototxt"
+            prototxt.write_message(message, net_path)
+            self.net = caffe.Net(str(net_path), caffe.TEST)
+        shapes = {name: [tuple(blob.shape) for blob in params] for name, params in self.net.params.items()}
+        plan_copy(shapes, weights, str(path))
+        for name, params in self.net.params.items():
+            for blob, values in zip(params, weights[name], strict=True):
+                blob.data[...] = values.reshape(blob.data.shape)
+
+    def forward(self, images: np.ndarray, outputs: Collection[str] | None = None) -> dict[str, np.ndarray]:
+        """Run N x 3 x 224 x 224 images (BGR minus mean); returns `outputs` (default: the scores)."""
+        if self.net.blobs["data"].data.shape != images.shape:
+            self.net.blobs["data"].reshape(*images.shape)
+        self.net.blobs["data"].data[...] = images
+        self.net.forward()
+        return {name: self.net.blobs[name].data.copy() for name in outputs or self.scores}
+
+
+def use_device(gpu: int | None) -> None:
+    """Let Caffe compute on the CPU (None) or a CUDA device; MissingError when it cannot.
+
+    A trial in a process of its own, because Caffe aborts without a GPU.
+    """
+    import caffe
+
+    if gpu is None:
+        caffe.set_mode_cpu()
+        return
+    trial = f"import caffe; caffe.set_device({gpu}); caffe.set_mode_gpu()"
+    outcome = subprocess.run([sys.executable, "-c", trial], capture_output=True, text=True, errors="replace")
+    if outcome.returncode:
+        fatal = [line.partition("] ")[2] for line in outcome.stderr.splitlines() if line.startswith("F")]
+        reason = fatal[-1] if fatal else outcome.stderr.strip().splitlines()[-1]
+        raise MissingError(f"CUDA device {gpu} cannot be used: {reason}", "leave --gpu out; see tools/check_setup.py")
+    caffe.set_device(gpu)
+    caffe.set_mode_gpu()
+
+
+def _ancestors(net, output: str) -> set[int]:
+    """Positions of the layers that a blob depends on."""
+    wanted, kept = {output}, set()
+    for i in reversed(range(len(net.layer))):
+        if wanted.intersection(net.layer[i].top):
+            kept.add(i)
+            wanted.update(net.layer[i].bottom)
+    return kept

@@ -1,0 +1,174 @@
+"""Multi-label metrics as the SRN authors compute them (`evaluate.m`, official repo), in pure NumPy.
+
+Everything is a fraction between 0 and 1. The other conventions of the field stand beside the authors' under
+their own names: `mAP_non_interpolated`, `F1-C_harmonic`, `top3_forced`, `top3_thresholded`.
+
+Labels are 1 (yes), -1 (no) and 0. A matrix without any -1 is an ordinary one, where 0 means no. Where there
+is a -1, 0 means unspecified (WIDER-Attribute, VOC's difficult objects): ignored by average precision, counted
+as "no" by precision, recall and F1 (official repo, get_mAP_eccv16.m and evaluate.m).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pysrn.console import SrnError
+
+EPSILON = 2.0**-52  # MATLAB's eps; official repo, precision_recall_f1.m
+THRESHOLD = 0.5  # a label is predicted where its probability is strictly greater; official repo, evaluate.m
+TOP = 3  # Sec. 4.1: top-3 labels, after CNN-RNN
+BLOCKS = ("threshold", "top3_forced", "top3_thresholded")
+DECISION_METRICS = ("F1-C", "P-C", "R-C", "F1-O", "P-O", "R-O", "F1-C_harmonic")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of one score matrix.
+
+    Attributes:
+        mean_ap: mean of the VOC 2012 average precision over the classes that have a positive image.
+        mean_ap_non_interpolated: the same without the precision envelope.
+        decisions: `BLOCKS` -> `DECISION_METRICS` -> value.
+        average_precision, average_precision_non_interpolated: [C], NaN where a class has no positive image.
+        precision, recall, f1: [C], of decisions by threshold.
+        positives: [C] number of positive images.
+        chance: [C] share of positives among the images that count: about the AP of a random ranking.
+        images: N.
+        zero_is_unspecified: which reading of label 0 was used.
+    """
+
+    mean_ap: float
+    mean_ap_non_interpolated: float
+    decisions: dict[str, dict[str, float]]
+    average_precision: np.ndarray
+    average_precision_non_interpolated: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+    positives: np.ndarray
+    chance: np.ndarray
+    images: int
+    zero_is_unspecified: bool
+
+
+def evaluate(
+    logits: np.ndarray, labels: np.ndarray, zero_is_unspecified: bool | None = None, what: str = "scores"
+) -> Evaluation:
+    """All metrics of N x C `logits` against N x C `labels` in {1, 0, -1}.
+
+    `zero_is_unspecified` None: decided by the labels (see the module's text). `what` names the scores.
+
+    Raises:
+        SrnError: shapes differ, no image, a score that is not finite, a label outside {1, 0, -1}.
+    """
+    logits, labels = np.asarray(logits), np.asarray(labels)
+    check(logits, labels, what)
+    if zero_is_unspecified is None:
+        zero_is_unspecified = bool((labels == -1).any())
+    probabilities = sigmoid(logits)
+    ap, ap_non_interpolated = average_precision(probabilities, labels, zero_is_unspecified)
+    truth = labels == 1
+    above = probabilities > THRESHOLD
+    top = top_k(logits, TOP)
+    decisions = dict(zip(BLOCKS, (above, top, top & above), strict=True))
+    precision, recall, f1 = precision_recall_f1(truth, above)
+    return Evaluation(
+        mean_ap=_mean(ap),
+        mean_ap_non_interpolated=_mean(ap_non_interpolated),
+        decisions={name: decision_metrics(truth, predicted) for name, predicted in decisions.items()},
+        average_precision=ap,
+        average_precision_non_interpolated=ap_non_interpolated,
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        positives=truth.sum(axis=0),
+        chance=truth.sum(axis=0) / np.maximum((labels != 0).sum(axis=0) if zero_is_unspecified else len(labels), 1),
+        images=len(labels),
+        zero_is_unspecified=zero_is_unspecified,
+    )
+
+
+def check(logits: np.ndarray, labels: np.ndarray, what: str = "scores") -> None:
+    """Raise SrnError unless `logits` and `labels` are non-empty N x C matrices that can be evaluated."""
+    if logits.ndim != 2 or logits.shape != labels.shape:
+        raise SrnError(f"{what} are {_shape(logits)} (images x classes), labels are {_shape(labels)}")
+    if not logits.size:
+        raise SrnError(f"nothing to evaluate: {what} are {_shape(logits)} (images x classes)")
+    bad = np.argwhere(~np.isfinite(logits))
+    if len(bad):
+        row, column = bad[0]
+        raise SrnError(f"{what}: {len(bad)} of {logits.size} are not finite, the first of image {row}, class {column}")
+    if not np.isin(labels, (1, 0, -1)).all():
+        raise SrnError("labels must be 1, 0 or -1")
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Probabilities in float64, in the authors' form, which keeps very small ones apart."""
+    with np.errstate(over="ignore"):  # exp(-x) = inf below x = -709: probability 0
+        return 1.0 / (1.0 + np.exp(-np.asarray(logits, np.float64)))
+
+
+def average_precision(
+    scores: np.ndarray, labels: np.ndarray, zero_is_unspecified: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Average precision of every class, [C] each: VOC 2012 (all points under the envelope), non-interpolated.
+
+    Equal scores keep the order of the images, as MATLAB's `sort` does. NaN for a class without a positive.
+    """
+    order = np.argsort(-np.ascontiguousarray(scores.T), axis=1, kind="stable")
+    ranked = np.take_along_axis(np.ascontiguousarray(labels.T), order, axis=1)
+    positive = ranked == 1
+    counted = ranked != 0 if zero_is_unspecified else np.ones_like(positive)
+    found = np.cumsum(positive, axis=1)
+    precision = found / np.maximum(np.cumsum(counted, axis=1), 1)
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    positives = np.where(found[:, -1] > 0, found[:, -1], np.nan)
+    # Recall rises by 1 / positives at each positive and nowhere else: the area is a sum over the positives.
+    return (envelope * positive).sum(axis=1) / positives, (precision * positive).sum(axis=1) / positives
+
+
+def precision_recall_f1(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall, F1 of every column of two N x C boolean matrices, with the authors' `eps` rule.
+
+    `eps` is added to the three counts, hence a class without positives and predictions scores 1, and one with
+    positives but no prediction has precision 1 and recall (nearly) 0.
+    """
+    hits = (truth & predicted).sum(axis=0) + EPSILON
+    precision = hits / (predicted.sum(axis=0) + EPSILON)
+    recall = hits / (truth.sum(axis=0) + EPSILON)
+    return precision, recall, 2 * precision * recall / (precision + recall)
+
+
+def decision_metrics(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """`DECISION_METRICS` of two N x C boolean matrices.
+
+    F1-C is the mean of the classes' F1 (official repo, evaluate.m); F1-C_harmonic is the harmonic mean of P-C
+    and R-C, as in CNN-RNN and ML-GCN. The -O metrics count all image-label pairs together.
+    """
+    per_class = precision_recall_f1(truth, predicted)
+    precision_c, recall_c, f1_c = (float(values.mean()) for values in per_class)
+    overall = precision_recall_f1(truth.reshape(-1, 1), predicted.reshape(-1, 1))
+    precision_o, recall_o, f1_o = (float(values[0]) for values in overall)
+    harmonic = 2 * precision_c * recall_c / (precision_c + recall_c)
+    values = (f1_c, precision_c, recall_c, f1_o, precision_o, recall_o, harmonic)
+    return dict(zip(DECISION_METRICS, values, strict=True))
+
+
+def top_k(logits: np.ndarray, count: int) -> np.ndarray:
+    """N x C boolean: the `count` highest scores of each row; among equal ones the lower class number wins."""
+    order = np.argsort(-logits, axis=1, kind="stable")[:, :count]
+    chosen = np.zeros(logits.shape, bool)
+    np.put_along_axis(chosen, order, True, axis=1)
+    return chosen
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of the defined values; NaN when there is none."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")
+
+
+def _shape(array: np.ndarray) -> str:
+    return " x ".join(map(str, array.shape)) or "a single number"

@@ -1,0 +1,133 @@
+"""The predictions file: keys, class names, logits and labels in one `.npz`, written whole, read with care.
+
+Between prediction and everything that judges it (tables, reports): either side can be run alone.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pysrn.console import SrnError, existing_file
+from pysrn.nets.stages import SCORES
+
+CURE = "predict again: tools/predict.py"
+LISTED = "arrays"  # in `about`: what else the file holds; an archive can lose a part without notice
+# What NumPy and zipfile raise on damaged bytes in memory, where no real input or output can fail.
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    OSError,
+    EOFError,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Logits of N images and C labels.
+
+    Attributes:
+        keys: N sample keys of the LMDB pair.
+        classes: C label names.
+        scores: name (of `SCORES`) -> float32 N x C logits; those the net has.
+        labels: int8 N x C (1, -1, 0), or None when they are not known.
+        about: where they come from (weights, their hash, data folder, split).
+    """
+
+    keys: tuple[str, ...]
+    classes: tuple[str, ...]
+    scores: Mapping[str, np.ndarray]
+    labels: np.ndarray | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self, where: str | Path) -> None:
+        """Raise SrnError, naming `where`, unless keys, classes, scores and labels belong together."""
+        for what, names in (("keys", self.keys), ("classes", self.classes)):
+            name, count = Counter(names).most_common(1)[0] if names else ("", 0)
+            if count > 1:
+                raise SrnError(f"{where}: duplicate {what}: {name} is there {count} times", CURE)
+        if not self.keys:
+            raise SrnError(f"{where} holds no image", CURE)
+        if not self.scores:
+            raise SrnError(f"{where} holds none of the scores {', '.join(SCORES)}", CURE)
+        wanted = (len(self.keys), len(self.classes))
+        parts = {**self.scores, **({} if self.labels is None else {"labels": self.labels})}
+        for name, values in parts.items():
+            if values.shape != wanted:
+                raise SrnError(f"{where}: {name} is {values.shape}, keys and classes make {wanted}", CURE)
+            bad = np.argwhere(~np.isfinite(values))
+            if len(bad):
+                key, label = self.keys[bad[0][0]], self.classes[bad[0][1]]
+                raise SrnError(f"{where}: {len(bad)} values of {name} are not finite, the first: {key}, {label}", CURE)
+
+    def save(self, path: str | Path) -> None:
+        """Write the file; what was there before stays until the new one is whole."""
+        path = Path(path)
+        self.check(path)
+        arrays = {"keys": np.array(self.keys), "classes": np.array(self.classes), **self.scores}
+        if self.labels is not None:
+            arrays["labels"] = self.labels.astype(np.int8)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with open(partial, "wb") as file:
+                np.savez(file, about=np.array(json.dumps({**self.about, LISTED: list(arrays)})), **arrays)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def load_predictions(path: str | Path, classes: Sequence[str] | None = None) -> Predictions:
+    """Read a predictions file; `classes`, when given, must be its classes in the same order.
+
+    Raises MissingError for no such file, SrnError for one that is damaged or has other classes.
+    """
+    path = existing_file(path, "predictions", "tools/predict.py makes them")
+    content = io.BytesIO(path.read_bytes())
+    try:
+        with np.load(content, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        about = json.loads(arrays.pop("about").item()) if "about" in arrays else {}
+        if odd := set(arrays) ^ set(about.pop(LISTED, arrays)):
+            raise ValueError(f"what it holds is not what was written: {', '.join(sorted(odd))}")
+        found = Predictions(
+            tuple(map(str, arrays["keys"])),
+            tuple(map(str, arrays["classes"])),
+            {name: arrays[name].astype(np.float32) for name in SCORES if name in arrays},
+            arrays.get("labels"),
+            about,
+        )
+    except DAMAGE as error:
+        raise SrnError(f"{path} is damaged or no predictions file: {error}", CURE) from None
+    found.check(path)
+    if classes is not None:
+        check_classes(found.classes, classes, path)
+    return found
+
+
+def check_classes(found: Sequence[str], expected: Sequence[str], where: str | Path) -> None:
+    """Raise SrnError saying how `found` differs from the `expected` class names or their order."""
+    if tuple(found) == tuple(expected):
+        return
+    if sorted(found) == sorted(expected):
+        number = next(i for i, pair in enumerate(zip(found, expected, strict=True)) if pair[0] != pair[1])
+        how = f"in another order: class {number} is {found[number]}, expected {expected[number]}"
+    else:
+        odd = sorted(set(found) ^ set(expected))
+        few = ", ".join(odd[:6]) + (", ..." if len(odd) > 6 else "")
+        how = f"{len(found)}, expected {len(expected)}; differing: {few}"
+    raise SrnError(f"{where}: wrong classes: {how}")

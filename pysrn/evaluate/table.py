@@ -1,0 +1,200 @@
+"""Predictions to figures: metrics of every score, as aligned text tables and as `metrics.json`.
+
+`tools/evaluate.py` is the command line of this module. Tables show percent, JSON holds fractions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pysrn.console import MissingError, SrnError
+from pysrn.evaluate.metrics import BLOCKS, DECISION_METRICS, Evaluation, evaluate
+from pysrn.evaluate.predictions import Predictions, check_classes, load_predictions
+
+TITLES = {
+    "threshold": "labels with a probability > 0.5",
+    "top3_thresholded": "top 3 labels with a probability > 0.5 (the rule for MS-COCO)",
+    "top3_forced": "always the top 3 labels (the rule for NUS-WIDE)",
+}
+SHOWN = DECISION_METRICS[:6]  # as in the papers' tables; the harmonic F1-C stands apart
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One predictions file and the metrics of each of its scores."""
+
+    name: str
+    path: Path
+    predictions: Predictions
+    evaluations: dict[str, Evaluation]
+
+
+def evaluate_files(paths: Sequence[Path]) -> list[Result]:
+    """Load and evaluate predictions files; SrnError where they are not of the same images and classes."""
+    loaded = [load_predictions(path) for path in paths]
+    first = loaded[0]
+    for path, found in zip(paths, loaded, strict=True):
+        check_classes(found.classes, first.classes, path)
+        if odd := set(found.keys) ^ set(first.keys):
+            raise SrnError(f"{path} and {paths[0]} are of different images: {len(odd)} keys are in one only")
+        if found.labels is None:
+            raise MissingError(f"{path} holds no labels, so nothing can be measured", "tools/predict.py adds them")
+    names = distinct_names(paths)
+    return [
+        Result(
+            name,
+            path,
+            found,
+            {s: evaluate(x, found.labels, what=f"{path}: {s}") for s, x in found.scores.items()},
+        )
+        for name, path, found in zip(names, paths, loaded, strict=True)
+    ]
+
+
+def text(results: Sequence[Result], per_class: bool = False) -> str:
+    """All tables, rows in the order of the files and their scores."""
+    rows = _rows(results)
+    any_row = next(iter(rows.values()))
+    parts = [_headline(any_row, results[0].predictions.labels)]
+    for block in ("threshold", "top3_thresholded", "top3_forced"):
+        ap = ["mAP"] if block == "threshold" else []
+        body = [
+            [
+                name,
+                *([_percent(row.mean_ap)] if ap else []),
+                *(_percent(row.decisions[block][m]) for m in SHOWN),
+            ]
+            for name, row in rows.items()
+        ]
+        parts.append(aligned(TITLES[block], ["", *ap, *SHOWN], body))
+    body = [
+        [
+            name,
+            _percent(row.mean_ap_non_interpolated),
+            *(_percent(row.decisions[b]["F1-C_harmonic"]) for b in BLOCKS),
+        ]
+        for name, row in rows.items()
+    ]
+    titles = ["", "mAP", "F1-C > 0.5", "F1-C top 3 forced", "F1-C top 3 thresholded"]
+    parts.append(aligned("other conventions: non-interpolated mAP, harmonic F1-C", titles, body))
+    if per_class:
+        parts.append(_class_table(results[0].predictions.classes, rows))
+    return "\n\n".join(parts)
+
+
+def aligned(title: str, header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A Markdown table under a title, columns padded: the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [
+            row[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+        ]
+        return f"| {' | '.join(cells)} |"
+
+    rule = "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
+    return "\n".join([title, line(header), f"|{rule}|", *map(line, body)])
+
+
+def write_json(results: Sequence[Result], path: Path) -> None:
+    """Write `metrics.json`: fractions, `null` where a metric is not defined."""
+    first = results[0].predictions
+    content = {
+        "classes": list(first.classes),
+        "predictions": [
+            {
+                "name": result.name,
+                "file": str(result.path),
+                "about": dict(result.predictions.about),
+                "scores": {score: _plain(found) for score, found in result.evaluations.items()},
+            }
+            for result in results
+        ],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """A short name for each file: nothing for a single one, else its stem, its folder, or the whole path."""
+    if len(paths) == 1:
+        return [""]
+    for names in ([path.stem for path in paths], [path.absolute().parent.name for path in paths]):
+        if len(set(names)) == len(paths):
+            return names
+    return [str(path) for path in paths]
+
+
+def _rows(results: Sequence[Result]) -> dict[str, Evaluation]:
+    return {f"{r.name} {score}".strip(): found for r in results for score, found in r.evaluations.items()}
+
+
+def _headline(row: Evaluation, labels: np.ndarray) -> str:
+    """What was measured, in one line."""
+    parts = [
+        f"{row.images} images, {len(row.positives)} labels, {row.positives.sum() / row.images:.2f} a picture",
+        f"chance mAP {_percent(np.mean(row.chance[row.positives > 0]) if row.positives.any() else math.nan)}",
+    ]
+    if row.zero_is_unspecified and (unspecified := int((labels == 0).sum())):
+        parts.append(f"{unspecified} unspecified labels are ignored by AP and count as no in the rest")
+    if empty := int((row.positives == 0).sum()):
+        parts.append(f"{empty} labels without a positive image are left out of mAP")
+    return "; ".join(parts)
+
+
+def _class_table(classes: Sequence[str], rows: Mapping[str, Evaluation]) -> str:
+    """AP of every class under every score; precision, recall and F1 under the last one."""
+    last_name, last = list(rows.items())[-1]
+    header = [
+        "",
+        "positive",
+        *(f"AP {name}" for name in rows),
+        *(f"{m} {last_name}" for m in ("P", "R", "F1")),
+    ]
+    body = [
+        [label, str(last.positives[i]), *(_percent(row.average_precision[i]) for row in rows.values()),
+         *(_percent(values[i]) for values in (last.precision, last.recall, last.f1))]
+        for i, label in enumerate(classes)
+    ]  # fmt: skip
+    return aligned("by class", header, body)
+
+
+def _plain(found: Evaluation) -> dict:
+    return {
+        "mAP": _number(found.mean_ap),
+        "mAP_non_interpolated": _number(found.mean_ap_non_interpolated),
+        **found.decisions,
+        "images": found.images,
+        "zero_is_unspecified": found.zero_is_unspecified,
+        "per_class": {
+            "AP": _numbers(found.average_precision),
+            "AP_non_interpolated": _numbers(found.average_precision_non_interpolated),
+            "P": _numbers(found.precision),
+            "R": _numbers(found.recall),
+            "F1": _numbers(found.f1),
+            "positives": found.positives.tolist(),
+            "chance": _numbers(found.chance),
+        },
+    }
+
+
+def _numbers(values: np.ndarray) -> list[float | None]:
+    return [_number(value) for value in values.tolist()]
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.1f}"

@@ -1,0 +1,105 @@
+"""Trained weights: where a run keeps them, which run they are of, and which net they belong to.
+
+The net is recognised by the names and shapes of the weights, so that a lone caffemodel is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pysrn.console import MissingError, SrnError, UsageError
+from pysrn.nets import resnet
+from pysrn.recipes import STAGE_NAMES, TRUNKS, HeadSpec
+from pysrn.train.run_folder import WEIGHTS, RunFolder
+from pysrn.train.settings import Settings
+
+Weights = Mapping[str, list[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the weights say about their net."""
+
+    trunk: str
+    classes: int
+    heads: HeadSpec
+
+
+def find_weights(path: str | Path, stage: int | None = None) -> Path:
+    """The caffemodel meant by `path`: a file, a stage's folder, or a run's folder (stage 4, or `stage`).
+
+    Raises MissingError saying which stages are there, UsageError for a stage number that does not apply.
+    """
+    path = Path(path)
+    if path.is_file():
+        if stage is not None:
+            raise UsageError(f"{path} is a file: a stage can be chosen in a run's folder only")
+        return path
+    if not path.is_dir():
+        raise MissingError(f"weights not found: neither a file nor a folder {path}", f"tools/run_stage.py {stage or 4}")
+    if stage is None and (path / WEIGHTS).is_file():
+        return path / WEIGHTS
+    run, stage = RunFolder(path), stage or max(STAGE_NAMES)
+    if stage not in STAGE_NAMES:
+        raise UsageError(f"no stage {stage}: stages are {', '.join(map(str, STAGE_NAMES))}")
+    if not run.weights(stage).is_file():
+        done = [str(number) for number in STAGE_NAMES if run.weights(number).is_file()]
+        there = f"finished stages: {', '.join(done)}" if done else "no finished stage is there"
+        raise MissingError(f"no file {run.weights(stage)}; {there}", f"tools/run_stage.py {stage}")
+    return run.weights(stage)
+
+
+def settings_of(path: str | Path) -> Settings | None:
+    """The settings of the run that a caffemodel, a stage's or a run's folder belongs to, or None."""
+    path = Path(path).absolute()
+    for folder in (path, *path.parents[:2]):
+        if folder.is_dir() and (settings := RunFolder(folder).read_settings()) is not None:
+            return settings
+    return None
+
+
+def architecture_of(weights: Weights, source: str | Path) -> Architecture:
+    """Recognise the net by names and shapes of its weights; SrnError where they are of another net."""
+    blocks = {name.split("_branch")[0] for name in weights if name.startswith("res") and "_branch" in name}
+    for spec in TRUNKS.values():
+        names = [name for stage in resnet.STAGES for name in resnet.block_names(spec, stage)]
+        to_features = {name for name in names if int(name[3]) <= resnet.FEATURE_STAGE}
+        if to_features <= blocks <= set(names) and _width(weights, "conv1") == spec.width:
+            break
+    else:
+        few = ", ".join(list(weights)[:3])
+        raise SrnError(
+            f"{source} holds another net: its layers ({few}, ...) fit no trunk of {', '.join(TRUNKS)}",
+            "give a caffemodel that tools/run_stage.py wrote",
+        )
+    counts = {_width(weights, name) for name in ("cls_fc", "att_conv3", "conf_conv1", "sr_fc")} - {None}
+    if not counts:
+        raise SrnError(f"{source} has no SRN layers, only the trunk {spec.name}", "train it: tools/run_stage.py 1")
+    if min(counts) < 1:
+        raise SrnError(f"{source} contradicts itself: a part has no labels")
+    if len(counts) > 1:
+        raise SrnError(f"{source} contradicts itself: its parts have {' and '.join(map(str, sorted(counts)))} labels")
+    heads = HeadSpec()
+    if "att_conv1" in weights:
+        heads = replace(heads, attention_width=_width(weights, "att_conv1"))
+    if "sr_conv2" in weights and "sr_conv4" in weights:
+        width = _width(weights, "sr_conv2")
+        heads = replace(heads, regulariser_width=width, neurons_per_channel=_width(weights, "sr_conv4") // width)
+    if min(vars(heads).values()) < 1:
+        raise SrnError(f"{source} contradicts itself: its heads have no channels ({heads})")
+    return Architecture(spec.name, counts.pop(), heads)
+
+
+def _width(weights: Weights, layer: str) -> int | None:
+    """Outputs of a convolution or fully connected layer; None when it is not there.
+
+    A legacy four-axis shape of a fully connected layer (1 x 1 x outputs x inputs) has them third.
+    """
+    if layer not in weights:
+        return None
+    shape = weights[layer][0].shape
+    return shape[2] if layer.endswith("_fc") and len(shape) == 4 else shape[0] if shape else None

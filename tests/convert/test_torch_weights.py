@@ -1,0 +1,115 @@
+"""Caffe and PyTorch give the same scores and maps; every layer is accounted for."""
+
+import numpy as np
+import pytest
+import torch
+
+from pysrn.console import SrnError
+from pysrn.convert import torch_export, torch_weights
+from pysrn.evaluate.deploy import DeployNet
+from pysrn.evaluate.trained import Architecture
+from pysrn.nets.caffemodel import read_layers, read_weights, write_weights
+from pysrn.nets.stages import MAPS, SCORES
+from pysrn.recipes import TRUNKS, HeadSpec
+from tests.realistic_weights import write_realistic
+
+SMALL = Architecture("resnet17", 12, HeadSpec(64, 64))
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory):
+    """A caffemodel of the small trunk with realistic random weights."""
+    path = tmp_path_factory.mktemp("small") / "weights.caffemodel"
+    return write_realistic(path, SMALL, torch_export.check_images(2))
+
+
+@pytest.mark.parametrize("trunk", list(TRUNKS))
+def test_every_layer_of_caffe_has_its_place_in_pytorch(trunk):
+    from pysrn.evaluate.deploy import deploy_message
+    from pysrn.nets.stages import parameter_layers
+
+    architecture = Architecture(trunk, 5, HeadSpec())
+    shapes = torch_weights.caffe_shapes(torch_weights.empty_model(architecture))
+    assert sorted(shapes) == sorted(parameter_layers(deploy_message(architecture)))
+
+
+def test_small_net_agrees_with_caffe(small_model):
+    model, images = torch_weights.load_model(small_model), torch_export.check_images(3, seed=1)
+    net = DeployNet(small_model)
+    outputs = net.forward(images, (*SCORES, *MAPS))
+    assert all(0.3 < outputs[score].std() < 10 for score in SCORES)  # else agreement would say little
+    assert outputs["att_map"].max() > 0.05
+    differences = torch_export.verify(net, model, images)
+    assert set(differences) == {*SCORES, *MAPS}
+    assert max(found.absolute for found in differences.values()) < 1e-4, differences
+
+
+def test_paper_net_of_50_layers_agrees_with_caffe(tmp_path):
+    """Also the trunk whose conv1 has a bias, at full width."""
+    architecture = Architecture("resnet50", 14, HeadSpec())
+    images = torch_export.check_images(1, seed=2)
+    path = write_realistic(tmp_path / "weights.caffemodel", architecture, images)
+    differences = torch_export.verify(DeployNet(path), torch_weights.load_model(path), images)
+    assert max(found.absolute for found in differences.values()) < 1e-4, differences
+
+
+def test_a_wrong_weight_is_seen(small_model):
+    """The comparison can fail: batch statistics taken without their scale factor."""
+    model, images = torch_weights.load_model(small_model), torch_export.check_images(1)
+    with torch.no_grad():
+        model.trunk.res4.res4a.bn_branch2b.running_var *= 999.98
+    differences = torch_export.verify(DeployNet(small_model), model, images)
+    assert max(found.absolute for found in differences.values()) > 1e-2
+    assert not differences["score"].ok
+
+
+def test_batch_statistics_are_divided_by_the_scale_factor(small_model):
+    weights, model = read_weights(small_model), torch_weights.load_model(small_model)
+    mean, variance, factor = weights["bn4a_branch2a"]
+    part = model.trunk.res4.res4a.bn_branch2a
+    np.testing.assert_allclose(part.running_mean.numpy(), mean / factor, rtol=1e-6)
+    np.testing.assert_allclose(part.running_var.numpy(), variance / factor, rtol=1e-6)
+    np.testing.assert_array_equal(part.weight.detach().numpy(), weights["scale4a_branch2a"][0])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda layers: layers.pop("sr_conv3"), "1 layers of the net are not in it: sr_conv3"),
+        (lambda layers: layers.update(odd=("Scale", [np.ones(3)])), "unknown to the net: odd"),
+        (
+            lambda layers: layers["sr_conv3"][1].pop(),
+            "layer sr_conv3 has blobs 64x64x1x1, the net wants 64x64x1x1 . 64",
+        ),
+    ],
+)
+def test_accounting_is_strict(small_model, tmp_path, change, reason):
+    layers = read_layers(small_model)
+    change(layers)
+    write_weights(tmp_path / "changed.caffemodel", "changed", layers)
+    with pytest.raises(SrnError, match=reason):
+        torch_weights.load_model(tmp_path / "changed.caffemodel")
+
+
+def test_the_tolerance_grows_with_great_values_only():
+    assert torch_export.Difference(0.9e-4, 0.01).ok and not torch_export.Difference(1.1e-4, 0.01).ok
+    assert torch_export.Difference(0.9e-2, 100).ok and not torch_export.Difference(1.1e-2, 100).ok
+    assert not torch_export.Difference(float("nan"), 1.0).ok
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("trunk.conv1", "conv1"),
+        ("trunk.res4.res4b1.branch2a", "res4b1_branch2a"),
+        ("cls_fc", "cls_fc"),
+    ],
+)
+def test_layer_names(path, expected):
+    assert torch_weights.layer_name(path) == expected
+
+
+def test_batch_norm_names():
+    assert torch_weights.batch_norm_names("trunk.bn_conv1") == ("bn_conv1", "scale_conv1")
+    expected = ("bn4b1_branch2a", "scale4b1_branch2a")
+    assert torch_weights.batch_norm_names("trunk.res4.res4b1.bn_branch2a") == expected

@@ -1,0 +1,123 @@
+"""tools/evaluate.py: its tables and metrics.json hold the metrics of the predictions it was given."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from pysrn.evaluate import metrics
+from pysrn.evaluate.predictions import Predictions
+from pysrn.evaluate.table import aligned, distinct_names
+from tools.evaluate import main
+
+CLASSES = ("cat", "dog", "bird", "ghost")
+
+
+def write(path, seed=0, images=30, scores=("score_cls", "score"), keys=None, **changes):
+    """Predictions in which the last class has no positive image."""
+    random = np.random.default_rng(seed)
+    keys = keys or tuple(f"{i:08d}_x" for i in range(images))
+    labels = np.where(np.random.default_rng(1).random((images, len(CLASSES))) < 0.3, 1, -1).astype(np.int8)
+    labels[:, -1] = -1
+    values = {name: random.normal(-1, 2, labels.shape).astype(np.float32) for name in scores}
+    found = Predictions(**({"keys": keys, "classes": CLASSES, "scores": values, "labels": labels} | changes))
+    found.save(path)
+    return found
+
+
+def cells(text, row):
+    """The numbers of the first table line that begins with `row`."""
+    line = next(line for line in text.splitlines() if line.startswith(f"| {row}"))
+    return [cell.strip() for cell in line.split("|")[2:-1]]
+
+
+def test_table_and_json_hold_the_metrics(tmp_path, capsys):
+    found = write(tmp_path / "p.npz")
+    assert main([str(tmp_path / "p.npz"), "--per-class"]) == 0
+    printed = capsys.readouterr().out
+    expected = metrics.evaluate(found.scores["score"], found.labels)
+    row = [
+        expected.mean_ap,
+        *(expected.decisions["threshold"][m] for m in ("F1-C", "P-C", "R-C", "F1-O", "P-O", "R-O")),
+    ]
+    assert cells(printed, "score ") == [f"{100 * value:.1f}" for value in row]
+    assert "1 labels without a positive image are left out of mAP" in printed
+    assert cells(printed, "ghost")[:3] == ["0", "-", "-"]
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    scores = content["predictions"][0]["scores"]
+    assert list(scores) == ["score_cls", "score"]
+    assert scores["score"]["mAP"] == expected.mean_ap
+    assert scores["score"]["top3_forced"] == expected.decisions["top3_forced"]
+    assert scores["score"]["per_class"]["AP"][-1] is None
+    assert content["classes"] == list(CLASSES)
+
+
+def test_a_runs_folder_gives_a_row_for_each_stage_and_score(tmp_path, capsys):
+    write(tmp_path / "stage1" / "predictions_test.npz", seed=5, scores=("score_cls",))
+    write(tmp_path / "stage4" / "predictions_test.npz", seed=6)
+    write(tmp_path / "stage4" / "predictions_train.npz", images=3)
+    assert main([str(tmp_path)]) == 0
+    rows = re.findall(r"^\| (\S+ \S+) +\|", capsys.readouterr().out.split("\n\n")[1], flags=re.MULTILINE)
+    assert rows == ["stage1 score_cls", "stage4 score_cls", "stage4 score"]
+    assert (tmp_path / "metrics.json").is_file()
+
+
+def test_unspecified_labels_are_told(tmp_path, capsys):
+    labels = np.tile(np.array([[1, -1, 0, 1], [-1, 1, 1, -1]], np.int8), (5, 1))
+    write(tmp_path / "p.npz", images=10, labels=labels)
+    assert main([str(tmp_path / "p.npz"), "-o", str(tmp_path / "x" / "m.json")]) == 0
+    assert "5 unspecified labels are ignored by AP" in capsys.readouterr().out
+    assert json.loads((tmp_path / "x" / "m.json").read_text())["predictions"][0]["scores"]["score"][
+        "zero_is_unspecified"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "code", "reason"),
+    [
+        (["none.npz"], 3, "neither a file"),
+        (["empty"], 3, "nor any predictions_test.npz below it"),
+        (["text.npz"], 1, "text.npz is damaged"),
+        (["cut.npz"], 1, "cut.npz is damaged"),
+        (
+            ["good.npz", "other_images.npz"],
+            1,
+            "other_images.npz and .*good.npz are of different images: 31 keys",
+        ),
+        (
+            ["good.npz", "other_order.npz"],
+            1,
+            "other_order.npz: wrong classes: in another order: class 0 is dog",
+        ),
+        (["unlabelled.npz"], 3, "holds no labels"),
+    ],
+)
+def test_bad_input_is_one_line_and_old_metrics_stay(tmp_path, capsys, names, code, reason):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.npz").write_text("no predictions")
+    write(tmp_path / "good.npz")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "good.npz").read_bytes()[:-100])
+    write(tmp_path / "other_images.npz", images=1, keys=("00000000_y",))
+    write(tmp_path / "other_order.npz", classes=("dog", "cat", "bird", "ghost"))
+    write(tmp_path / "unlabelled.npz", labels=None)
+    for folder in (tmp_path, tmp_path / "empty"):
+        (folder / "metrics.json").write_text("good work")
+    assert main([str(tmp_path / name) for name in names]) == code
+    errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  mend it: ")]
+    assert len(errors) == 1 and re.search(reason, errors[0]), errors
+    assert (tmp_path / "metrics.json").read_text() == "good work"
+
+
+def test_names_of_files(tmp_path):
+    assert distinct_names([tmp_path / "a.npz"]) == [""]
+    assert distinct_names([tmp_path / "a.npz", tmp_path / "b.npz"]) == ["a", "b"]
+    assert distinct_names([tmp_path / "x" / "a.npz", tmp_path / "y" / "a.npz"]) == ["x", "y"]
+    both = [tmp_path / "1" / "x" / "a.npz", tmp_path / "2" / "x" / "a.npz"]
+    assert distinct_names(both) == [str(path) for path in both]
+
+
+def test_aligned():
+    assert aligned("title", ["", "b"], [["long name", "1"], ["x", "23.4"]]) == (
+        "title\n|           |    b |\n|-----------|-----:|\n| long name |    1 |\n| x         | 23.4 |"
+    )

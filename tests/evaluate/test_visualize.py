@@ -1,0 +1,102 @@
+"""tools/visualize.py: the pictures show what they should, and bad input is one line."""
+
+import cv2
+import numpy as np
+import pytest
+
+from pysrn.console import SrnError
+from pysrn.evaluate.attention import overlay
+from pysrn.evaluate.curves import figure_of, read_log, running_mean
+from tests.realistic_weights import without
+from tools.visualize import main
+
+LOG = "iteration,loss,lr,seconds\n" + "".join(f"{i},{10 / i:.4f},0.01,0.1\n" for i in range(1, 41))
+
+
+def test_overlay_colours_the_place_of_the_maximum_only():
+    image = np.full((56, 56, 3), 100, np.uint8)
+    values = np.zeros((14, 14))
+    values[3, 10] = 1
+    change = np.abs(overlay(image, values).astype(int) - 100).sum(axis=2)
+    assert np.unravel_index(change.argmax(), change.shape)[0] in range(10, 18)
+    assert np.unravel_index(change.argmax(), change.shape)[1] in range(38, 46)
+    assert change[30:, :30].max() == 0
+    np.testing.assert_array_equal(overlay(image, np.ones((14, 14))), image)  # a flat map points nowhere
+
+
+def test_running_mean():
+    at, mean = running_mean(np.arange(1.0, 8.0), np.array([1.0, 2, 3, 4, 5, 6, 7]))
+    assert at.tolist() == pytest.approx([3, 4, 5]) and mean.tolist() == pytest.approx([3, 4, 5])
+
+
+def test_curves_have_a_panel_a_stage_and_a_line_a_loss(tmp_path):
+    (tmp_path / "log.csv").write_text("iteration,loss,lr,seconds,loss_score,loss_att\n1,3,0.1,1,1,2\n2,2,0.1,1,1,1\n")
+    log = read_log(tmp_path / "log.csv")
+    figure = figure_of({1: {name: log[name] for name in ("iteration", "loss", "lr")}, 4: log})
+    panels = [axis for axis in figure.axes if axis.get_title()]
+    assert [axis.get_title() for axis in panels] == ["stage 1: main", "stage 4: joint"]
+    assert [line.get_label() for line in panels[1].lines][1::2] == ["loss", "loss_score", "loss_att"]
+    assert panels[1].lines[0].get_ydata().tolist() == [3, 2]
+
+
+def test_a_line_that_is_still_written_is_left_out(tmp_path):
+    (tmp_path / "log.csv").write_text(LOG + "41,0.2")
+    assert len(read_log(tmp_path / "log.csv")["loss"]) == 40
+    for damaged in (LOG.replace("\n7,", "\nseven,"), LOG.replace("10.0000", "nan"), LOG.replace("\n7,", "\n7,7,")):
+        (tmp_path / "log.csv").write_text(damaged)
+        with pytest.raises(SrnError, match="log.csv is damaged"):
+            read_log(tmp_path / "log.csv")
+    for empty in ("", "iteration,loss,lr,seconds\n", "a,b\n1,2\n"):
+        (tmp_path / "log.csv").write_text(empty)
+        with pytest.raises(SrnError, match="holds no losses"):
+            read_log(tmp_path / "log.csv")
+
+
+def test_curves_tool(tmp_path, capsys):
+    for stage in (1, 3):
+        (tmp_path / f"stage{stage}").mkdir()
+        (tmp_path / f"stage{stage}" / "log.csv").write_text(LOG)
+    assert main(["curves", str(tmp_path)]) == 0
+    assert "stages 1, 3" in capsys.readouterr().out
+    picture = cv2.imread(str(tmp_path / "loss_curves.png"))
+    assert picture.shape[1] > 2 * picture.shape[0] and picture.std() > 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["loss_curves.png", "stage1", "stage3"]
+
+
+def test_attention_tool(shapes_folder, shapes_model, tmp_path, capsys):
+    out = tmp_path / "grid.png"
+    arguments = ["attention", str(shapes_model), "--data", str(shapes_folder), "-o", str(out)]
+    assert main([*arguments, "--count", "2", "--pointing"]) == 0
+    printed = capsys.readouterr().out
+    assert "pointing accuracy of att_map" in printed and "pointing accuracy of sr_map" in printed
+    wide = cv2.imread(str(out)).shape
+    assert main([*arguments, "--images", "4", "--labels", "circle", "--maps", "conf_map"]) == 0
+    narrow = cv2.imread(str(out)).shape
+    assert narrow[0] * 3 < wide[0] and narrow[1] < wide[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (["curves", "{empty}"], 3, "no log.csv of any stage"),
+        (["attention", "{empty}"], 3, "no finished stage"),
+        (["attention", "{model}", "--data", "{empty}"], 3, "no LMDB pair"),
+        (["attention", "{model}", "--data", "{data}", "--count", "0"], 2, "at least 1"),
+        (["attention", "{model}", "--data", "{data}", "--images", "21"], 2, "no sample 21"),
+        (["attention", "{model}", "--data", "{data}", "--labels", "unicorn"], 2, "no label unicorn"),
+        (
+            ["attention", "{model}", "--data", "{data}", "--annotations", "{empty}/x.json"],
+            3,
+            "annotation file not found",
+        ),
+        (["attention", "{main}", "--data", "{data}"], 2, "does not compute att_map, sr_map"),
+    ],
+)
+def test_bad_input_is_one_line(shapes_folder, shapes_model, tmp_path, capsys, arguments, code, reason):
+    (tmp_path / "empty").mkdir()
+    main_only = without(shapes_model, tmp_path / "main", "att_", "conf_", "sr_")
+    places = {"empty": tmp_path / "empty", "model": shapes_model, "data": shapes_folder, "main": main_only}
+    assert main([text.format(**places) for text in arguments]) == code
+    errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  mend it: ")]
+    assert len(errors) == 1 and reason in errors[0], errors
+    assert not list(tmp_path.rglob("*.png")) + list(shapes_model.parent.glob("*.png"))

@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""The whole way with the embedded data set: pictures, LMDBs, four stages, PyTorch weights, the table.
+
+Each step is one of the other tools and is printed as the command that it is. What is done already is kept, so an
+interrupted demo goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from pysrn.console import message, run_main
+from tools import evaluate, make_lmdb, predict, run_stage, to_torch, visualize
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line entry; returns the exit code of the first step that fails, else 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data/shapes"), help="default: %(default)s")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and sample order (default: %(default)s)")
+    parser.add_argument("--iterations", help="N, or N,N,N,N: one a stage (default: the recipe's)")
+    return run_main(work, parser.parse_args(argv))
+
+
+def work(arguments: argparse.Namespace) -> int:
+    """Call the tools in order."""
+    run = str(arguments.runs / f"shapes-seed{arguments.seed}")
+    data = str(arguments.data)
+    train = ["4", "--run", Path(run).name, "--runs", str(arguments.runs), "--data", data, "--seed", str(arguments.seed)]
+    if arguments.iterations:
+        train += ["--iterations", arguments.iterations]
+    steps = [
+        (run_stage, train),
+        (predict, [run, "--stage", "1"]),
+        (predict, [run]),
+        (visualize, ["curves", run]),
+        (visualize, ["attention", run, "--pointing"]),
+        (to_torch, [run]),
+        (evaluate, [run]),
+    ]
+    if not arguments.data.exists():
+        steps.insert(0, (make_lmdb, ["shapes", "--out", data]))
+    started = time.monotonic()
+    for tool, words in steps:
+        name = f"tools/{tool.__name__.rpartition('.')[2]}.py"
+        message(f"[{time.monotonic() - started:4.0f} s] {name} {' '.join(words)}")
+        if code := tool.main(words):
+            message(f"the demo stops here: {name} ended with exit code {code}")
+            return code
+    message(f"[{time.monotonic() - started:4.0f} s] done")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""Measure predictions: mAP, precision, recall and F1 of every score, as tables and as metrics.json.
+
+With no arguments: all predictions on the test split in runs/shapes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pysrn.console import MissingError, message, run_main
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line entry; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "predictions", nargs="*", type=Path, default=[Path("runs/shapes")],
+        help="files of tools/predict.py, or a run's folder: those of all its stages",
+    )  # fmt: skip
+    parser.add_argument("--split", default="test", help="which predictions of a run's folder (default: %(default)s)")
+    parser.add_argument("--per-class", action="store_true", help="also a table of the classes")
+    parser.add_argument("-o", "--out", type=Path, help="default: metrics.json in the folder of the first argument")
+    return run_main(work, parser.parse_args(argv))
+
+
+def work(arguments: argparse.Namespace) -> None:
+    """Print the tables and write the JSON file."""
+    from pysrn.evaluate import table
+
+    first = arguments.predictions[0]
+    paths = [path for given in arguments.predictions for path in expand(given, arguments.split)]
+    results = table.evaluate_files(paths)
+    out = arguments.out or (first if first.is_dir() else first.parent) / "metrics.json"
+    table.write_json(results, out)
+    print(table.text(results, arguments.per_class))
+    message(f"also in {out}")
+
+
+def expand(path: Path, split: str) -> list[Path]:
+    """A run's or a stage's folder becomes the predictions in it."""
+    if path.exists() and not path.is_dir():
+        return [path]
+    found = [
+        *path.glob(f"predictions_{split}.npz"),
+        *sorted(path.glob(f"stage[1-9]/predictions_{split}.npz")),
+    ]
+    if not found:
+        raise MissingError(
+            f"no predictions: neither a file {path} nor any predictions_{split}.npz below it",
+            "tools/predict.py",
+        )
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
