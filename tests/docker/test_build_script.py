@@ -1,0 +1,111 @@
+"""docker/caffe/build.sh: what it refuses, with which words and exit code, and that it leaves nothing behind.
+
+The build itself is what makes the environment that these tests run in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BUILD = REPOSITORY / "docker/caffe/build.sh"
+ORIG_FILE = "caffe_1.0.0+git20180821.99bd997.orig.tar.gz"
+DEBIAN_FILE = "caffe_1.0.0+git20180821.99bd997-8.debian.tar.xz"
+
+
+def build(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BUILD, *map(str, arguments)],
+        env={**os.environ, **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def debian_packages() -> None:
+    command = REPOSITORY / "docker/missing-packages"
+    missing = subprocess.run([command], capture_output=True, text=True, check=False)
+    if missing.returncode or missing.stdout.strip():
+        pytest.skip(f"Debian packages are missing: {missing.stdout or missing.stderr}")
+
+
+@pytest.mark.parametrize("arguments", [(), ("a", "b"), ("--fast",), ("",)])
+def test_wrong_usage(arguments):
+    result = build(*arguments)
+    assert result.returncode == 2
+    assert "docker/caffe/build.sh PREFIX" in result.stderr
+
+
+def test_prefix_without_parent(tmp_path):
+    result = build(tmp_path / "no/where")
+    assert result.returncode == 2
+    assert result.stderr == f"docker/caffe/build.sh: no folder {tmp_path}/no to make where in\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_prefix_that_is_there_is_left_alone(tmp_path):
+    (tmp_path / "caffe").mkdir()
+    (tmp_path / "caffe/precious").write_text("precious")
+    result = build(tmp_path / "caffe")
+    assert result.returncode == 2
+    assert "is there already" in result.stderr
+    assert (tmp_path / "caffe/precious").read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["caffe"]
+
+
+def test_source_folder_without_the_source(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    result = build(target / "caffe", CAFFE_SOURCE_DIR=str(source))
+    assert result.returncode == 3
+    assert result.stderr.endswith(f"CAFFE_SOURCE_DIR={source} has no file {ORIG_FILE}\n")
+    assert not list(target.iterdir())
+
+
+def test_altered_source_is_refused(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    (source / ORIG_FILE).write_bytes(b"")
+    (source / DEBIAN_FILE).write_bytes(b"")
+    result = build(target / "caffe", CAFFE_SOURCE_DIR=str(source))
+    assert result.returncode == 1
+    assert f"{ORIG_FILE} is not the expected file: sha256 {hashlib.sha256(b'').hexdigest()}" in result.stderr
+    assert not list(target.iterdir())
+
+
+def test_second_build_waits_for_the_first(tmp_path):
+    """A build holds a lock on the folder that it builds in; another one says so and waits."""
+    first = subprocess.Popen(["flock", tmp_path, "cat"], stdin=subprocess.PIPE)
+    variables = {**os.environ, "CAFFE_SOURCE_DIR": str(tmp_path)}
+    second = subprocess.Popen([BUILD, tmp_path / "caffe"], stderr=subprocess.PIPE, text=True, env=variables)
+    try:
+        assert second.stderr is not None
+        assert "another build" in second.stderr.readline()
+        assert second.poll() is None
+        (tmp_path / "caffe").mkdir()  # what the first one leaves when it is done
+        first.communicate(b"", timeout=10)
+        assert "is there already" in second.communicate(timeout=10)[1]
+        assert second.returncode == 2
+    finally:
+        first.kill()
+        second.kill()
+
+
+def test_every_patch_says_what_and_why():
+    patches = sorted((REPOSITORY / "docker/caffe/patches").glob("*.patch"))
+    assert patches
+    for path in patches:
+        header = path.read_text().partition("\n--- ")[0]
+        fields = [line.split()[0] for line in header.splitlines() if line and not line.startswith(" ")]
+        assert fields == ["Description:", "What:", "Why:"], path

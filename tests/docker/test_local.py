@@ -1,0 +1,186 @@
+"""docker/local: which environment it takes, how it enters it, and what it says where it cannot make one.
+
+All tests use the finished environment that they run in; none makes another.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+NOBODY = 65534  # Debian's user without rights
+
+
+def local(clone: Path, *arguments: str, folder=None, user=None, **variables: str | None):
+    """Run a clone's docker/local; a variable that is None is unset."""
+    environment = {**os.environ, **variables}
+    return subprocess.run(
+        [clone / "docker/local", *arguments],
+        cwd=folder or clone,
+        env={name: value for name, value in environment.items() if value is not None},
+        user=user,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def where(clone: Path) -> tuple[Path, Path]:
+    caffe, python = local(clone, "--where").stdout.splitlines()
+    return Path(caffe), Path(python)
+
+
+@pytest.fixture
+def clone() -> Iterator[Path]:
+    """A second clone, in a folder with a space in its name that every user may read."""
+    with tempfile.TemporaryDirectory(prefix="second clone ") as folder:
+        Path(folder).chmod(0o755)
+        for name in ("docker", "pysrn", "setup.py"):
+            copy = shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy
+            copy(REPOSITORY / name, Path(folder) / name)
+        yield Path(folder)
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The virtual environment that these tests run in, made by docker/local."""
+    python = Path(os.environ.get("VIRTUAL_ENV", ""))
+    if not (python / "complete").is_file():
+        pytest.skip("not started through docker/local")
+    monkeypatch.setenv("SRN_CACHE", str(python.parent))
+    assert where(REPOSITORY)[1] == python
+    return python
+
+
+def test_same_inputs_same_environment(clone):
+    (clone / "README.md").write_text("not an input")
+    assert where(clone) == where(REPOSITORY)
+
+
+@pytest.mark.parametrize("name", ["setup.py", "docker/constraints.txt"])
+def test_python_inputs_change_the_python_key_only(clone, name):
+    before = where(clone)
+    with (clone / name).open("a") as file:
+        file.write("\n")
+    after = where(clone)
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
+@pytest.mark.parametrize("name", ["packages.txt", "caffe/build.sh", "caffe/patches/build-9-new.patch"])
+def test_caffe_inputs_change_both_keys(clone, name):
+    before = where(clone)
+    with (clone / "docker" / name).open("a") as file:
+        file.write("\n")
+    after = where(clone)
+    assert after[0] != before[0]
+    assert after[1] != before[1]
+
+
+def test_cache_folder(clone):
+    assert local(clone, "--where", SRN_CACHE="/a b").stdout.startswith("/a b/caffe-")
+    in_xdg = local(clone, "--where", SRN_CACHE=None, XDG_CACHE_HOME="/x")
+    assert in_xdg.stdout.startswith("/x/srn-caffe/caffe-")
+    in_home = local(clone, "--where", SRN_CACHE=None, XDG_CACHE_HOME=None, HOME="/h")
+    assert in_home.stdout.startswith("/h/.cache/srn-caffe/caffe-")
+    assert local(clone, "--where", SRN_CACHE=None, XDG_CACHE_HOME=None, HOME=None).returncode == 0
+
+
+def test_cache_that_cannot_be_made(clone):
+    result = local(clone, "true", SRN_CACHE="/proc/srn")
+    assert result.returncode == 3
+    assert result.stderr.startswith("docker/local: the folder /proc/srn cannot be made")
+    assert "SRN_CACHE=FOLDER" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("--quick",)])
+def test_wrong_usage(clone, arguments):
+    result = local(clone, *arguments)
+    assert result.returncode == 2
+    assert "docker/local CMD" in result.stderr
+
+
+def test_missing_packages_are_named_to_an_ordinary_user(clone, tmp_path):
+    with (clone / "docker/packages.txt").open("a") as file:
+        file.write("srn-no-such-package  # a comment\n")
+    with tempfile.TemporaryDirectory() as cache:
+        user = NOBODY if os.geteuid() == 0 else None
+        if user is not None:
+            os.chown(cache, user, user)
+        result = local(clone, "true", user=user, SRN_CACHE=cache, HOME=cache)
+        assert result.returncode == 3
+        assert result.stderr.splitlines()[-1] == (
+            "docker/local: Debian packages are missing; as root: "
+            "apt-get install --no-install-recommends srn-no-such-package"
+        )
+        assert not [path for path in Path(cache).iterdir() if path.is_dir()]
+
+
+def test_exit_code_arguments_and_folder_are_passed_on(environment, clone, tmp_path):
+    script = 'printf "%s\\n" "$PWD" "$@"; exit 7'
+    result = local(clone, "sh", "-c", script, "sh", "two words", "", "*", folder=tmp_path)
+    assert result.returncode == 7
+    assert result.stdout == f"{tmp_path}\ntwo words\n\n*\n"
+    assert result.stderr == ""
+
+
+def test_the_clone_that_is_run_wins(environment, clone):
+    """Both clones share the environment; each imports its own code."""
+    print_origin = ("python3", "-c", "import caffe, pysrn; print(pysrn.__file__)")
+    for root in (clone, REPOSITORY):
+        result = local(root, *print_origin, folder="/", PYTHONPATH="/elsewhere")
+        assert result.stdout == f"{root}/pysrn/__init__.py\n"
+
+
+def test_command_is_looked_for_here_then_in_the_clone(environment, clone, tmp_path):
+    for folder, text in ((clone, "clone"), (tmp_path, "here")):
+        (folder / "tools").mkdir()
+        script = f"#!/usr/bin/env python3\nimport sys; print('{text}', sys.prefix)\n"
+        (folder / "tools/which.py").write_text(script)
+        (folder / "tools/which.py").chmod(0o755)
+    assert local(clone, "tools/which.py", folder=tmp_path).stdout == f"here {environment}\n"
+    (tmp_path / "tools/which.py").unlink()
+    assert local(clone, "tools/which.py", folder=tmp_path).stdout == f"clone {environment}\n"
+    assert local(clone, clone / "tools/which.py", folder=tmp_path).stdout == f"clone {environment}\n"
+
+
+@pytest.mark.parametrize("command", ["srn-no-such-command", "./no/such/file", "tools"])
+def test_unknown_command(environment, command):
+    result = local(REPOSITORY, command)
+    assert result.returncode == 127
+    assert command in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_second_start_waits_for_the_first(environment, clone, tmp_path):
+    """While another start makes the environment: wait, then use what it made."""
+    made = where(REPOSITORY)
+    with subprocess.Popen(["flock", tmp_path / "lock", "cat"], stdin=subprocess.PIPE) as first:
+        while subprocess.run(["flock", "-n", tmp_path / "lock", "true"], check=False).returncode == 0:
+            assert first.poll() is None
+        variables = {**os.environ, "SRN_CACHE": str(tmp_path)}
+        command = [clone / "docker/local", "sh", "-c", "exit 5"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables) as second:
+            assert second.stderr is not None
+            assert "waiting for it" in second.stderr.readline()
+            assert second.poll() is None
+            for folder in made:
+                (tmp_path / folder.name).symlink_to(folder)
+            first.communicate(b"")
+            assert second.stderr.read() == ""
+            assert second.wait(timeout=30) == 5
+
+
+def test_nothing_is_locked_while_the_command_runs(environment):
+    """A command that runs for days must not keep others from making an environment."""
+    result = local(REPOSITORY, "sh", "-c", "ls -l /proc/self/fd")
+    assert str(environment.parent / "lock") not in result.stdout
