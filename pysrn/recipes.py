@@ -16,7 +16,7 @@ CROP_SIZE = 224  # official repo, tools/model_test.py
 IMAGE_SIZE = 256  # official repo: images are resized to 256 x 256 before the crop
 MEAN_BGR = (104.0, 117.0, 123.0)  # official repo, tools/model_test.py; range 0-255, no division
 FEATURE_SIZE = 14  # X is the output of res4b22_relu (official repo issue 15)
-SCORE_WEIGHT = 0.5  # final score: alpha * score_cls + (1 - alpha) * score_sr on logits, alpha = 0.5
+SCORE_WEIGHT = 0.5  # alpha of the final score, on logits; two re-implementations by others agree on it
 STAGE_NAMES = {1: "main", 2: "attention", 3: "regulariser", 4: "joint"}  # step_1 ... step_4 of the release
 
 
@@ -60,7 +60,8 @@ class HeadSpec:
 class Augmentation:
     """The multi-scale corner crop of the official data transformer."""
 
-    scale_ratios: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66, 0.5)  # 256, 224, 192, 168, 128 pixels
+    # 256, 224, 192, 168, 128 pixels. assumed: the transformer's default ends at 0.66, the nets' own list is lost.
+    scale_ratios: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66, 0.5)
     max_distort: int = 1  # assumed: the default of the official data transformer; the nets' value is lost
     mirror: bool = True
 
@@ -121,7 +122,7 @@ TRUNKS = {
         TrunkSpec("resnet50", (3, 4, 6, 3), 64, False, "ResNet-50"),
         TrunkSpec("resnet152", (3, 8, 36, 3), 64, True, "ResNet-152"),
         # The embedded data set's trunk: same topology, small enough to be trained from scratch on two cores.
-        TrunkSpec("resnet17", (1, 1, 2, 1), 8, False, "ResNet-17"),
+        TrunkSpec("resnet14", (1, 1, 1, 1), 8, False, "ResNet-14"),
     )
 }
 
@@ -142,15 +143,15 @@ RECIPES = {
     # The embedded data set is ours: its numbers are chosen for a CPU run of a few minutes from scratch.
     "shapes": Recipe(
         DATASETS["shapes"],
-        trunk="resnet17",
+        trunk="resnet14",
         heads=HeadSpec(attention_width=64, regulariser_width=64),
         augmentation=Augmentation(scale_ratios=(1.0, 0.875)),
         batch_size=16,
         stages=(
-            StageSpec(base_lr=0.03, iterations=900, train_bn=True, drops=(0.7, 0.9)),
-            StageSpec(base_lr=0.003, iterations=150, drops=(0.6, 0.85)),
-            StageSpec(base_lr=0.01, iterations=700, drops=(0.6, 0.85)),
-            StageSpec(base_lr=0.003, iterations=200, drops=(0.6, 0.85)),
+            StageSpec(base_lr=0.03, iterations=650, train_bn=True, drops=(0.7, 0.9)),
+            StageSpec(base_lr=0.003, iterations=130, drops=(0.6, 0.85)),
+            StageSpec(base_lr=0.01, iterations=450, drops=(0.6, 0.85)),
+            StageSpec(base_lr=0.003, iterations=170, drops=(0.6, 0.85)),
         ),
     ),
 }

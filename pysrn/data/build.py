@@ -10,7 +10,7 @@ from pathlib import Path
 from pysrn.console import MissingError, UsageError, existing_folder, message
 from pysrn.data.coco import read_coco
 from pysrn.data.lmdb_pair import Encoding, PairReader, pair_paths, write_pair
-from pysrn.data.manifest import NAME
+from pysrn.data.manifest import NAME, read_manifest
 from pysrn.data.pair_writer import DEFAULT_ENCODING
 from pysrn.data.records import AnnotatedSplit
 from pysrn.data.shapes import write_shapes
@@ -18,6 +18,7 @@ from pysrn.recipes import DATASETS, class_names
 
 SPLITS = ("train", "test")
 AVAILABLE = ("shapes", "coco")
+DRAWING = "drawing.partial"  # pictures that are being drawn
 COCO_PARTS = {"train": "train", "test": "val"}  # official repo, README: train2014 and val2014
 
 
@@ -70,6 +71,24 @@ def build_dataset(
     return written
 
 
+def unfinished_shapes(out: str | Path) -> bool:
+    """Whether `out` is not there, is empty, or holds what an interrupted drawing of `shapes` left; else hands off."""
+    out = Path(out)
+    if not out.is_dir():
+        return not out.exists()
+    manifest = read_manifest(out)
+    if manifest is None:
+        left = {
+            "annotations",
+            "images",
+            DRAWING,
+            f"{NAME}.partial",
+            *(f"{path.name}.partial" for path in pair_paths(out, SPLITS[0])),
+        }
+        return {path.name for path in out.iterdir()} <= left
+    return manifest.get("dataset") == "shapes" and not set(SPLITS) <= set(manifest["splits"])
+
+
 def shapes_counts() -> dict[str, int]:
     """Images of each split of `shapes`, from the recipe."""
     spec = DATASETS["shapes"]
@@ -94,7 +113,7 @@ def verify_dataset(out: str | Path) -> dict[str, int]:
 
 def _draw_shapes(out: Path, counts: Mapping[str, int], seed: int, workers: int | None) -> None:
     """Draw beside, then rename, so that a half-drawn set is never taken for a whole one."""
-    drawing = out / "drawing.partial"
+    drawing = out / DRAWING
     shutil.rmtree(drawing, ignore_errors=True)
     drawing.mkdir(parents=True)
     write_shapes(drawing, counts, seed, workers)

@@ -77,6 +77,8 @@ def _load(annotation: Path) -> dict:
             for name, kind in fields.items():
                 if not isinstance(row, dict) or not isinstance(row.get(name), kind):
                     raise SrnError(f'{annotation}: "{part}" row {number} has no valid "{name}"')
-            if part == "annotations" and len(row["bbox"]) != 4:
+            if part == "annotations" and (
+                len(row["bbox"]) != 4 or not all(isinstance(value, int | float) for value in row["bbox"])
+            ):
                 raise SrnError(f'{annotation}: "{part}" row {number} has no valid "bbox": four numbers are needed')
     return content

@@ -30,10 +30,16 @@ def read_manifest(folder: Path) -> dict | None:
     try:
         manifest = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise SrnError(f"{path}: not a JSON file: {error}") from None
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("splits"), dict) or "classes" not in manifest:
-        raise SrnError(f'{path}: no "splits" or "classes": not the manifest of an LMDB pair')
+        raise SrnError(f"{path}: not a JSON file: {error}", _cure(path)) from None
+    known = isinstance(manifest, dict) and isinstance(manifest.get("classes"), list)
+    splits = manifest.get("splits") if known else None
+    if not isinstance(splits, dict) or not all(isinstance(split, dict) for split in splits.values()):
+        raise SrnError(f'{path}: no "splits" or "classes": not the manifest of an LMDB pair', _cure(path))
     return manifest
+
+
+def _cure(path: Path) -> str:
+    return f"delete {path} and build the pair again: tools/make_lmdb.py ... --force"
 
 
 def write_manifest(folder: Path, manifest: dict) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pysrn.console import MissingError, SrnError, progress
+from pysrn.console import MissingError, SrnError, message, progress
 from pysrn.data import datum
 from pysrn.data.lmdb_file import append, create, pair_paths
 from pysrn.data.manifest import file_hashes, read_manifest, replace_text, versions, write_manifest
@@ -86,6 +86,8 @@ def write_pair(
     if not count:
         raise MissingError(f"no image of the {split} split can be read; the first: {', '.join(skipped[0])}")
 
+    if skipped:
+        message(f"{split}: {len(skipped)} of {len(samples)} images cannot be used; {folder / SKIPPED_NAME} says why")
     # From here on the old pair is gone for readers, and the new one is there only with the last line.
     manifest["splits"].pop(split, None)
     write_manifest(folder, manifest)

@@ -14,6 +14,8 @@ import numpy as np
 
 from pysrn.data.records import Sample
 
+_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+
 
 class BadImage(Exception):
     """An image cannot be used; the message is the reason, without its path."""
@@ -32,6 +34,12 @@ def decode_file(path: Path) -> np.ndarray:
 
 def decode_bytes(content: np.ndarray | bytes) -> np.ndarray:
     """Decode the bytes of an image file into uint8 H x W x 3 BGR. Raises BadImage."""
+    # OpenCV decodes a JPEG that is cut off, grey from there on, without a word. The end is sought behind the last
+    # scan: a thumbnail before it has an end of its own, and some cameras write more behind it.
+    data = bytes(content)
+    is_open = data.startswith(_JPEG_START) and not data.endswith(_JPEG_END)
+    if is_open and _JPEG_END not in data[max(0, data.rfind(_JPEG_SCAN)) :]:
+        raise BadImage("the JPEG is cut off")
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:

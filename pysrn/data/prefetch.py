@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import pysrn
-from pysrn.console import MissingError, SrnError
+from pysrn.console import MissingError, SrnError, deaf_to_interrupts
 from pysrn.data.batches import BatchMaker, FeedSettings
 from pysrn.data.ring import create_ring_file, map_ring
 from pysrn.data.worker import FAILED_BYTE, NUMBER, READY_BYTE
@@ -51,8 +51,9 @@ class Feeder:
         try:
             self._ring = map_ring(descriptor, slots, self.shapes)
             self._finalizer = weakref.finalize(self, _stop, self._workers)
-            for _ in range(settings.workers):
-                self._workers.append(_start(descriptor, slots, settings))
+            with deaf_to_interrupts():  # Ctrl-C goes to the whole group; the parent decides
+                for _ in range(settings.workers):
+                    self._workers.append(_start(descriptor, slots, settings))
         finally:
             os.close(descriptor)
         for batch in range(slots):
@@ -93,14 +94,15 @@ class Feeder:
 
     def _failure(self, worker: subprocess.Popen, answer: bytes) -> SrnError:
         """The error that a worker reported, or how it died."""
+        cure = ""
         if answer == FAILED_BYTE:
             text = worker.stdout.read().decode("utf-8", "replace")
         else:
             code = worker.wait()
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            text = f"a data worker process died ({how})"
+            text, cure = f"a data worker process died ({how})", "run the same command again"
         self.close()
-        return SrnError(text)
+        return SrnError(text, cure)
 
 
 def _start(descriptor: int, slots: int, settings: FeedSettings) -> subprocess.Popen:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import cv2
 
-from pysrn.console import SrnError, progress
+from pysrn.console import SrnError, deaf_to_interrupts, progress
 from pysrn.data.shapes_render import render
 from pysrn.data.shapes_scene import CANVAS, CLASSES, Box, compose
 
@@ -36,7 +36,8 @@ def write_shapes(folder: Path, counts: dict[str, int], seed: int = 0, workers: i
         for split, count in counts.items():
             images = folder / "images" / split
             images.mkdir(parents=True, exist_ok=True)
-            drawn = pool.map(partial(_write_image, images, seed, split), range(count), chunksize=_CHUNK)
+            with deaf_to_interrupts():
+                drawn = pool.map(partial(_write_image, images, seed, split), range(count), chunksize=_CHUNK)
             found = list(progress(drawn, count, f"drawing shapes, {split}", "images"))
             annotation = folder / "annotations" / f"{split}.json"
             annotation.parent.mkdir(exist_ok=True)

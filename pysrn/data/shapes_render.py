@@ -13,16 +13,16 @@ import numpy as np
 from pysrn.data.shapes_scene import CANVAS, COMPANY, Scene, scene_rng
 
 # ---- difficulty of the pictures (that of the scenes is in shapes_scene.py) ----
-HUES = {  # centre of the hue range in degrees: colour tells objects apart, so that a net without ImageNet weights
-    # has its few minutes for what this data set is about, the relations
+HUES = {  # centre of the hue range in degrees: colour tells objects apart, the two of a relation best, so that a net
+    # without ImageNet weights has its few minutes for what this data set is about, the relations
     "circle": 0,
-    "star": 45,
-    "square": 90,
-    "ring": 135,
-    "triangle": 180,
-    "heart": 225,
-    "diamond": 270,
-    "cross": 315,
+    "triangle": 45,
+    "cross": 90,
+    "heart": 135,
+    "square": 180,
+    "star": 225,
+    "ring": 270,
+    "diamond": 315,
 }
 HUE_SPREAD = 10  # degrees to either side
 OBJECT_SATURATION, OBJECT_VALUE = (0.55, 0.95), (0.6, 0.95)

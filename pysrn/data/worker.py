@@ -8,7 +8,6 @@ closes: that happens however the parent ends, so no worker is left behind.
 from __future__ import annotations
 
 import os
-import signal
 import struct
 import sys
 
@@ -25,7 +24,6 @@ READY_BYTE, FAILED_BYTE = b"+", b"!"
 
 def main(arguments: list[str]) -> int:
     """Serve until stdin closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     cv2.setNumThreads(0)
     descriptor, slots, settings = int(arguments[0]), int(arguments[1]), FeedSettings.from_json(arguments[2])
     try:

@@ -46,8 +46,8 @@ def numpy_srn(x, top, w):
 
 
 @pytest.mark.parametrize("architecture", [
-    Architecture("resnet17", 12, HeadSpec(64, 64)),
-    Architecture("resnet17", 5, HeadSpec(48, 32, 2)),
+    Architecture("resnet14", 12, HeadSpec(64, 64)),
+    Architecture("resnet14", 5, HeadSpec(48, 32, 2)),
 ])  # fmt: skip
 def test_heads(tmp_path, architecture):
     images = torch_export.check_images(2, seed=4)

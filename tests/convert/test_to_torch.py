@@ -19,7 +19,7 @@ from tools.to_torch import main
 @pytest.fixture(scope="module")
 def shapes_model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "weights.caffemodel"
-    architecture = Architecture("resnet17", len(class_names("shapes")), HeadSpec(32, 32))
+    architecture = Architecture("resnet14", len(class_names("shapes")), HeadSpec(32, 32))
     return write_realistic(path, architecture, torch_export.check_images(2))
 
 

@@ -13,7 +13,7 @@ from pysrn.nets.stages import MAPS, SCORES
 from pysrn.recipes import TRUNKS, HeadSpec
 from tests.realistic_weights import write_realistic
 
-SMALL = Architecture("resnet17", 12, HeadSpec(64, 64))
+SMALL = Architecture("resnet14", 12, HeadSpec(64, 64))
 
 
 @pytest.fixture(scope="session")

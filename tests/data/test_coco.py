@@ -67,6 +67,7 @@ def without(part, row=None, name=None):
         (without("images", 0, "file_name"), '"images" row 0 has no valid "file_name"'),
         ({**CONTENT, "annotations": [{**CONTENT["annotations"][0], "image_id": 5}]}, "image 5"),
         ({**CONTENT, "annotations": [{**CONTENT["annotations"][0], "bbox": [1]}]}, "bbox"),
+        ({**CONTENT, "annotations": [{**CONTENT["annotations"][0], "bbox": ["1", 2, 3, 4]}]}, "bbox"),
         ({**CONTENT, "images": CONTENT["images"][:1] * 2}, "used twice"),
     ],
 )

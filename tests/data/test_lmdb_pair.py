@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import struct
 
 import cv2
 import lmdb
@@ -12,7 +13,7 @@ import pytest
 from pysrn.console import MissingError, SrnError
 from pysrn.data import datum, lmdb_file, pair_writer
 from pysrn.data.lmdb_pair import Encoding, PairReader, pair_paths, write_pair
-from pysrn.data.pixels import sample_pixels
+from pysrn.data.pixels import BadImage, decode_bytes, sample_pixels
 from pysrn.data.records import Sample
 
 CLASSES = ("one", "two", "three")
@@ -115,6 +116,16 @@ def test_unreadable_images_are_skipped_and_listed(tmp_path):
     assert "no pixel" in reasons["train", "5.png"]
     assert len(reasons) == 4
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["splits"]["train"]["skipped"] == 4
+
+
+def test_a_jpeg_that_is_cut_off_is_refused_and_one_with_a_tail_is_not(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    whole = cv2.imencode(".jpg", picture)[1].tobytes()
+    thumbnail = b"\xff\xe1" + struct.pack(">H", len(whole) + 2) + whole  # in a segment of its own, as EXIF has it
+    for start in (whole, whole[:2] + thumbnail + whole[2:]):
+        np.testing.assert_array_equal(decode_bytes(start + b"\0" * 9), decode_bytes(whole))
+        with pytest.raises(BadImage, match="cut off"):
+            decode_bytes(start[: -(len(whole) // 4)])
 
 
 def test_nothing_to_write_is_an_error_and_leaves_nothing_that_looks_whole(tmp_path):

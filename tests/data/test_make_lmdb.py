@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pysrn.data.build import unfinished_shapes
 from pysrn.data.lmdb_pair import PairReader
 from pysrn.recipes import class_names
 
@@ -72,6 +73,28 @@ def test_mistakes_are_one_line_and_the_right_code(tmp_path):
     refusal(3, "instances_train<year>.json", "coco", "--root", tmp_path, "--out", tmp_path / "x")
     refusal(3, "LMDB folder not found", "shapes", "--verify", "--out", tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_a_damaged_manifest_is_named_with_its_cure(tmp_path):
+    for content in ("{", '{"classes": 5, "splits": {}}', '{"classes": ["a"], "splits": {"train": []}}'):
+        (tmp_path / "manifest.json").write_text(content)
+        result = run("shapes", "--verify", "--out", tmp_path)
+        assert result.returncode == 1 and f"delete {tmp_path / 'manifest.json'}" in result.stderr, result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_what_an_interrupted_drawing_leaves_is_known_from_other_data(small_shapes, tmp_path):
+    assert unfinished_shapes(tmp_path / "none") and not unfinished_shapes(small_shapes)
+    folder = tmp_path / "shapes"
+    (folder / "drawing.partial").mkdir(parents=True)
+    assert unfinished_shapes(folder)
+    (folder / "holiday.jpg").touch()
+    assert not unfinished_shapes(folder)
+    manifest = json.loads((small_shapes / "manifest.json").read_text())
+    del manifest["splits"]["test"]
+    for dataset, unfinished in (("shapes", True), ("coco", False)):
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"dataset": dataset}))
+        assert unfinished_shapes(folder) is unfinished
 
 
 def write_coco(root, images):

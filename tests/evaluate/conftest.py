@@ -23,6 +23,6 @@ def shapes_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def shapes_model(tmp_path_factory, shapes_folder) -> Path:
     """A caffemodel of the whole net."""
-    architecture = Architecture("resnet17", len(class_names("shapes")), HeadSpec(32, 32))
+    architecture = Architecture("resnet14", len(class_names("shapes")), HeadSpec(32, 32))
     path = tmp_path_factory.mktemp("model") / "weights.caffemodel"
     return write_realistic(path, architecture, whole_views(PairReader(shapes_folder, "test"), range(4)))

@@ -15,7 +15,7 @@ from tests.realistic_weights import without
 def test_whole_net(shapes_model):
     net = DeployNet(shapes_model, batch_size=2)
     assert net.scores == SCORES and net.maps == MAPS
-    assert (net.architecture.trunk, net.architecture.classes) == ("resnet17", 16)
+    assert (net.architecture.trunk, net.architecture.classes) == ("resnet14", 16)
     assert net.architecture.heads == HeadSpec(32, 32)
 
 

@@ -82,7 +82,7 @@ def test_blob_and_weight_shapes_are_those_of_the_public_release(shared_data, tmp
 
 def test_feature_layers_are_the_last_of_res4():
     names = {name: resnet.feature_name(spec) for name, spec in TRUNKS.items()}
-    assert names == {"resnet101": "res4b22", "resnet50": "res4f", "resnet152": "res4b35", "resnet17": "res4b"}
+    assert names == {"resnet101": "res4b22", "resnet50": "res4f", "resnet152": "res4b35", "resnet14": "res4a"}
 
 
 def test_real_resnet50_weights_load_and_give_the_public_nets_features(shared_data, tmp_path):
@@ -106,10 +106,10 @@ def test_real_resnet50_weights_load_and_give_the_public_nets_features(shared_dat
 
 def test_names_of_the_small_trunk_follow_the_family():
     pattern = re.compile(
-        r"(data|pool1|(bn_|scale_)?conv1(_relu)?|(res|bn|scale)[2-5][ab](_branch(1|2[abc]))?(_relu|_branch2[ab]_relu)?)"
+        r"(data|pool1|(bn_|scale_)?conv1(_relu)?|(res|bn|scale)[2-5]a(_branch(1|2[abc]))?(_relu|_branch2[ab]_relu)?)"
     )
-    assert all(pattern.fullmatch(layer.name) for layer in our_trunk("resnet17").layer)
-    assert len(read_only_convolutions(our_trunk("resnet17"))) == 1 + 5 * 3 + 4  # conv1, 3 a block, 4 projections
+    assert all(pattern.fullmatch(layer.name) for layer in our_trunk("resnet14").layer)
+    assert len(read_only_convolutions(our_trunk("resnet14"))) == 1 + 4 * 3 + 4  # conv1, 3 a block, 4 projections
 
 
 def read_only_convolutions(net):
