@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +20,7 @@ from tqdm import tqdm
 Item = TypeVar("Item")
 
 DONE, FAILED, WRONG_USAGE, MISSING, OUT_OF_TOLERANCE, INTERRUPTED = 0, 1, 2, 3, 4, 130
+LAST_SEED = 2**32 - 2  # Caffe takes 32 bits, and gets the seed plus one (nets/solvers.py)
 PLAIN_LINE_SECONDS = 10.0  # how often a progress line is written where there is no terminal
 
 
@@ -134,6 +137,23 @@ def progress(items: Iterable[Item], total: int, description: str, unit: str = "i
             bar.update()
     finally:
         bar.close()
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Processes that are started meanwhile never see Ctrl-C, from their first moment on; this one sees it later."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit the mask
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def seed_number(text: str) -> int:
+    """A seed of the command line. A negative one would let Caffe draw its own, so a run could not be repeated."""
+    if not text.isdecimal() or int(text) > LAST_SEED:
+        raise argparse.ArgumentTypeError(f"a whole number from 0 to {LAST_SEED}")
+    return int(text)
 
 
 def existing_folder(path: str | Path, what: str, cure: str = "") -> Path:

@@ -12,7 +12,7 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from pysrn.console import SrnError, run_main
+from pysrn.console import SrnError, run_main, seed_number
 from pysrn.recipes import RECIPES, STAGE_NAMES
 from tools import predict, run_stage
 
@@ -20,7 +20,7 @@ from tools import predict, run_stage
 def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="default: 0 to 4")
+    parser.add_argument("--seeds", type=seed_number, nargs="+", default=[0, 1, 2, 3, 4], help="default: 0 to 4")
     parser.add_argument("--data", default="data/shapes", help="folder of the LMDB pair (default: %(default)s)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="default: %(default)s")
     return run_main(work, parser.parse_args(argv))

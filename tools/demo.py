@@ -12,7 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from pysrn.console import message, run_main
+from pysrn.console import message, run_main, seed_number
+from pysrn.data.build import unfinished_shapes
 from tools import evaluate, make_lmdb, predict, run_stage, to_torch, visualize
 
 
@@ -21,7 +22,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data/shapes"), help="default: %(default)s")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and sample order (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, help="of weights and sample order (default: %(default)s)"
+    )
     parser.add_argument("--iterations", help="N, or N,N,N,N: one a stage (default: the recipe's)")
     return run_main(work, parser.parse_args(argv))
 
@@ -42,8 +45,8 @@ def work(arguments: argparse.Namespace) -> int:
         (to_torch, [run]),
         (evaluate, [run]),
     ]
-    if not arguments.data.exists():
-        steps.insert(0, (make_lmdb, ["shapes", "--out", data]))
+    if unfinished_shapes(arguments.data):
+        steps.insert(0, (make_lmdb, ["shapes", "--out", data, "--force"]))
     started = time.monotonic()
     for tool, words in steps:
         name = f"tools/{tool.__name__.rpartition('.')[2]}.py"

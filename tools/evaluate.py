@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pysrn.console import MissingError, message, run_main
+from pysrn.console import MissingError, UsageError, message, run_main
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,6 +32,8 @@ def work(arguments: argparse.Namespace) -> None:
 
     first = arguments.predictions[0]
     paths = [path for given in arguments.predictions for path in expand(given, arguments.split)]
+    if arguments.out is not None and arguments.out.is_dir():
+        raise UsageError(f"--out must name a file: {arguments.out} is a folder")
     results = table.evaluate_files(paths)
     out = arguments.out or (first if first.is_dir() else first.parent) / "metrics.json"
     table.write_json(results, out)

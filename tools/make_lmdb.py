@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pysrn.console import run_main
+from pysrn.console import run_main, seed_number
 from pysrn.data.build import AVAILABLE, build_dataset, shapes_counts, verify_dataset
 from pysrn.data.lmdb_pair import Encoding
 from pysrn.data.pair_writer import JPEG_QUALITY
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("dataset", choices=AVAILABLE)
     parser.add_argument("--root", help="where the data set lies (not for shapes, which is drawn)")
     parser.add_argument("--out", help="folder to write (default: data/DATASET)")
-    parser.add_argument("--seed", type=int, default=0, help="of the order and, for shapes, of the pictures")
+    parser.add_argument("--seed", type=seed_number, default=0, help="of the order and, for shapes, of the pictures")
     parser.add_argument("--encoding", choices=("jpeg", "raw"), default="jpeg", help="raw: faster, 4x the bytes")
     parser.add_argument("--quality", type=_quality, default=JPEG_QUALITY, help="of the JPEGs (default: %(default)s)")
     parser.add_argument("--train", type=_count, default=counts["train"], help="shapes only: training images")

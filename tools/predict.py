@@ -35,8 +35,8 @@ def work(arguments: argparse.Namespace) -> None:
     from pysrn.evaluate.trained import find_weights
 
     batch_size = predict.BATCH_SIZE if arguments.batch_size is None else arguments.batch_size
-    if batch_size < 1:
-        raise UsageError("--batch-size must be at least 1")
+    if not 1 <= batch_size <= predict.LARGEST_BATCH:
+        raise UsageError(f"--batch-size must be at least 1 and at most {predict.LARGEST_BATCH}")
     if arguments.out is not None and arguments.out.is_dir():
         raise UsageError(f"--out must name a file: {arguments.out} is a folder")
     weights = find_weights(arguments.weights, arguments.stage)

@@ -7,10 +7,11 @@ With no option but the stage this is the embedded data set: tools/run_stage.py 3
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
-from pysrn.console import MissingError, run_main
+from pysrn.console import MissingError, run_main, seed_number
 from pysrn.recipes import RECIPES, STAGE_NAMES, TRUNKS
 
 
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     recipe.add_argument("--iter-size", type=positive, help="batches whose gradients are added up for one update")
     recipe.add_argument("--iterations", type=numbers(int), help="N, or N,N,N,N: one a stage")
     recipe.add_argument("--base-lr", type=numbers(float), help="X, or X,X,X,X: one a stage")
-    recipe.add_argument("--seed", type=int)
+    recipe.add_argument("--seed", type=seed_number)
     machine = parser.add_argument_group("machine")
     machine.add_argument("--gpu", type=int, help="CUDA device (default: CPU)")
     machine.add_argument("--workers", type=int, default=1, help="processes that load images (default: %(default)s)")
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 def positive(text: str) -> int:
     """A whole number of at least 1."""
     if (value := int(text)) < 1:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError("at least 1 is needed")
     return value
 
 
@@ -55,7 +56,7 @@ def numbers(kind: type):
 
     def parse(text: str) -> list:
         values = [kind(part) for part in text.split(",")]
-        if len(values) not in (1, 4) or min(values) <= 0:
+        if len(values) not in (1, 4) or not all(0 < value < math.inf for value in values):
             raise argparse.ArgumentTypeError("one positive number, or four divided by commas: one a stage")
         return values
 

@@ -95,7 +95,7 @@ def find_key(pair, key: str) -> int:
     """Position of a sample by its key, or by its number."""
     if key in pair.keys:
         return pair.keys.index(key)
-    if key.isdigit() and int(key) < len(pair):
+    if key.isascii() and key.isdigit() and int(key) < len(pair):
         return int(key)
     raise UsageError(f"no sample {key} in {pair.folder}, {pair.split} ({len(pair)} samples, the first {pair.keys[0]})")
 

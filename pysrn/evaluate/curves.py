@@ -41,7 +41,7 @@ def read_log(path: Path) -> dict[str, np.ndarray]:
 
     A last line that training is still writing is left out.
     """
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
         header, *rows = list(csv.reader(file)) or [[]]
     if rows and len(rows[-1]) < len(header):
         rows.pop()

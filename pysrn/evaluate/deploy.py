@@ -6,18 +6,17 @@ cut to the scores that the weights can compute, and every layer is accounted for
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import MissingError, SrnError
+from pysrn.console import SrnError
 from pysrn.evaluate.trained import Architecture, architecture_of
 from pysrn.nets import prototxt, stages
 from pysrn.nets.caffemodel import read_weights
+from pysrn.nets.device import check_gpu
 from pysrn.train.surgery import plan_copy
 
 
@@ -80,21 +79,13 @@ class DeployNet:
 
 
 def use_device(gpu: int | None) -> None:
-    """Let Caffe compute on the CPU (None) or a CUDA device; MissingError when it cannot.
-
-    A trial in a process of its own, because Caffe aborts without a GPU.
-    """
+    """Let Caffe compute on the CPU (None) or a CUDA device; raises as `check_gpu`."""
     import caffe
 
     if gpu is None:
         caffe.set_mode_cpu()
         return
-    trial = f"import caffe; caffe.set_device({gpu}); caffe.set_mode_gpu()"
-    outcome = subprocess.run([sys.executable, "-c", trial], capture_output=True, text=True, errors="replace")
-    if outcome.returncode:
-        fatal = [line.partition("] ")[2] for line in outcome.stderr.splitlines() if line.startswith("F")]
-        reason = fatal[-1] if fatal else outcome.stderr.strip().splitlines()[-1]
-        raise MissingError(f"CUDA device {gpu} cannot be used: {reason}", "leave --gpu out; see tools/check_setup.py")
+    check_gpu(gpu)
     caffe.set_device(gpu)
     caffe.set_mode_gpu()
 

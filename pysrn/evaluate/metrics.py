@@ -18,7 +18,7 @@ from pysrn.console import SrnError
 
 EPSILON = 2.0**-52  # MATLAB's eps; official repo, precision_recall_f1.m
 THRESHOLD = 0.5  # a label is predicted where its probability is strictly greater; official repo, evaluate.m
-TOP = 3  # Sec. 4.1: top-3 labels, after CNN-RNN
+TOP = 3  # official repo issue 1: top-3 labels, after CNN-RNN
 BLOCKS = ("threshold", "top3_forced", "top3_thresholded")
 DECISION_METRICS = ("F1-C", "P-C", "R-C", "F1-O", "P-O", "R-O", "F1-C_harmonic")
 

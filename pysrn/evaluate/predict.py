@@ -17,6 +17,7 @@ from pysrn.nets.caffemodel import sha256_of
 from pysrn.recipes import CROP_SIZE, MEAN_BGR
 
 BATCH_SIZE = 16
+LARGEST_BATCH = 1024  # Caffe's blobs hold less than 2^31 numbers: 2,674 of ResNet's 64 x 112 x 112
 DEFAULT_DATA = "data/shapes"  # the embedded data set
 
 

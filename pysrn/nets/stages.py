@@ -25,10 +25,10 @@ from pysrn.recipes import CROP_SIZE, MEAN_BGR, STAGE_NAMES, TRUNKS, HeadSpec, Re
 
 SCORES = ("score_cls", "score_att", "score_sr", "score")
 MAPS = ("att_map", "conf_map", "sr_map")
-STAGE_LOSSES = {1: ("score_cls",), 2: ("score_att",), 3: ("score_sr",), 4: ("score", "score_att")}  # 4: Eq. 10
+# Stage 4: the two losses of Eq. 10, summed; that both weigh 1 is assumed.
+STAGE_LOSSES = {1: ("score_cls",), 2: ("score_att",), 3: ("score_sr",), 4: ("score", "score_att")}
 # Prefixes of the layers that a stage adds to those of the stage before it.
 NEW_PREFIXES = {1: ("cls_",), 2: ("att_", "conf_"), 3: ("sr_",), 4: ()}
-HEAD_PREFIXES = ("cls_", "att_", "conf_", "sr_")
 
 
 @dataclass(frozen=True)

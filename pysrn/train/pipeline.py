@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,13 +16,14 @@ from pathlib import Path
 from caffe.proto import caffe_pb2
 
 import pysrn
-from pysrn.console import UsageError, existing_file, message
-from pysrn.data.build import build_dataset
+from pysrn.console import InterruptedRun, UsageError, existing_file, message
+from pysrn.data.build import build_dataset, unfinished_shapes
 from pysrn.nets import prototxt, stages
+from pysrn.nets.device import check_gpu
 from pysrn.nets.solvers import stage_solver
 from pysrn.recipes import STAGE_NAMES
 from pysrn.train import snapshots
-from pysrn.train.run_folder import BEGUN, MANIFEST, NET, SOLVER, RunFolder, source_hash, write_json
+from pysrn.train.run_folder import BEGUN, MANIFEST, NET, SOLVER, RunFolder, read_record, source_hash, write_json
 from pysrn.train.runner import Job
 from pysrn.train.settings import Settings, with_real_counts
 from pysrn.train.stage_process import run_child
@@ -64,15 +65,15 @@ def plan(run: RunFolder, settings: Settings, last: int, restart: bool = False) -
     redone = False
     for number in range(1, last + 1):
         state, total = run.state(number), settings.recipe.iterations(number)
-        again = restart and number == last
+        record, again = _begun(run, number) or state.manifest, restart and number == last
         if state.word == "not begun":
             steps.append(Step(number, "run", total, 0, ""))
-        elif redone or again:
+        elif redone or again or (number > 1 and not run.weights(number - 1).is_file()):
             why = "asked for" if again else "an earlier stage is done anew"
             steps.append(Step(number, "redo", total, 0, f" ({why}; the old one is set aside)"))
-        elif _begun(run, number).get("source_sha256") != source_hash(_source(run, settings, number)):
+        elif record.get("source_sha256") != source_hash(_source(run, settings, number)):
             steps.append(Step(number, "redo", total, 0, " (it started from other weights; it is set aside)"))
-        elif _begun(run, number).get("digest") != settings_digest(settings, number):
+        elif record.get("digest") != settings_digest(settings, number):
             raise UsageError(
                 f"{run.stage(number)} was {state.word} with other settings than those asked for",
                 f"give another --run, or --restart with stage {number} to do it anew",
@@ -89,20 +90,22 @@ def run_up_to(
     run: RunFolder, settings: Settings, last: int, device: Device, restart: bool = False, dry_run: bool = False
 ) -> None:
     """Print the plan for stages 1 to `last`, then (unless `dry_run`) carry it out, one child process a stage."""
-    with run.locked():
-        if settings.data == EMBEDDED_DATA and not Path(settings.data).exists():
+    with nullcontext() if dry_run else run.locked():
+        if settings.data == EMBEDDED_DATA and unfinished_shapes(settings.data):
             message(f"data: make the embedded data set in {settings.data}")
             if dry_run:
                 for stage in range(1, last + 1):
                     message(str(Step(stage, "run", settings.recipe.iterations(stage), 0, "")))
                 return
-            build_dataset("shapes", settings.data)
+            build_dataset("shapes", settings.data, force=True)
         settings = with_real_counts(settings)
         steps = plan(run, settings, last, restart)
         for step in steps:
             message(str(step))
         if dry_run:
             return
+        if device.gpu is not None and any(step.action != "keep" for step in steps):
+            check_gpu(device.gpu)
         run.write_settings(settings)
         for step in steps:
             if step.action == "redo":
@@ -162,6 +165,8 @@ def _run_stage(run: RunFolder, settings: Settings, step: Step, device: Device) -
     if last["fixed"]:
         message(f"  fixed       {len(last['fixed']):4d}  layers, bit-identical to the start of the stage")
     message(f"stage {number} done: {run.weights(number)}")
+    if last["interrupted"]:
+        raise InterruptedRun(f"interrupted; stage {number} is done", "run the same command again")
 
 
 def _prepare(run: RunFolder, settings: Settings, step: Step, device: Device) -> None:
@@ -202,4 +207,4 @@ def _source(run: RunFolder, settings: Settings, stage: int) -> Path | None:
 def _begun(run: RunFolder, stage: int) -> dict:
     """What the stage recorded when it began; empty when the record is gone."""
     path = run.stage(stage) / BEGUN
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_record(path, {"digest": str}) if path.is_file() else {}

@@ -67,18 +67,21 @@ class RunFolder:
         """What state a stage is in, from its files."""
         folder = self.stage(number)
         if self.weights(number).is_file() and (folder / MANIFEST).is_file():
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            manifest = read_record(folder / MANIFEST, {"iterations": int, "seconds": float})
             return StageState("done", manifest["iterations"], manifest)
         iteration = snapshots.newest(folder)
         return StageState("begun", iteration or 0, {}) if iteration else StageState("not begun", 0, {})
 
     def last_loss(self, number: int) -> float | None:
-        """Mean loss of the last 20 iterations in a stage's log.csv, or None."""
+        """Mean loss of the last 20 iterations in a stage's log.csv, or None when they cannot be read."""
         path = self.stage(number) / LOG
         if not path.is_file():
             return None
-        with open(path, newline="", encoding="utf-8") as file:
-            losses = [float(row["loss"]) for row in csv.DictReader(file)][-20:]
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                losses = [float(row["loss"]) for row in csv.DictReader(file)][-20:]
+        except (ValueError, KeyError, TypeError):
+            return None
         return sum(losses) / len(losses) if losses else None
 
     @contextmanager
@@ -106,6 +109,17 @@ class RunFolder:
 def source_hash(path: str | Path | None) -> str | None:
     """SHA-256 of the weights that a stage starts from."""
     return None if path is None else sha256_of(path)
+
+
+def read_record(path: Path, needed: dict[str, type]) -> dict:
+    """Read a stage's manifest.json or begun.json, which must have the `needed` values; SrnError when it is damaged."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        values = None
+    if not isinstance(values, dict) or not all(isinstance(values.get(name), kind) for name, kind in needed.items()):
+        raise SrnError(f"{path} is damaged", f"delete {path} and run the same command again")
+    return values
 
 
 def write_json(path: Path, values: dict) -> None:

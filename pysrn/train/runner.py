@@ -8,6 +8,7 @@ of `console.py`; a failed CHECK in Caffe ends the process with its own FATAL lin
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import math
 import os
@@ -52,7 +53,9 @@ def main(argv: list[str]) -> int:
     """Run the stage prepared in the folder argv[0]."""
     folder = Path(argv[0])
     try:
-        run(folder, Job(**json.loads((folder / JOB).read_text(encoding="utf-8"))))
+        with open(folder / JOB, "r+", encoding="utf-8") as file:
+            _wait_for_earlier_child(file, folder)
+            run(folder, Job(**json.load(file)))
         return DONE
     except SrnError as error:
         _event(error=str(error), cure=error.cure)
@@ -60,6 +63,15 @@ def main(argv: list[str]) -> int:
     except BrokenPipeError:  # the parent is gone; the newest snapshot is on disk
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+
+
+def _wait_for_earlier_child(file, folder: Path) -> None:
+    """Lock job.json until this process ends: a killed parent leaves a child that ends with its iteration only."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _event(report=[f"waiting for an earlier process that still ends its iteration in {folder}"])
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def run(folder: Path, job: Job) -> None:
@@ -100,6 +112,7 @@ class _StopRequest:
 
 def _load(solver, folder: Path, job: Job) -> None:
     if job.resume_from is not None:
+        snapshots.check(folder, job.resume_from)
         surgery.load_strict(solver.net, snapshots.weights_path(folder, job.resume_from))
         solver.restore(str(snapshots.state_path(folder, job.resume_from)))
         _event(report=[f"going on from the snapshot of iteration {job.resume_from}"])
@@ -125,7 +138,7 @@ def _train(solver, folder: Path, job: Job, stop: _StopRequest) -> None:
             if not math.isfinite(loss):
                 raise SrnError(
                     f"the loss became {loss} in iteration {solver.iter}; the last snapshot is kept",
-                    "lower the learning rate (--base-lr) and run the same command again",
+                    "do the stage anew (--restart) with a lower --base-lr: X, or X,X,X,X with one a stage",
                 )
             now = time.monotonic()
             row = [solver.iter, f"{loss:.6f}", f"{learning_rate:g}", f"{now - started:.4f}"]
@@ -145,7 +158,7 @@ def _open_log(path: Path, iteration: int, columns: list[str]):
     """Open log.csv for appending, cut behind `iteration`: what came after the snapshot will be done again."""
     kept: list[list[str]] = []
     if iteration and path.is_file():
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8", errors="replace") as file:
             kept = [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) <= iteration]
     file = open(path, "w", newline="", encoding="utf-8")  # noqa: SIM115 - the caller closes it
     csv.writer(file).writerows([columns, *kept])

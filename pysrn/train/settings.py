@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from pysrn.console import MissingError, UsageError
 from pysrn.data.lmdb_pair import PairReader
-from pysrn.recipes import RECIPES, Augmentation, DatasetSpec, HeadSpec, Recipe, StageSpec
+from pysrn.recipes import RECIPES, TRUNKS, Augmentation, DatasetSpec, HeadSpec, Recipe, StageSpec
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,11 @@ class Settings:
     @classmethod
     def from_json(cls, values: dict) -> Settings:
         """The settings of a run.json; raises KeyError, TypeError or ValueError on a damaged one."""
-        recipe = values["recipe"]
+        recipe, weights = values["recipe"], values["weights"]
+        if recipe["trunk"] not in TRUNKS or recipe["dataset"]["name"] not in RECIPES:
+            raise ValueError(f"no trunk {recipe['trunk']} or no data set {recipe['dataset']['name']}")
+        if not isinstance(values["data"], str) or not isinstance(weights, str | None):
+            raise ValueError("data and weights must be paths")
         return cls(
             Recipe(
                 **{
@@ -39,7 +43,7 @@ class Settings:
                 }
             ),
             values["data"],
-            values["weights"],
+            weights,
         )
 
 

@@ -11,6 +11,10 @@ import re
 from pathlib import Path
 
 from caffe.proto import caffe_pb2
+from google.protobuf.message import DecodeError
+
+from pysrn.console import SrnError
+from pysrn.nets.caffemodel import read_weights
 
 KEPT = 2  # newest snapshots that stay on disk
 _NAME = re.compile(r"iter_(\d+)\.solverstate")
@@ -31,6 +35,19 @@ def newest(folder: Path) -> int | None:
     found = (int(match.group(1)) for path in folder.glob("iter_*") if (match := _NAME.fullmatch(path.name)))
     whole = [iteration for iteration in found if weights_path(folder, iteration).is_file()]
     return max(whole, default=None)
+
+
+def check(folder: Path, iteration: int) -> None:
+    """Raise SrnError for a damaged snapshot, on which Caffe would abort; the one before it may be whole."""
+    path = weights_path(folder, iteration)
+    try:
+        read_weights(path)
+        path = state_path(folder, iteration)
+        whole = caffe_pb2.SolverState.FromString(path.read_bytes()).iter == iteration
+    except (DecodeError, SrnError):
+        whole = False
+    if not whole:
+        raise SrnError(f"the snapshot {path} is damaged", f"delete {path} and run the same command again")
 
 
 def partial_prefix(folder: Path) -> Path:

@@ -22,6 +22,8 @@ _FATAL = re.compile(r"^F\d{4,8} \S+\s+\d+ (.*)$")  # glog: level and date, time,
 def run_child(folder: Path, title: str, total: int, initial: int) -> dict:
     """Run `pysrn.train.runner` on a prepared stage folder; returns its last event (what was fixed, carried).
 
+    In it, `interrupted` says whether Ctrl-C or SIGTERM came too late to stop the stage before its end.
+
     Raises SrnError with the child's own error, or Caffe's last FATAL line; InterruptedRun after Ctrl-C or SIGTERM.
     """
     with open(folder / TRAIN_LOG, "a", encoding="utf-8") as log:
@@ -33,11 +35,13 @@ def run_child(folder: Path, title: str, total: int, initial: int) -> dict:
             start_new_session=True,  # Ctrl-C reaches the child once, through us
             env={**os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"},
         )
-        with _forwarded_signals(child):
+        with _forwarded_signals(child) as signals:
             last, error = _follow(child, Progress(total, title, "it", initial))
             code = child.wait()
     if code == 0 and "done" in last:
-        return last
+        return {**last, "interrupted": signals.seen}
+    if signals.seen and code == -signal.SIGTERM:  # the child was not ready to catch it yet
+        raise InterruptedRun("interrupted before the stage began", "run the same command again")
     if error is not None:
         kind = InterruptedRun if code == INTERRUPTED else SrnError
         failure = kind(error["error"], error["cure"])
@@ -71,16 +75,19 @@ class _forwarded_signals:  # noqa: N801 - reads as a phrase in `with`
     def __init__(self, child: subprocess.Popen) -> None:
         self._child = child
         self._before: dict = {}
+        self.seen = False
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _forwarded_signals:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._forward)
+        return self
 
     def __exit__(self, *exception) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _forward(self, number: int, frame) -> None:
+        self.seen = True
         if self._child.poll() is None:
             message("interrupted: saving, then stopping")
             self._child.send_signal(signal.SIGTERM)
@@ -88,6 +95,8 @@ class _forwarded_signals:  # noqa: N801 - reads as a phrase in `with`
 
 def _last_words(log: Path, code: int) -> str:
     """Caffe's last FATAL line, else the last line of the log, and how the process ended."""
+    if code == -signal.SIGKILL:  # leaves no words of its own
+        return "killed from outside (SIGKILL), as the system does when memory runs out"
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     fatal = [match.group(1) for line in lines if (match := _FATAL.match(line))]
     end = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

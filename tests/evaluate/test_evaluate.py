@@ -91,6 +91,7 @@ def test_unspecified_labels_are_told(tmp_path, capsys):
             "other_order.npz: wrong classes: in another order: class 0 is dog",
         ),
         (["unlabelled.npz"], 3, "holds no labels"),
+        (["good.npz", "-o", "empty"], 2, "empty is a folder"),
     ],
 )
 def test_bad_input_is_one_line_and_old_metrics_stay(tmp_path, capsys, names, code, reason):
@@ -103,7 +104,7 @@ def test_bad_input_is_one_line_and_old_metrics_stay(tmp_path, capsys, names, cod
     write(tmp_path / "unlabelled.npz", labels=None)
     for folder in (tmp_path, tmp_path / "empty"):
         (folder / "metrics.json").write_text("good work")
-    assert main([str(tmp_path / name) for name in names]) == code
+    assert main([name if name.startswith("-") else str(tmp_path / name) for name in names]) == code
     errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  mend it: ")]
     assert len(errors) == 1 and re.search(reason, errors[0]), errors
     assert (tmp_path / "metrics.json").read_text() == "good work"

@@ -70,6 +70,7 @@ def test_without_arguments_it_is_the_embedded_run(shapes_folder, shapes_model, t
         (["{model}", "--data", "{empty}"], 3, "no LMDB pair"),
         (["{model}", "--data", "{data}", "--split", "val"], 3, "no split 'val'"),
         (["{model}", "--data", "{data}", "--batch-size", "0"], 2, "at least 1"),
+        (["{model}", "--data", "{data}", "--batch-size", "9999"], 2, "at most 1024"),
         (["{model}", "--data", "{data}", "-o", "{empty}"], 2, "is a folder"),
         (["{model}", "--data", "{data}", "--gpu", "99"], 3, "CUDA device 99 cannot be used: "),
         (["{model}", "--data", "{cut}"], 1, "is truncated"),

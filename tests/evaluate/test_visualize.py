@@ -83,6 +83,7 @@ def test_attention_tool(shapes_folder, shapes_model, tmp_path, capsys):
         (["attention", "{model}", "--data", "{empty}"], 3, "no LMDB pair"),
         (["attention", "{model}", "--data", "{data}", "--count", "0"], 2, "at least 1"),
         (["attention", "{model}", "--data", "{data}", "--images", "21"], 2, "no sample 21"),
+        (["attention", "{model}", "--data", "{data}", "--images", "\u00b2"], 2, "no sample \u00b2"),
         (["attention", "{model}", "--data", "{data}", "--labels", "unicorn"], 2, "no label unicorn"),
         (
             ["attention", "{model}", "--data", "{data}", "--annotations", "{empty}/x.json"],

@@ -10,7 +10,7 @@ from pysrn.evaluate.metrics import evaluate
 from pysrn.evaluate.predictions import load_predictions
 
 pytestmark = pytest.mark.slow
-ITERATIONS = "160,120,120,60"
+ITERATIONS = "120,60,80,30"
 LEARNING_RATES = "0.002,0.001,0.003,0.0005"  # for a few hundred images in batches of 8, not the recipe's
 
 

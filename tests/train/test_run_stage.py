@@ -168,6 +168,10 @@ def test_caffes_last_fatal_line_becomes_the_error(finished, tmp_path):
         (("1", "--weights", "nowhere.caffemodel"), 3, "nowhere.caffemodel"),
         (("1", "--data", "no/such/folder"), 3, "no/such/folder"),
         (("--status",), 3, "no run"),
+        (("1", "--gpu", "99"), 3, "CUDA device 99 cannot be used"),
+        (("1", "--seed", "-5"), 2, "a whole number from 0"),
+        (("1", "--seed", "4294967295"), 2, "a whole number from 0"),
+        (("1", "--base-lr", "nan"), 2, "positive number"),
     ],
 )
 def test_wrong_calls_end_with_one_clear_line(run_stage, arguments, code, words):
@@ -184,6 +188,59 @@ def test_weights_of_another_net_are_refused(run_stage, finished, tmp_path):
     damaged.write_bytes((finished[0] / "shapes/stage1/weights.caffemodel").read_bytes()[:-1000])
     done = run_stage("1", "--weights", damaged, "--run", "second")
     assert done.returncode == 1 and "damaged" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["stage2/manifest.json", "stage2/begun.json", "run.json"])
+@pytest.mark.parametrize("content", ["{", "[]", '{"recipe": {"trunk": "vgg"}, "data": 1, "weights": null}'])
+def test_a_damaged_record_is_named_and_nothing_is_touched(finished, run_stage, tmp_path, name, content):
+    shutil.copytree(finished[0], tmp_path / "runs")
+    damaged = tmp_path / "runs/shapes" / name
+    damaged.write_text(content)
+    done = run_stage("2")
+    assert done.returncode == 1 and f"{damaged} is damaged" in done.stderr and "Traceback" not in done.stderr
+    assert damaged.read_text() == content and not list(tmp_path.rglob("*.old*"))
+
+
+@pytest.mark.parametrize("suffix", ["caffemodel", "solverstate"])
+def test_a_damaged_snapshot_is_named_and_the_one_before_goes_on(finished, run_stage, tmp_path, suffix):
+    shutil.copytree(finished[0], tmp_path / "runs")
+    folder = tmp_path / "runs/shapes/stage1"
+    (folder / "manifest.json").unlink()
+    damaged = folder / f"iter_000003.{suffix}"
+    damaged.write_bytes(damaged.read_bytes()[:-1000])
+    done = run_stage("1")
+    assert done.returncode == 1 and f"the snapshot {damaged} is damaged" in done.stderr, done.stderr
+    damaged.unlink()
+    assert run_stage("1").returncode == 0
+    assert_same_weights(folder / "weights.caffemodel", finished[0] / "shapes/stage1/weights.caffemodel")
+
+
+def test_status_and_plan_live_with_what_is_lost(finished, run_stage, tmp_path):
+    folder = tmp_path / "runs/shapes"
+    shutil.copytree(finished[0], tmp_path / "runs")
+    (folder / "stage1/log.csv").write_bytes(b"iteration,loss\n1,\xff\n")
+    assert run_stage("--status").stdout.count(" done ") == 4
+    (folder / "stage2/begun.json").unlink()
+    assert run_stage("4", "--dry-run").stderr.count("keep") == 4  # manifest.json knows the same
+    (folder / "stage1/weights.caffemodel").unlink()  # its last snapshot is there
+    plan = run_stage("2", "--dry-run")
+    assert plan.returncode == 0, plan.stderr
+    assert "stage 1 (main): resume" in plan.stderr and "stage 2 (attention): redo" in plan.stderr
+
+
+def test_ctrl_c_stops_the_run_at_every_moment(run_stage, tmp_path):
+    """While the child starts, in the middle, in the last iteration: always 130, never the next stage."""
+    job = tmp_path / "runs/shapes/stage1/job.json"
+    for seconds in (0.0, 0.3, 0.6, 0.9):
+        process = run_stage("2", "--iterations", "2", *SHORT, wait=False)
+        end = time.monotonic() + 60
+        while not job.is_file() and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said, said
+        shutil.rmtree(tmp_path / "runs")
 
 
 def test_two_processes_on_one_run_are_kept_apart(run_stage, tmp_path):
