@@ -1,6 +1,6 @@
 """The generated ResNet-101 nets at full width on real images: all four stages run, learn, and fix what they should.
 
-Slow (about ten minutes on two cores): `pytest -m slow tests/real/test_resnet101_stages.py`.
+Slow (about two minutes on two cores): `pytest -m slow tests/real/test_resnet101_stages.py`.
 """
 
 import csv

@@ -1,6 +1,6 @@
 """Real weights on real images: ImageNet ResNet-50 through all four stages on a few hundred COCO photos.
 
-Slow (about a quarter of an hour on two cores): `pytest -s -m slow tests/real/test_resnet50_finetuning.py`.
+Slow (about six minutes on two cores): `pytest -s -m slow tests/real/test_resnet50_finetuning.py`.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from pysrn.evaluate.metrics import evaluate
 from pysrn.evaluate.predictions import load_predictions
 
 pytestmark = pytest.mark.slow
-ITERATIONS = "120,60,80,30"
+ITERATIONS = "80,40,60,20"
 LEARNING_RATES = "0.002,0.001,0.003,0.0005"  # for a few hundred images in batches of 8, not the recipe's
 
 
