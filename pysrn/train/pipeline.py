@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import time
 from contextlib import nullcontext
@@ -18,6 +19,7 @@ from caffe.proto import caffe_pb2
 import pysrn
 from pysrn.console import InterruptedRun, UsageError, existing_file, message
 from pysrn.data.build import build_dataset, unfinished_shapes
+from pysrn.data.manifest import read_manifest
 from pysrn.nets import prototxt, stages
 from pysrn.nets.device import check_gpu
 from pysrn.nets.solvers import stage_solver
@@ -71,11 +73,11 @@ def plan(run: RunFolder, settings: Settings, last: int, restart: bool = False) -
         elif redone or again or (number > 1 and not run.weights(number - 1).is_file()):
             why = "asked for" if again else "an earlier stage is done anew"
             steps.append(Step(number, "redo", total, 0, f" ({why}; the old one is set aside)"))
-        elif record.get("source_sha256") != source_hash(_source(run, settings, number)):
+        elif _source_changed(run, settings, number, state.word, record):
             steps.append(Step(number, "redo", total, 0, " (it started from other weights; it is set aside)"))
         elif record.get("digest") != settings_digest(settings, number):
             raise UsageError(
-                f"{run.stage(number)} was {state.word} with other settings than those asked for",
+                f"{run.stage(number)} was {state.word} with other settings or data than those asked for",
                 f"give another --run, or --restart with stage {number} to do it anew",
             )
         elif state.word == "done":
@@ -127,10 +129,15 @@ def status(run: RunFolder, settings: Settings) -> list[str]:
 
 
 def settings_digest(settings: Settings, stage: int) -> str:
-    """A hash of everything that decides the result of a stage, apart from its starting weights."""
-    net = stages.stage_net(settings.recipe, stage, stages.DataSource(settings.data, workers=0))
+    """A hash of everything that decides the result of a stage, apart from its starting weights.
+
+    The data counts by what its manifest says it was made from, not by the folder's name.
+    """
+    net = stages.stage_net(settings.recipe, stage, stages.DataSource("", workers=0))
     solver = stage_solver(settings.recipe, stage, "", "")
-    digest = hashlib.sha256()
+    manifest = read_manifest(Path(settings.data)) or {}
+    data = {"seed": manifest.get("seed"), "train": manifest.get("splits", {}).get("train")}
+    digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode())
     for part in (net, solver):
         digest.update(part.SerializeToString(deterministic=True))
     return digest.hexdigest()
@@ -202,6 +209,13 @@ def _source(run: RunFolder, settings: Settings, stage: int) -> Path | None:
     if stage > 1:
         return run.weights(stage - 1)
     return None if settings.weights is None else existing_file(settings.weights, "ImageNet weights")
+
+
+def _source_changed(run: RunFolder, settings: Settings, stage: int, word: str, record: dict) -> bool:
+    """Whether a stage started from other weights than it would now; a finished stage 1 needs its file no more."""
+    if stage == 1 and word == "done" and settings.weights is not None and not Path(settings.weights).exists():
+        return False
+    return record.get("source_sha256") != source_hash(_source(run, settings, stage))
 
 
 def _begun(run: RunFolder, stage: int) -> dict:

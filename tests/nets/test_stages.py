@@ -118,10 +118,9 @@ def test_stage_4_losses_are_those_of_equation_10(tmp_path):
     np.testing.assert_allclose(net.blobs["score_att"].diff, bce_gradient("score_att"), atol=1e-6)
 
 
-def test_checked_in_prototxt_equal_the_generator(tmp_path, capsys):
-    assert make_prototxt.main(["--check", "--out", str(ROOT / "prototxt")]) == 4  # other paths inside the solvers
-    assert all("solver" in line for line in capsys.readouterr().err.splitlines() if "differs" in line)
-    assert prototxt.stale_files(Path("prototxt"), list(RECIPES)) == [] or Path.cwd() != ROOT
+def test_checked_in_prototxt_equal_the_generator(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert make_prototxt.main(["--check"]) == 0
     assert make_prototxt.main(["--out", str(tmp_path), "shapes"]) == 0
     assert make_prototxt.main(["--check", "--out", str(tmp_path), "shapes"]) == 0
     (tmp_path / "shapes" / "stray.prototxt").write_text("")
