@@ -144,6 +144,7 @@ def _train(solver, folder: Path, job: Job, stop: _StopRequest) -> None:
             row = [solver.iter, f"{loss:.6f}", f"{learning_rate:g}", f"{now - started:.4f}"]
             log.writerow(row + ([f"{part:.6f}" for part in parts] if len(parts) > 1 else []))
             if now - reported > EVENT_SECONDS or solver.iter == max_iter:
+                file.flush()
                 _event(iteration=solver.iter, loss=loss)
                 reported = now
             last = solver.iter == max_iter

@@ -56,7 +56,7 @@ def test_four_stages_at_full_width(shared_data, coco_pair, tool, tmp_path, capfd
     write_weights(tmp_path / "grown.caffemodel", "ResNet-101", grow(layers))
     tool(
         "run_stage", 4, "--dataset", "coco", "--weights", tmp_path / "grown.caffemodel", "--data", coco_pair,
-        "--runs", tmp_path, "--batch-size", 4, "--iterations", ITERATIONS, "--base-lr", "0.0002,0.001,0.001,0.0001",
+        "--runs", tmp_path, "--batch-size", 4, "--iterations", ITERATIONS, "--base-lr", "0.0002,0.0002,0.001,0.0001",
     )  # fmt: skip
     said = capfd.readouterr().err
     assert "initialised    1  cls_fc\n  unused         1  fc1000" in said

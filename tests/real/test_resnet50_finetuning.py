@@ -11,7 +11,7 @@ from pysrn.evaluate.predictions import load_predictions
 
 pytestmark = pytest.mark.slow
 ITERATIONS = "80,40,60,20"
-LEARNING_RATES = "0.0003,0.001,0.002,0.0001"  # small batches and stored BN statistics bear no more
+LEARNING_RATES = "0.0003,0.0002,0.001,0.0001"  # small batches and stored BN statistics bear no more
 
 
 def test_four_stages_from_imagenet_weights(shared_data, coco_pair, tool, tmp_path, capfd):
