@@ -36,6 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     recipe.add_argument("--iter-size", type=positive, help="batches whose gradients are added up for one update")
     recipe.add_argument("--iterations", type=numbers(int), help="N, or N,N,N,N: one a stage")
     recipe.add_argument("--base-lr", type=numbers(float), help="X, or X,X,X,X: one a stage")
+    recipe.add_argument(
+        "--new-layer-lr", type=numbers(float), help="rate of the layers a stage adds, times --base-lr; X, or X,X,X,X"
+    )
     recipe.add_argument("--seed", type=seed_number)
     machine = parser.add_argument_group("machine")
     machine.add_argument("--gpu", type=int, help="CUDA device (default: CPU)")
@@ -88,7 +91,11 @@ def work(arguments: argparse.Namespace) -> None:
             "iter_size": arguments.iter_size,
             "seed": arguments.seed,
         },
-        stage_fields={"iterations": arguments.iterations, "base_lr": arguments.base_lr},
+        stage_fields={
+            "iterations": arguments.iterations,
+            "base_lr": arguments.base_lr,
+            "new_layer_lr": arguments.new_layer_lr,
+        },
     )
     device = pipeline.Device(arguments.gpu, arguments.workers, arguments.snapshot_every)
     stage = arguments.stage or len(STAGE_NAMES)
