@@ -18,7 +18,8 @@ def test_four_stages_from_imagenet_weights(shared_data, coco_pair, tool, tmp_pat
     weights = shared_data / "pretrained/resnet50_msra/ResNet-50-model.caffemodel"
     tool(
         "run_stage", 4, "--dataset", "coco", "--trunk", "resnet50", "--weights", weights, "--data", coco_pair,
-        "--runs", tmp_path, "--batch-size", 8, "--iterations", ITERATIONS, "--base-lr", LEARNING_RATES, "--new-layer-lr", "10,1,1,1",
+        "--runs", tmp_path, "--batch-size", 8, "--iterations", ITERATIONS, "--base-lr", LEARNING_RATES,
+        "--new-layer-lr", "10,1,1,1",
     )  # fmt: skip
     said = capfd.readouterr().err
     assert "unused         1  fc1000" in said
