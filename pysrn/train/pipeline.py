@@ -23,7 +23,7 @@ from pysrn.data.manifest import read_manifest
 from pysrn.nets import prototxt, stages
 from pysrn.nets.device import check_gpu
 from pysrn.nets.solvers import stage_solver
-from pysrn.recipes import STAGE_NAMES
+from pysrn.recipes import STAGE_NAMES, TRUNKS
 from pysrn.train import snapshots
 from pysrn.train.run_folder import BEGUN, MANIFEST, NET, SOLVER, RunFolder, read_record, source_hash, write_json
 from pysrn.train.runner import Job
@@ -31,6 +31,9 @@ from pysrn.train.settings import Settings, with_real_counts
 from pysrn.train.stage_process import run_child
 
 EMBEDDED_DATA = "data/shapes"  # made where it is missing; any other folder has to be there
+# The small trunk's matrix products are too small to share: with two threads on two cores, which then wait for each other
+# beside the process that loads images, training was a quarter slower.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 RELEASE_CLASSIFIER = "fc1000"  # the ImageNet classifier of the public release: the only thing stage 1 leaves
 
 
@@ -149,7 +152,9 @@ def _run_stage(run: RunFolder, settings: Settings, step: Step, device: Device) -
     begun = {"digest": settings_digest(settings, number), "source_sha256": source_hash(source)}
     write_json(folder / BEGUN, begun)
     started = time.monotonic()
-    last = run_child(folder, f"stage {number} ({STAGE_NAMES[number]})", step.iterations, step.first)
+    small = TRUNKS[settings.recipe.trunk].width < TRUNKS["resnet101"].width
+    title = f"stage {number} ({STAGE_NAMES[number]})"
+    last = run_child(folder, title, step.iterations, step.first, ONE_THREAD if small else None)
     write_json(
         folder / MANIFEST,
         {

@@ -19,11 +19,12 @@ from pysrn.train.run_folder import TRAIN_LOG
 _FATAL = re.compile(r"^F\d{4,8} \S+\s+\d+ (.*)$")  # glog: level and date, time, thread, file:line] text
 
 
-def run_child(folder: Path, title: str, total: int, initial: int) -> dict:
+def run_child(folder: Path, title: str, total: int, initial: int, environment: dict[str, str] | None = None) -> dict:
     """Run `pysrn.train.runner` on a prepared stage folder; returns its last event (what was fixed, carried).
 
     In it, `interrupted` says whether Ctrl-C or SIGTERM came too late to stop the stage before its end.
 
+    `environment`: variables for the child where the caller's environment does not set them.
     Raises SrnError with the child's own error, or Caffe's last FATAL line; InterruptedRun after Ctrl-C or SIGTERM.
     """
     with open(folder / TRAIN_LOG, "a", encoding="utf-8") as log:
@@ -33,7 +34,7 @@ def run_child(folder: Path, title: str, total: int, initial: int) -> dict:
             stderr=log,
             text=True,
             start_new_session=True,  # Ctrl-C reaches the child once, through us
-            env={**os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"},
+            env={**(environment or {}), **os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"},
         )
         with _forwarded_signals(child) as signals:
             last, error = _follow(child, Progress(total, title, "it", initial))

