@@ -189,7 +189,8 @@ def test_closing_and_forgetting_end_the_workers(small_shapes):
 
 
 PARENT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
 from pysrn.data.batches import FeedSettings
 from pysrn.data.prefetch import Feeder
 from pysrn.data.records import Sample
