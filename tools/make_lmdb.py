@@ -7,9 +7,10 @@ import argparse
 import sys
 
 from pysrn.console import run_main, seed_number
-from pysrn.data.build import AVAILABLE, build_dataset, shapes_counts, verify_dataset
+from pysrn.data.build import build_dataset, shapes_counts, verify_dataset
 from pysrn.data.lmdb_pair import Encoding
 from pysrn.data.pair_writer import JPEG_QUALITY
+from pysrn.data.readers import AVAILABLE
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,19 +7,15 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from pysrn.console import MissingError, UsageError, existing_folder, message
-from pysrn.data.coco import read_coco
+from pysrn.console import UsageError, existing_folder, message
 from pysrn.data.lmdb_pair import Encoding, PairReader, pair_paths, write_pair
 from pysrn.data.manifest import NAME, read_manifest
 from pysrn.data.pair_writer import DEFAULT_ENCODING
-from pysrn.data.records import AnnotatedSplit
+from pysrn.data.readers import AVAILABLE, NO_OPTIONS, SPLITS, ReaderOptions, read_splits
 from pysrn.data.shapes import write_shapes
-from pysrn.recipes import DATASETS, class_names
+from pysrn.recipes import DATASETS
 
-SPLITS = ("train", "test")
-AVAILABLE = ("shapes", "coco")
 DRAWING = "drawing.partial"  # pictures that are being drawn
-COCO_PARTS = {"train": "train", "test": "val"}  # official repo, README: train2014 and val2014
 
 
 def build_dataset(
@@ -32,6 +28,7 @@ def build_dataset(
     counts: Mapping[str, int] | None = None,
     workers: int | None = None,
     force: bool = False,
+    options: ReaderOptions = NO_OPTIONS,
 ) -> dict[str, int]:
     """Build the LMDB pairs of a data set in the folder `out`; returns the number of records of each split.
 
@@ -51,21 +48,19 @@ def build_dataset(
         raise UsageError(f"{out} already holds a data set", "give --force to replace it, or another --out")
     if dataset == "shapes":
         _draw_shapes(out, counts or shapes_counts(), seed, workers)
-        read, root = _read_shapes, out
-    else:
-        read, root = _read_coco, existing_folder(root, f"folder of {dataset}")
-    found = {split: read(root, split) for split in SPLITS}  # all are read before anything is written
-    written = {}
-    for split, (annotated, source) in found.items():
+        root = out
+    annotated = read_splits(dataset, existing_folder(root, f"folder of {dataset}"), options)
+    written = {}  # all splits are read before anything is written
+    for split, part in annotated.items():
         written[split] = write_pair(
-            annotated.samples,
+            part.samples,
             out,
             split,
-            annotated.classes,
+            part.classes,
             seed,
             dataset=dataset,
             encoding=encoding,
-            sources=[source],
+            sources=part.sources,
             workers=workers,
         )
     return written
@@ -121,19 +116,3 @@ def _draw_shapes(out: Path, counts: Mapping[str, int], seed: int, workers: int |
         shutil.rmtree(out / part.name, ignore_errors=True)
         os.replace(part, out / part.name)
     drawing.rmdir()
-
-
-def _read_shapes(root: Path, split: str) -> tuple[AnnotatedSplit, Path]:
-    annotation = root / "annotations" / f"{split}.json"
-    return read_coco(annotation, root / "images" / split, class_names("shapes")), annotation
-
-
-def _read_coco(root: Path, split: str) -> tuple[AnnotatedSplit, Path]:
-    """COCO as distributed: `annotations/instances_train2014.json` and folder `train2014`, of any year."""
-    part = COCO_PARTS[split]
-    found = sorted(root.glob(f"annotations/instances_{part}*.json"))
-    if len(found) != 1:
-        pattern = root / "annotations" / f"instances_{part}<year>.json"
-        raise MissingError(f"{len(found)} annotation files for the {split} split: exactly one {pattern} is needed")
-    images = root / found[0].stem.removeprefix("instances_")
-    return read_coco(found[0], images, class_names("coco")), found[0]

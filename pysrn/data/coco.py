@@ -48,7 +48,8 @@ def read_coco(annotation: str | Path, images: str | Path, classes: Sequence[str]
         boxes[image].append(ObjectBox(column[category], tuple(map(float, row["bbox"]))))
     keys = {row["id"]: _key_name(row["file_name"]) for row in rows}
     samples = [Sample(keys[row["id"]], images / row["file_name"], labels[row["id"]]) for row in rows]
-    return AnnotatedSplit(samples, classes, {keys[identity]: found for identity, found in boxes.items()})
+    boxes_of = {keys[identity]: found for identity, found in boxes.items()}
+    return AnnotatedSplit(samples, classes, boxes_of, sources=(annotation,))
 
 
 def _key_name(file_name: str) -> str:

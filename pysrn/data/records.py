@@ -37,8 +37,14 @@ class ObjectBox:
 
 @dataclass(frozen=True)
 class AnnotatedSplit:
-    """What an annotation file holds: the samples, the class names and, by key_name, the boxes."""
+    """What the annotation of a split holds: the samples, the class names and, by key_name, the boxes.
+
+    `left_out` lists what the reader removed as (file, reason), for `skipped.csv`; `sources` are the annotation
+    files, whose hashes go into the manifest.
+    """
 
     samples: list[Sample]
     classes: tuple[str, ...]
     boxes: dict[str, list[ObjectBox]] = field(default_factory=dict)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    sources: tuple[Path, ...] = ()
