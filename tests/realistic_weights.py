@@ -17,8 +17,8 @@ from pysrn.nets.caffemodel import read_layers, write_weights
 from pysrn.nets.stages import parameter_layers
 
 SCALE_FACTOR = 999.98  # of a net that saw some thousand batches
-SPREAD = {  # layer -> standard deviation of its output over the check batch
-    "att_conv1": 1.0, "att_conv2": 1.0, "att_conv3": 2.0, "conf_conv1": 2.0,
+SPREAD = {  # layer -> standard deviation of its output over the check batch; where BN follows, about
+    "att_conv1": 1.0, "att_conv2": 1.0, "att_conv3": 2.0, "conf_conv1": 2.0, "conf_conv2": 2.0,
     "sr_conv2": 1.0, "sr_conv3": 1.0, "sr_conv4": 1.0, "sr_fc": 1.5, "cls_fc": 1.5,
 }  # fmt: skip
 
@@ -32,12 +32,15 @@ def write_realistic(path: Path, architecture: Architecture, images: np.ndarray, 
     prototxt.write_message(message, net_path)
     net = caffe.Net(str(net_path), caffe.TEST)
     random = np.random.default_rng(seed)
+    normalised = {layer.bottom[0] for layer in message.layer if layer.type == "BatchNorm"}
     for layer in message.layer:
         if layer.name in net.params:
-            _fill(layer, net.params[layer.name], random)
+            _fill(layer, net.params[layer.name], random, bool(normalised.intersection(layer.top)))
     net.blobs["data"].data[...] = images
     net.forward()
     for name, spread in SPREAD.items():
+        if name not in net.params:
+            continue
         layer = next(layer for layer in message.layer if layer.name == name)
         # A rectifier works in place: what is measured is what the next layer reads.
         net.params[name][0].data[...] *= spread / net.blobs[layer.top[0]].data.std()
@@ -57,8 +60,8 @@ def without(path: Path, target: Path, *prefixes: str) -> Path:
     return target
 
 
-def _fill(layer, blobs, random: np.random.Generator) -> None:
-    """Random values of the usual size for the blobs of one layer."""
+def _fill(layer, blobs, random: np.random.Generator, normalised: bool) -> None:
+    """Random values of the usual size for the blobs of one layer; `normalised`: BN reads its output."""
     if layer.type == "BatchNorm":
         blobs[0].data[...] = SCALE_FACTOR * random.normal(0, 0.1, blobs[0].data.shape)
         blobs[1].data[...] = SCALE_FACTOR * random.uniform(0.5, 1.5, blobs[1].data.shape)
@@ -71,6 +74,8 @@ def _fill(layer, blobs, random: np.random.Generator) -> None:
     else:
         inputs = np.prod(blobs[0].data.shape[1:])
         blobs[0].data[...] = random.normal(0, np.sqrt(2 / inputs), blobs[0].data.shape)
+        if layer.name.endswith("2c") and not normalised:
+            blobs[0].data[...] *= 0.3  # a pre-activation block's last branch, likewise
         if layer.name == "conv1":
             blobs[0].data[...] /= 64  # the pixels' own spread
         for bias in blobs[1:]:

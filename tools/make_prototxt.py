@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Write the generated nets and solvers to prototxt/<dataset>/, or check that they are up to date."""
+"""Write the generated nets and solvers to prototxt/<dataset>/, or check that they are up to date.
+
+Both variants of each: `paper` in <dataset>/, `released` in <dataset>_released/.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ ROOT = Path("prototxt")  # relative, so that the paths inside the solvers hold w
 
 def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code (4: --check found a difference)."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("datasets", nargs="*", choices=[[], *RECIPES], help="default: all", metavar="DATASET")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 4 when a file is out of date")
+    parser.add_argument("--count", action="store_true", help="write nothing; print how many weights the parts have")
     parser.add_argument("--out", type=Path, default=ROOT, help="folder to write to (default: %(default)s)")
     parser.add_argument(
         "--stock", action="store_true", help="write only the stage nets with two stock Data layers, for `caffe train`"
@@ -26,10 +30,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def work(arguments: argparse.Namespace) -> None:
-    """Write or check."""
-    from pysrn.nets import prototxt
+    """Write, check or count."""
+    from pysrn.nets import parameters, prototxt
 
     datasets = arguments.datasets or list(RECIPES)
+    if arguments.count:
+        print(parameters.table(sorted(prototxt.recipes_of(datasets), key=lambda recipe: recipe.variant)))
+        return
     if arguments.check:
         stale = prototxt.stale_files(arguments.out, datasets)
         if stale:

@@ -116,7 +116,7 @@ def card(
     """What a user must know to use the weights, ready for JSON."""
     return {
         "model": "SRN",
-        "variant": "paper",
+        "variant": architecture.heads.variant,
         "trunk": architecture.trunk,
         "heads": vars(architecture.heads).copy(),
         "classes": list(classes),

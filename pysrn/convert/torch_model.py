@@ -1,8 +1,9 @@
-"""SRN as a plain PyTorch module, the same net as `pysrn/nets` makes for Caffe (variant `paper`).
+"""SRN as a plain PyTorch module, the same net as `pysrn/nets` makes for Caffe, in both variants.
 
 Parameters carry the names of Caffe's layers, so that `torch_weights.py` maps them by rule: `res4b1_branch2a`
 is `trunk.res4.res4b1.branch2a`, the pair `bn4b1_branch2a` and `scale4b1_branch2a` is
-`trunk.res4.res4b1.bn_branch2a`.
+`trunk.res4.res4b1.bn_branch2a`; in variant `released` `bn4b1` and `scale4b1` are `trunk.res4.res4b1.bn`, and
+`att_conv1_bn` and `att_conv1_scale` are `att_conv1_bn`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pysrn.nets.resnet import FEATURE_STAGE, STAGES, block_names
+from pysrn.nets.srn import RESIDUAL_BLOCKS, blocks_prefix
 from pysrn.recipes import FEATURE_SIZE, SCORE_WEIGHT, HeadSpec, TrunkSpec
 
 BN_EPSILON = 1e-5  # Caffe's default, BatchNormParameter.eps
@@ -33,16 +35,16 @@ class SRNOutput(NamedTuple):
 
 
 class Bottleneck(nn.Module):
-    """1x1 (strided), 3x3, 1x1 beside an identity or a strided projection; sum, ReLU."""
+    """1x1, 3x3, 1x1 (the first or the second strided) beside an identity or a strided projection; sum, ReLU."""
 
-    def __init__(self, inputs: int, inside: int, stride: int, projected: bool) -> None:
+    def __init__(self, inputs: int, inside: int, stride: int, projected: bool, stride_in_3x3: bool) -> None:
         super().__init__()
-        outputs = 4 * inside
+        outputs, strides = 4 * inside, (1, stride) if stride_in_3x3 else (stride, 1)
         self.branch1 = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if projected else nn.Identity()
         self.bn_branch1 = nn.BatchNorm2d(outputs, BN_EPSILON) if projected else nn.Identity()
-        self.branch2a = nn.Conv2d(inputs, inside, 1, stride, bias=False)  # the stride is here, as in Caffe's release
+        self.branch2a = nn.Conv2d(inputs, inside, 1, strides[0], bias=False)
         self.bn_branch2a = nn.BatchNorm2d(inside, BN_EPSILON)
-        self.branch2b = nn.Conv2d(inside, inside, 3, padding=1, bias=False)
+        self.branch2b = nn.Conv2d(inside, inside, 3, strides[1], padding=1, bias=False)
         self.bn_branch2b = nn.BatchNorm2d(inside, BN_EPSILON)
         self.branch2c = nn.Conv2d(inside, outputs, 1, bias=False)
         self.bn_branch2c = nn.BatchNorm2d(outputs, BN_EPSILON)
@@ -55,19 +57,48 @@ class Bottleneck(nn.Module):
         return functional.relu(shortcut + self.bn_branch2c(self.branch2c(x)))
 
 
+class PreactBottleneck(nn.Module):
+    """The same in pre-activation: takes and gives the pair of a sum and what its BN and ReLU make of it."""
+
+    def __init__(
+        self, inputs: int, inside: int, stride: int = 1, projected: bool = False, stride_in_3x3: bool = True
+    ) -> None:
+        super().__init__()
+        outputs, strides = 4 * inside, (1, stride) if stride_in_3x3 else (stride, 1)
+        self.branch1 = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if projected else None
+        self.branch2a = nn.Conv2d(inputs, inside, 1, strides[0], bias=False)
+        self.bn_branch2a = nn.BatchNorm2d(inside, BN_EPSILON)
+        self.branch2b = nn.Conv2d(inside, inside, 3, strides[1], padding=1, bias=False)
+        self.bn_branch2b = nn.BatchNorm2d(inside, BN_EPSILON)
+        self.branch2c = nn.Conv2d(inside, outputs, 1, bias=False)
+        self.bn = nn.BatchNorm2d(outputs, BN_EPSILON)  # of the sum
+
+    def forward(self, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """N x inputs x H x W, twice -> N x 4*inside x H/stride x W/stride, twice."""
+        shortcut, activated = pair
+        if self.branch1 is not None:
+            shortcut = self.branch1(activated)
+        x = functional.relu(self.bn_branch2a(self.branch2a(activated)))
+        x = functional.relu(self.bn_branch2b(self.branch2b(x)))
+        total = shortcut + self.branch2c(x)
+        return total, functional.relu(self.bn(total))
+
+
 class Trunk(nn.Module):
     """The residual trunk: N x 3 x 224 x 224 -> X (N x 16w x 14 x 14) and its top (N x 32w x 7 x 7)."""
 
     def __init__(self, spec: TrunkSpec) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, spec.width, 7, 2, 3, bias=not spec.numbered)  # the release's ResNet-50 has a bias
-        self.bn_conv1 = nn.BatchNorm2d(spec.width, BN_EPSILON)
+        self.preact, self.pool1_pad = spec.preact, spec.pool1_pad
+        self.conv1 = nn.Conv2d(3, spec.width, 7, 2, 3, bias=spec.conv1_bias)
+        self.add_module("bn_pool1" if spec.preact else "bn_conv1", nn.BatchNorm2d(spec.width, BN_EPSILON))
+        block = PreactBottleneck if spec.preact else Bottleneck
         inputs = spec.width
         for stage in STAGES:
             inside, blocks = spec.width * 2 ** (stage - 2), OrderedDict()
             for position, name in enumerate(block_names(spec, stage)):
                 stride = 2 if position == 0 and stage > 2 else 1
-                blocks[name] = Bottleneck(inputs, inside, stride, position == 0)
+                blocks[name] = block(inputs, inside, stride, position == 0, spec.stride_in_3x3)
                 inputs = 4 * inside
             self.add_module(f"res{stage}", nn.Sequential(blocks))
             if stage == FEATURE_STAGE:
@@ -76,8 +107,14 @@ class Trunk(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images -> (X, top)."""
-        x = functional.relu(self.bn_conv1(self.conv1(x)))
-        x = functional.max_pool2d(x, 3, 2, ceil_mode=True)  # Caffe pools by the ceil rule
+        x = self.conv1(x)
+        if not self.preact:
+            x = functional.relu(self.bn_conv1(x))
+        # Without padding Caffe's own ceil rule.
+        x = functional.max_pool2d(x, 3, 2, padding=self.pool1_pad, ceil_mode=not self.pool1_pad)
+        if self.preact:
+            features = self.res4(self.res3(self.res2((x, functional.relu(self.bn_pool1(x))))))
+            return features[1], self.res5(features)[1]
         features = self.res4(self.res3(self.res2(x)))
         return features, self.res5(features)
 
@@ -88,7 +125,7 @@ class SRN(nn.Module):
     Args:
         trunk: one of `pysrn.recipes.TRUNKS`.
         classes: number of labels C.
-        heads: widths of the attention and regularisation heads.
+        heads: structure and widths of the attention and regularisation heads.
     """
 
     def __init__(self, trunk: TrunkSpec, classes: int, heads: HeadSpec | None = None) -> None:
@@ -101,33 +138,66 @@ class SRN(nn.Module):
             heads.attention_width,
             heads.regulariser_width,
         )
-        self.att_conv1 = nn.Conv2d(features, attention, 1)  # f_att, Sec. 3.2
-        self.att_conv2 = nn.Conv2d(attention, attention, 3, padding=1)
+        self.heads, self.released = heads, heads.variant == "released"
+        if self.released:
+            prefix = blocks_prefix(heads)
+            self.add_module(f"{prefix}input_bn", nn.BatchNorm2d(features, BN_EPSILON))
+            for number in range(1, RESIDUAL_BLOCKS + 1):
+                self.add_module(f"{prefix}res{number}", PreactBottleneck(features, features // 4))
+        self._add_hidden("att_conv1", features, attention, 1)  # f_att, Sec. 3.2
+        self._add_hidden("att_conv2", attention, attention, 3, padding=1)
         self.att_conv3 = nn.Conv2d(attention, classes, 1)
-        self.conf_conv1 = nn.Conv2d(features, classes, 1)  # the paper's conv1
-        self.sr_conv2 = nn.Conv2d(classes, width, 1)  # f_sr, Fig. 4
-        self.sr_conv3 = nn.Conv2d(width, width, 1)
-        self.sr_conv4 = nn.Conv2d(width, width * heads.neurons_per_channel, FEATURE_SIZE, groups=width)
+        if self.released:
+            self._add_hidden("conf_conv1", features, heads.confidence_width, 1)
+            self.conf_conv2 = nn.Conv2d(heads.confidence_width, classes, 1)
+        else:
+            self.conf_conv1 = nn.Conv2d(features, classes, 1)  # the paper's conv1
+        self._add_hidden("sr_conv2", classes, width, 1)  # f_sr, Fig. 4
+        self._add_hidden("sr_conv3", width, width, 1)
+        self._add_hidden("sr_conv4", width, width * heads.neurons_per_channel, FEATURE_SIZE, groups=width)
         self.sr_fc = nn.Linear(width * heads.neurons_per_channel, classes)
 
     def forward(self, images: Tensor) -> SRNOutput:
         """N x 3 x 224 x 224 -> scores and maps."""
         features, top = self.trunk(images)
         score_cls = self.cls_fc(functional.avg_pool2d(top, 7).flatten(1))
-        att_map, conf_map = self.attention(features), self.conf_conv1(features)
+        blocks = self.residual_blocks(features) if self.released else features
+        att_map = self.attention(blocks)
+        conf_map = self.confidence(blocks if self.heads.confidence_sees_blocks else features)
         score_att = (conf_map * att_map).sum((2, 3))  # the raw confidence
         sr_map = torch.sigmoid(conf_map) * att_map  # Eq. 8
         score_sr = self.regulariser(sr_map)
         score = SCORE_WEIGHT * score_cls + (1 - SCORE_WEIGHT) * score_sr
         return SRNOutput(score_cls, score_att, score_sr, score, att_map, conf_map, sr_map)
 
+    def residual_blocks(self, features: Tensor) -> Tensor:
+        """Features X -> what the two residual blocks of variant `released` make of them, same shape."""
+        prefix = blocks_prefix(self.heads)
+        pair = features, functional.relu(getattr(self, f"{prefix}input_bn")(features))
+        for number in range(1, RESIDUAL_BLOCKS + 1):
+            pair = getattr(self, f"{prefix}res{number}")(pair)
+        return pair[1]
+
     def attention(self, features: Tensor) -> Tensor:
-        """Features X -> attention maps A: per label, a softmax over the 196 positions."""
-        x = functional.relu(self.att_conv2(functional.relu(self.att_conv1(features))))
-        values = self.att_conv3(x)
+        """Features -> attention maps A: per label, a softmax over the 196 positions."""
+        values = self.att_conv3(self._hidden("att_conv2", self._hidden("att_conv1", features)))
         return functional.softmax(values.flatten(2), dim=2).view_as(values)
+
+    def confidence(self, features: Tensor) -> Tensor:
+        """Features -> confidence maps S."""
+        return self.conf_conv2(self._hidden("conf_conv1", features)) if self.released else self.conf_conv1(features)
 
     def regulariser(self, weighted: Tensor) -> Tensor:
         """Weighted attention maps U -> `score_sr`."""
-        x = functional.relu(self.sr_conv3(functional.relu(self.sr_conv2(weighted))))
-        return self.sr_fc(functional.relu(self.sr_conv4(x)).flatten(1))
+        x = self._hidden("sr_conv3", self._hidden("sr_conv2", weighted))
+        return self.sr_fc(self._hidden("sr_conv4", x).flatten(1))
+
+    def _add_hidden(self, name: str, inputs: int, outputs: int, kernel: int, **options) -> None:
+        """A hidden convolution; in variant `released` with BN and therefore no bias."""
+        self.add_module(name, nn.Conv2d(inputs, outputs, kernel, bias=not self.released, **options))
+        if self.released:
+            self.add_module(f"{name}_bn", nn.BatchNorm2d(outputs, BN_EPSILON))
+
+    def _hidden(self, name: str, x: Tensor) -> Tensor:
+        x = getattr(self, name)(x)
+        return functional.relu(getattr(self, f"{name}_bn")(x) if self.released else x)

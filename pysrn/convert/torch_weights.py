@@ -11,6 +11,7 @@ from torch import nn
 
 from pysrn.convert.torch_model import SRN
 from pysrn.evaluate.trained import Architecture, architecture_of
+from pysrn.nets import layers
 from pysrn.nets.caffemodel import read_weights
 from pysrn.recipes import TRUNKS
 from pysrn.train.surgery import plan_copy
@@ -75,10 +76,12 @@ def layer_name(path: str) -> str:
 
 
 def batch_norm_names(path: str) -> tuple[str, str]:
-    """`trunk.res4.res4b1.bn_branch2a` -> (`bn4b1_branch2a`, `scale4b1_branch2a`)."""
-    block, _, branch = layer_name(path).rpartition("bn_")
-    suffix = f"{block.removeprefix('res')}{branch}" if block else f"_{branch}"
-    return f"bn{suffix}", f"scale{suffix}"
+    """Caffe's BatchNorm and Scale layers of a BatchNorm2d, which is called after what it normalises.
+
+    `trunk.res4.res4b1.bn_branch2a` -> (`bn4b1_branch2a`, `scale4b1_branch2a`), `trunk.res4.res4b1.bn` -> (`bn4b1`,
+    `scale4b1`), `att_conv1_bn` -> (`att_conv1_bn`, `att_conv1_scale`).
+    """
+    return layers.batch_norm_names("_".join(part for part in layer_name(path).split("_") if part != "bn"))
 
 
 def _weighted(model: SRN) -> list[tuple[str, nn.Module]]:

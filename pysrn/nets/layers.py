@@ -79,18 +79,45 @@ def convolution(
     return top or name
 
 
+def batch_norm_names(blob: str) -> tuple[str, str]:
+    """Names of the BatchNorm and Scale layers that normalise a blob.
+
+    In the trunk as in the public release (`res4a_branch2a`: `bn4a_branch2a`, `scale4a_branch2a`; `conv1`: `bn_conv1`,
+    `scale_conv1`), elsewhere the blob's name with `_bn` and `_scale` behind it.
+    """
+    if blob.startswith("res"):
+        return f"bn{blob[3:]}", f"scale{blob[3:]}"
+    if blob in ("conv1", "pool1"):
+        return f"bn_{blob}", f"scale_{blob}"
+    return f"{blob}_bn", f"{blob}_scale"
+
+
 def batch_norm_scale(
-    net: caffe_pb2.NetParameter, bn_name: str, scale_name: str, bottom: str, learning: Learning
+    net: caffe_pb2.NetParameter, blob: str, learning: Learning, name: str | None = None, top: str | None = None
 ) -> str:
-    """Add BatchNorm and Scale in place. Statistics follow the batch only where `learning` says so (D7)."""
+    """Add BatchNorm and Scale on a blob, named after it or as `name` would be, in place without `top`.
+
+    Statistics follow the batch only where `learning` says so (D7).
+    """
+    bn_name, scale_name = batch_norm_names(name or blob)
     stored = learning.fixed or not learning.train_bn
     parameters = {"use_global_stats": stored} | ({} if stored else {"moving_average_fraction": BN_MOMENTUM})
-    add_layer(net, bn_name, "BatchNorm", bottom, bottom, batch_norm_param=parameters)
+    top = add_layer(net, bn_name, "BatchNorm", blob, top or blob, batch_norm_param=parameters)
     for _ in range(3):  # mean, variance, scale factor: never touched by the solver
         net.layer[-1].param.add(lr_mult=0.0, decay_mult=0.0)
-    add_layer(net, scale_name, "Scale", bottom, bottom, scale_param={"bias_term": True})
+    add_layer(net, scale_name, "Scale", top, top, scale_param={"bias_term": True})
     set_learning(net, learning, 1.0)
-    return bottom
+    return top
+
+
+def activation(net: caffe_pb2.NetParameter, blob: str, learning: Learning, name: str | None = None) -> str:
+    """Add what a pre-activation net puts before a convolution: BN and ReLU of a blob that others read too.
+
+    Named after the blob or as `name` would be. The top is `<name>_relu`: `res4b22` gives the `res4b22_relu` of the
+    authors' nets.
+    """
+    top = f"{name or blob}_relu"
+    return relu(net, top, batch_norm_scale(net, blob, learning, name, top))
 
 
 def relu(net: caffe_pb2.NetParameter, name: str, bottom: str) -> str:
@@ -108,3 +135,33 @@ def inner_product(
     )
     set_learning(net, learning, BIAS_RATE)
     return top
+
+
+def preact_bottleneck(
+    net: caffe_pb2.NetParameter,
+    name: str,
+    bottom: str,
+    activated: str,
+    inside: int,
+    learning: Learning,
+    *,
+    stride: int = 1,
+    projected: bool = False,
+    stride_in_3x3: bool = True,
+) -> tuple[str, str]:
+    """Add a pre-activation residual block; `activated` is `bottom` behind its BN and ReLU.
+
+    1x1, BN, ReLU, 3x3, BN, ReLU, 1x1 on `activated`, beside `bottom` itself or a projection of `activated`; their sum
+    `name`, and its own BN and ReLU. Returns the sum and the latter. Convolutions have no bias (timm, resnetv2).
+    """
+    shortcut = bottom
+    if projected:
+        shortcut = convolution(net, f"{name}_branch1", activated, 4 * inside, 1, learning, stride=stride, bias=False)
+    strides = (1, stride) if stride_in_3x3 else (stride, 1)
+    top = convolution(net, f"{name}_branch2a", activated, inside, 1, learning, stride=strides[0], bias=False)
+    relu(net, f"{name}_branch2a_relu", batch_norm_scale(net, top, learning))
+    top = convolution(net, f"{name}_branch2b", top, inside, 3, learning, stride=strides[1], pad=1, bias=False)
+    relu(net, f"{name}_branch2b_relu", batch_norm_scale(net, top, learning))
+    top = convolution(net, f"{name}_branch2c", top, 4 * inside, 1, learning, bias=False)
+    add_layer(net, name, "Eltwise", [shortcut, top])
+    return name, activation(net, name, learning)

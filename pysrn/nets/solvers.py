@@ -8,16 +8,23 @@ from pysrn.recipes import Recipe
 
 
 def stage_solver(recipe: Recipe, stage: int, net_path: str, snapshot_prefix: str) -> caffe_pb2.SolverParameter:
-    """SGD with momentum for stage 1-4: `multistep` drops, as many iterations as the recipe's epochs make."""
+    """SGD with momentum for stage 1-4, as many iterations as the recipe's epochs make.
+
+    Schedule `multistep` is Caffe's own. `plateau` needs a validation loss, which Caffe's policies do not see: the rate
+    is fixed here and the training process lowers it.
+    """
     plan = recipe.stages[stage - 1]
     iterations = recipe.iterations(stage)
+    if plan.schedule == "plateau":
+        policy = {"lr_policy": "fixed"}
+    else:
+        steps = [round(fraction * iterations) for fraction in plan.drops]
+        policy = {"lr_policy": "multistep", "gamma": plan.gamma, "stepvalue": steps}
     return caffe_pb2.SolverParameter(
         net=net_path,
         type="SGD",
         base_lr=plan.base_lr,
-        lr_policy="multistep",
-        gamma=plan.gamma,
-        stepvalue=[round(fraction * iterations) for fraction in plan.drops],
+        **policy,
         max_iter=iterations,
         iter_size=recipe.iter_size,
         momentum=recipe.momentum,

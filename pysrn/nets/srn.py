@@ -1,7 +1,11 @@
-"""The heads of the Spatial Regularization Network, part by part (variant `paper`).
+"""The heads of the Spatial Regularization Network, part by part, in both variants.
 
 Blobs: X features, Z attention values, A attention maps (`att_map`), S confidence maps (`conf_map`),
 U weighted attention maps (`sr_map`); all maps are N x C x 14 x 14.
+
+Variant `released` (official repo issue 15) adds to the paper's text: two pre-activation residual blocks on X with a BN
+and ReLU behind them, which the attention and (by `HeadSpec.confidence_sees_blocks`) the confidence branch read; a
+hidden layer in the confidence branch; BN and ReLU after each hidden convolution, which then has no bias.
 """
 
 from __future__ import annotations
@@ -10,10 +14,20 @@ import math
 
 from caffe.proto import caffe_pb2
 
-from pysrn.nets.layers import Learning, add_layer, convolution, inner_product, relu
+from pysrn.nets.layers import (
+    Learning,
+    activation,
+    add_layer,
+    batch_norm_scale,
+    convolution,
+    inner_product,
+    preact_bottleneck,
+    relu,
+)
 from pysrn.recipes import FEATURE_SIZE, SCORE_WEIGHT, HeadSpec
 
 POSITIONS = FEATURE_SIZE * FEATURE_SIZE
+RESIDUAL_BLOCKS = 2  # variant `released`: official repo issue 15; 1024-256-256-1024 each
 FC_STD = 0.01  # assumed: the fillers are not published
 
 
@@ -34,12 +48,28 @@ def add_classifier(net: caffe_pb2.NetParameter, bottom: str, classes: int, learn
     return inner_product(net, "cls_fc", pooled, classes, learning, top="score_cls", std=FC_STD)
 
 
+def blocks_prefix(heads: HeadSpec) -> str:
+    """Prefix of the residual blocks' layers: it says in a weight file which branches read them."""
+    return "att_conf_" if heads.confidence_sees_blocks else "att_"
+
+
+def add_maps(
+    net: caffe_pb2.NetParameter, features: str, channels: int, classes: int, heads: HeadSpec, learning: Learning
+) -> tuple[str, str]:
+    """f_att and the confidence branch on X of so many channels; returns the blobs of A and S."""
+    blocks = features
+    if heads.variant == "released":
+        blocks = _add_residual_blocks(net, features, channels, blocks_prefix(heads), learning)
+    attention = add_attention(net, blocks, classes, heads, learning)
+    return attention, add_confidence(
+        net, blocks if heads.confidence_sees_blocks else features, classes, heads, learning
+    )
+
+
 def add_attention(net: caffe_pb2.NetParameter, features: str, classes: int, heads: HeadSpec, learning: Learning) -> str:
     """f_att: X -> Z by three convolutions (Sec. 3.2), softmax over the 196 positions of each label -> A."""
-    top = convolution(net, "att_conv1", features, heads.attention_width, 1, learning)
-    relu(net, "att_relu1", top)
-    top = convolution(net, "att_conv2", top, heads.attention_width, 3, learning, pad=1)
-    relu(net, "att_relu2", top)
+    top = _hidden(net, "att_conv1", "att_relu1", features, heads.attention_width, 1, heads, learning)
+    top = _hidden(net, "att_conv2", "att_relu2", top, heads.attention_width, 3, heads, learning, pad=1)
     top = convolution(net, "att_conv3", top, classes, 1, learning)
     flat = {"shape": {"dim": [0, 0, POSITIONS]}}
     top = add_layer(net, "att_flatten", "Reshape", top, reshape_param=flat)
@@ -48,10 +78,16 @@ def add_attention(net: caffe_pb2.NetParameter, features: str, classes: int, head
     return add_layer(net, "att_map", "Reshape", top, reshape_param=square)
 
 
-def add_confidence(net: caffe_pb2.NetParameter, features: str, classes: int, learning: Learning) -> str:
-    """The paper's conv1: X -> S, one 1x1 kernel a label (Sec. 3.2)."""
+def add_confidence(
+    net: caffe_pb2.NetParameter, features: str, classes: int, heads: HeadSpec, learning: Learning
+) -> str:
+    """The paper's conv1: X -> S, one 1x1 kernel a label (Sec. 3.2); `released`: behind a hidden 1x1 layer."""
+    name = "conf_conv1"
+    if heads.variant == "released":
+        features = _hidden(net, name, "conf_relu1", features, heads.confidence_width, 1, heads, learning)
+        name = "conf_conv2"
     filler = {"type": "gaussian", "std": FC_STD}
-    return convolution(net, "conf_conv1", features, classes, 1, learning, top="conf_map", filler=filler)
+    return convolution(net, name, features, classes, 1, learning, top="conf_map", filler=filler)
 
 
 def add_attention_score(net: caffe_pb2.NetParameter, attention: str, confidence: str) -> str:
@@ -71,12 +107,12 @@ def add_regulariser(
 ) -> str:
     """f_sr: U -> conv2, conv3 (1x1) -> conv4 (14x14, one channel a group) -> fc -> `score_sr` (Fig. 4)."""
     width = heads.regulariser_width
-    top = convolution(net, "sr_conv2", weighted, width, 1, learning, filler=map_filler(classes, heads))
-    relu(net, "sr_relu2", top)
-    top = convolution(net, "sr_conv3", top, width, 1, learning)
-    relu(net, "sr_relu3", top)
-    top = convolution(net, "sr_conv4", top, width * heads.neurons_per_channel, FEATURE_SIZE, learning, group=width)
-    relu(net, "sr_relu4", top)
+    # With BN behind it the weights' size is no matter, but for how fast they turn: He's.
+    filler = map_filler(classes, heads) if heads.variant == "paper" else None
+    top = _hidden(net, "sr_conv2", "sr_relu2", weighted, width, 1, heads, learning, filler=filler)
+    top = _hidden(net, "sr_conv3", "sr_relu3", top, width, 1, heads, learning)
+    wide = width * heads.neurons_per_channel
+    top = _hidden(net, "sr_conv4", "sr_relu4", top, wide, FEATURE_SIZE, heads, learning, group=width)
     return inner_product(net, "sr_fc", top, classes, learning, top="score_sr", std=FC_STD)
 
 
@@ -84,3 +120,32 @@ def add_final_score(net: caffe_pb2.NetParameter, score_cls: str, score_sr: str) 
     """`score` = alpha * score_cls + (1 - alpha) * score_sr, on logits, alpha = 0.5."""
     coefficients = [SCORE_WEIGHT, 1 - SCORE_WEIGHT]
     return add_layer(net, "score", "Eltwise", [score_cls, score_sr], eltwise_param={"coeff": coefficients})
+
+
+def _add_residual_blocks(
+    net: caffe_pb2.NetParameter, features: str, channels: int, prefix: str, learning: Learning
+) -> str:
+    """X -> two pre-activation blocks, each with its BN and ReLU before and after it."""
+    top, activated = features, activation(net, features, learning, f"{prefix}input")
+    for number in range(1, RESIDUAL_BLOCKS + 1):
+        top, activated = preact_bottleneck(net, f"{prefix}res{number}", top, activated, channels // 4, learning)
+    return activated
+
+
+def _hidden(
+    net: caffe_pb2.NetParameter,
+    name: str,
+    relu_name: str,
+    bottom: str,
+    channels: int,
+    kernel: int,
+    heads: HeadSpec,
+    learning: Learning,
+    **options,
+) -> str:
+    """A hidden convolution with its ReLU; in variant `released` without a bias and with BN between."""
+    normalised = heads.variant == "released"
+    top = convolution(net, name, bottom, channels, kernel, learning, bias=not normalised, **options)
+    if normalised:
+        batch_norm_scale(net, top, learning)
+    return relu(net, relu_name, top)

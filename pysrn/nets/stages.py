@@ -5,8 +5,11 @@
 | 1     | trunk, f_cls            | -                   | BCE(score_cls)                      |
 | 2     | f_att, conv1            | trunk up to X       | BCE(score_att)                      |
 | 3     | f_sr                    | trunk to X, f_att, conv1 | BCE(score_sr)                  |
-| 4     | everything              | -                   | BCE(score) + BCE(score_att), Eq. 10 |
+| 4     | everything              | -                   | paper: BCE(score) + BCE(score_att), Eq. 10 |
+|       |                         |                     | released: BCE(score_cls) + BCE(score_sr) + BCE(score_att) |
 
+BN statistics (D7): stored in what is fixed; in stages 1 and 4 stored or of the batch, by `StageSpec.train_bn`; of the
+batch in the heads that stages 2 and 3 add (variant `released`), because nothing else would give them their statistics.
 Each net holds only what its stage needs: stages 2 and 3 end at the 14 x 14 features and leave res5 and f_cls out.
 BCE is Caffe's SigmoidCrossEntropyLoss: summed over the labels, divided by the batch size only, as in the
 official repo's sigmoid_cross_entropy_loss_layer.cpp.
@@ -21,12 +24,14 @@ from caffe.proto import caffe_pb2
 from pysrn.data.batches import FeedSettings
 from pysrn.nets import resnet, srn
 from pysrn.nets.layers import FIXED, Learning, add_layer
-from pysrn.recipes import CROP_SIZE, MEAN_BGR, STAGE_NAMES, TRUNKS, HeadSpec, Recipe
+from pysrn.recipes import CROP_SIZE, MEAN_BGR, STAGE_NAMES, TRUNKS, HeadSpec, Recipe, TrunkSpec
 
 SCORES = ("score_cls", "score_att", "score_sr", "score")
 MAPS = ("att_map", "conf_map", "sr_map")
-# Stage 4: the two losses of Eq. 10, summed; that both weigh 1 is assumed.
+# Stage 4: the two losses of Eq. 10 in variant `paper`, three separate ones in `released` (author, official repo issue
+# 13); summed, and that each weighs 1 is assumed.
 STAGE_LOSSES = {1: ("score_cls",), 2: ("score_att",), 3: ("score_sr",), 4: ("score", "score_att")}
+RELEASED_LOSSES = STAGE_LOSSES | {4: ("score_cls", "score_sr", "score_att")}
 # Prefixes of the layers that a stage adds to those of the stage before it.
 NEW_PREFIXES = {1: ("cls_",), 2: ("att_", "conf_"), 3: ("sr_",), 4: ()}
 
@@ -71,13 +76,18 @@ def deploy_net(trunk: str, classes: int, heads: HeadSpec, batch_size: int = 1) -
     net = caffe_pb2.NetParameter(name=f"SRN_{trunk}_{classes}_labels")
     shape = {"shape": [{"dim": [batch_size, 3, CROP_SIZE, CROP_SIZE]}]}
     add_layer(net, "data", "Input", [], input_param=shape)
-    _add_everything(net, trunk, classes, heads, FIXED)
+    srn.add_final_score(net, *_add_scores(net, TRUNKS[trunk], classes, heads, FIXED))
     return net
 
 
 def recipe_deploy_net(recipe: Recipe) -> caffe_pb2.NetParameter:
     """The deploy net of a recipe, for one image at a time."""
     return deploy_net(recipe.trunk, len(recipe.dataset.classes), recipe.heads)
+
+
+def stage_losses(recipe: Recipe, stage: int) -> tuple[str, ...]:
+    """The scores that a stage of a recipe has a loss on."""
+    return (RELEASED_LOSSES if recipe.variant == "released" else STAGE_LOSSES)[stage]
 
 
 def loss_name(score: str) -> str:
@@ -126,40 +136,40 @@ def _add_python_data(net: caffe_pb2.NetParameter, recipe: Recipe, source: DataSo
 def _add_stage(net: caffe_pb2.NetParameter, recipe: Recipe, stage: int) -> None:
     spec, heads, classes = TRUNKS[recipe.trunk], recipe.heads, len(recipe.dataset.classes)
     plan = recipe.stages[stage - 1]
-    everything, new = Learning(train_bn=plan.train_bn), Learning(rate=plan.new_layer_lr)
-    features = resnet.feature_name(spec)
+    everything, new = Learning(train_bn=plan.train_bn), Learning(rate=plan.new_layer_lr, train_bn=True)
     if stage == 1:
         top = resnet.add_trunk(net, spec, everything, "data")
         srn.add_classifier(net, top, classes, new)
     elif stage == 2:
         resnet.add_trunk(net, spec, FIXED, "data", up_to=resnet.FEATURE_STAGE)
-        attention, confidence = _add_maps(net, features, classes, heads, new)
+        attention, confidence = _add_maps(net, spec, classes, heads, new)
         srn.add_attention_score(net, attention, confidence)
     elif stage == 3:
         resnet.add_trunk(net, spec, FIXED, "data", up_to=resnet.FEATURE_STAGE)
-        weighted = srn.add_weighted_maps(net, *_add_maps(net, features, classes, heads, FIXED))
+        weighted = srn.add_weighted_maps(net, *_add_maps(net, spec, classes, heads, FIXED))
         srn.add_regulariser(net, weighted, classes, heads, new)
     else:
-        _add_everything(net, recipe.trunk, classes, heads, everything)
-    for score in STAGE_LOSSES[stage]:
+        score_cls, score_sr = _add_scores(net, spec, classes, heads, everything)
+        if "score" in stage_losses(recipe, stage):
+            srn.add_final_score(net, score_cls, score_sr)
+    for score in stage_losses(recipe, stage):
         add_layer(net, loss_name(score), "SigmoidCrossEntropyLoss", [score, "label"])
 
 
 def _add_maps(
-    net: caffe_pb2.NetParameter, features: str, classes: int, heads: HeadSpec, learning: Learning
+    net: caffe_pb2.NetParameter, spec: TrunkSpec, classes: int, heads: HeadSpec, learning: Learning
 ) -> tuple[str, str]:
     """f_att and the confidence branch on X; returns A and S."""
-    attention = srn.add_attention(net, features, classes, heads, learning)
-    return attention, srn.add_confidence(net, features, classes, learning)
+    return srn.add_maps(net, resnet.feature_name(spec), spec.feature_channels, classes, heads, learning)
 
 
-def _add_everything(net: caffe_pb2.NetParameter, trunk: str, classes: int, heads: HeadSpec, learning: Learning) -> None:
-    """The whole of SRN: four scores."""
-    spec = TRUNKS[trunk]
+def _add_scores(
+    net: caffe_pb2.NetParameter, spec: TrunkSpec, classes: int, heads: HeadSpec, learning: Learning
+) -> tuple[str, str]:
+    """The whole of SRN but the final score: `score_cls`, `score_att` and `score_sr`; returns the first and the last."""
     top = resnet.add_trunk(net, spec, learning, "data")
     score_cls = srn.add_classifier(net, top, classes, learning)
-    maps = _add_maps(net, resnet.feature_name(spec), classes, heads, learning)
+    maps = _add_maps(net, spec, classes, heads, learning)
     srn.add_attention_score(net, *maps)
     weighted = srn.add_weighted_maps(net, *maps)
-    score_sr = srn.add_regulariser(net, weighted, classes, heads, learning)
-    srn.add_final_score(net, score_cls, score_sr)
+    return score_cls, srn.add_regulariser(net, weighted, classes, heads, learning)

@@ -33,6 +33,7 @@ def test_the_files_are_enough_to_use_the_net(shapes_model, tmp_path, capsys):
     assert card["source"]["sha256"] == sha256_of(shapes_model)
     assert card["mean"] == [104.0, 117.0, 123.0]
     assert max(card["verification"]["max_abs_difference_to_caffe"].values()) < 1e-4
+    assert card["variant"] == "paper"
     architecture = Architecture(card["trunk"], len(card["classes"]), HeadSpec(**card["heads"]))
     model = torch_weights.empty_model(architecture)
     model.load_state_dict(torch.load(out, weights_only=True))
@@ -40,6 +41,20 @@ def test_the_files_are_enough_to_use_the_net(shapes_model, tmp_path, capsys):
     differences = torch_export.verify(DeployNet(shapes_model), model, images)
     assert max(found.absolute for found in differences.values()) < 1e-4
     assert [path.name for path in sorted(out.parent.iterdir())] == ["srn.json", "srn.pth"]
+
+
+def test_the_released_variant_goes_the_same_way(tmp_path, capsys):
+    heads = HeadSpec(32, 32, variant="released", confidence_width=32)
+    architecture = Architecture("resnet14_preact", len(class_names("shapes")), heads)
+    path = write_realistic(tmp_path / "weights.caffemodel", architecture, torch_export.check_images(2))
+    out = tmp_path / "srn.pth"
+    assert main([str(path), "-o", str(out), "--dataset", "shapes"]) == 0
+    card = json.loads(out.with_suffix(".json").read_text())
+    assert (card["variant"], card["trunk"]) == ("released", "resnet14_preact")
+    assert max(card["verification"]["max_abs_difference_to_caffe"].values()) < 1e-4
+    again = Architecture(card["trunk"], len(card["classes"]), HeadSpec(**card["heads"]))
+    assert again == architecture
+    torch_weights.empty_model(again).load_state_dict(torch.load(out, weights_only=True))
 
 
 def test_beyond_the_tolerance_is_exit_4_and_the_old_file_stays(shapes_model, tmp_path, monkeypatch, capsys):

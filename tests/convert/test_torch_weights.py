@@ -1,5 +1,7 @@
 """Caffe and PyTorch give the same scores and maps; every layer is accounted for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,10 +12,13 @@ from pysrn.evaluate.deploy import DeployNet
 from pysrn.evaluate.trained import Architecture
 from pysrn.nets.caffemodel import read_layers, read_weights, write_weights
 from pysrn.nets.stages import MAPS, SCORES
-from pysrn.recipes import TRUNKS, HeadSpec
+from pysrn.recipes import TRUNKS, VARIANTS, HeadSpec
 from tests.realistic_weights import write_realistic
 
 SMALL = Architecture("resnet14", 12, HeadSpec(64, 64))
+RELEASED = Architecture("resnet14_preact", 12, HeadSpec(48, 32, 2, variant="released", confidence_width=40))
+APART = replace(RELEASED, heads=replace(RELEASED.heads, confidence_sees_blocks=False))
+MIXED = replace(RELEASED, trunk="resnet14")
 
 
 @pytest.fixture(scope="session")
@@ -23,12 +28,13 @@ def small_model(tmp_path_factory):
     return write_realistic(path, SMALL, torch_export.check_images(2))
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("trunk", list(TRUNKS))
-def test_every_layer_of_caffe_has_its_place_in_pytorch(trunk):
+def test_every_layer_of_caffe_has_its_place_in_pytorch(trunk, variant):
     from pysrn.evaluate.deploy import deploy_message
     from pysrn.nets.stages import parameter_layers
 
-    architecture = Architecture(trunk, 5, HeadSpec())
+    architecture = Architecture(trunk, 5, HeadSpec(variant=variant))
     shapes = torch_weights.caffe_shapes(torch_weights.empty_model(architecture))
     assert sorted(shapes) == sorted(parameter_layers(deploy_message(architecture)))
 
@@ -44,9 +50,36 @@ def test_small_net_agrees_with_caffe(small_model):
     assert max(found.absolute for found in differences.values()) < 1e-4, differences
 
 
-def test_paper_net_of_50_layers_agrees_with_caffe(tmp_path):
-    """Also the trunk whose conv1 has a bias, at full width."""
-    architecture = Architecture("resnet50", 14, HeadSpec())
+@pytest.mark.parametrize("architecture", [RELEASED, APART, MIXED], ids=["released", "apart", "other trunk"])
+def test_released_nets_agree_with_caffe(tmp_path, architecture):
+    images = torch_export.check_images(2, seed=3)
+    path = write_realistic(tmp_path / "weights.caffemodel", architecture, images)
+    net, model = DeployNet(path), torch_weights.load_model(path)
+    assert net.architecture == architecture
+    images = torch_export.check_images(3, seed=1)
+    outputs = net.forward(images, (*SCORES, *MAPS))
+    assert all(0.3 < outputs[score].std() < 10 for score in SCORES) and outputs["att_map"].max() > 0.05
+    differences = torch_export.verify(net, model, images)
+    assert max(found.absolute for found in differences.values()) < 1e-4, differences
+    with torch.no_grad():  # every BN of the heads counts
+        for name in (
+            "att_conv1_bn",
+            "conf_conv1_bn",
+            "sr_conv4_bn",
+            *(n for n, _ in model.named_children() if "input" in n),
+        ):
+            part = getattr(model, name)
+            part.running_mean += 0.5
+            spoilt = torch_export.verify(net, model, images)
+            part.running_mean -= 0.5
+            assert max(found.absolute for found in spoilt.values()) > 1e-3, name
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_net_of_50_layers_agrees_with_caffe(tmp_path, variant):
+    """At full width; also the trunk whose conv1 has a bias."""
+    trunk = "resnet50" if variant == "paper" else "resnet50_preact"
+    architecture = Architecture(trunk, 14, HeadSpec(variant=variant))
     images = torch_export.check_images(1, seed=2)
     path = write_realistic(tmp_path / "weights.caffemodel", architecture, images)
     differences = torch_export.verify(DeployNet(path), torch_weights.load_model(path), images)
@@ -111,5 +144,10 @@ def test_layer_names(path, expected):
 
 def test_batch_norm_names():
     assert torch_weights.batch_norm_names("trunk.bn_conv1") == ("bn_conv1", "scale_conv1")
+    assert torch_weights.batch_norm_names("trunk.bn_pool1") == ("bn_pool1", "scale_pool1")
     expected = ("bn4b1_branch2a", "scale4b1_branch2a")
     assert torch_weights.batch_norm_names("trunk.res4.res4b1.bn_branch2a") == expected
+    assert torch_weights.batch_norm_names("trunk.res4.res4b1.bn") == ("bn4b1", "scale4b1")
+    expected = ("att_conf_res1_branch2b_bn", "att_conf_res1_branch2b_scale")
+    assert torch_weights.batch_norm_names("att_conf_res1.bn_branch2b") == expected
+    assert torch_weights.batch_norm_names("sr_conv2_bn") == ("sr_conv2_bn", "sr_conv2_scale")

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError, UsageError
+from pysrn.convert import torch_export
 from pysrn.evaluate.deploy import DeployNet, deploy_message
-from pysrn.evaluate.trained import architecture_of, find_weights
+from pysrn.evaluate.trained import Architecture, architecture_of, find_weights
 from pysrn.nets.caffemodel import read_layers, read_weights, write_weights
 from pysrn.nets.stages import MAPS, SCORES
 from pysrn.recipes import HeadSpec
-from tests.realistic_weights import without
+from tests.realistic_weights import without, write_realistic
+
+RELEASED = Architecture("resnet14_preact", 16, HeadSpec(32, 16, 2, variant="released", confidence_width=24))
 
 
 def test_whole_net(shapes_model):
@@ -31,6 +34,32 @@ def test_weights_of_earlier_stages_give_the_scores_that_they_can(shapes_model, t
     np.testing.assert_array_equal(attention.forward(images)["score_att"], whole["score_att"])
 
 
+@pytest.fixture(scope="module")
+def released_model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("released") / "weights.caffemodel"
+    return write_realistic(path, RELEASED, torch_export.check_images(2))
+
+
+def test_released_weights_are_recognised_from_any_stage(released_model, tmp_path):
+    images = np.random.default_rng(0).normal(0, 50, (2, 3, 224, 224)).astype(np.float32)
+    net = DeployNet(released_model)
+    assert net.architecture == RELEASED and net.scores == SCORES and net.maps == MAPS
+    whole = net.forward(images)
+    main = DeployNet(without(released_model, tmp_path / "main", "att_", "conf_", "sr_"))
+    assert main.scores == ("score_cls",) and main.architecture.heads.variant == "released"
+    np.testing.assert_array_equal(main.forward(images)["score_cls"], whole["score_cls"])
+    attention = DeployNet(without(released_model, tmp_path / "attention", "sr_"))
+    assert attention.scores == ("score_cls", "score_att") and attention.architecture.heads.confidence_width == 24
+    np.testing.assert_array_equal(attention.forward(images)["score_att"], whole["score_att"])
+
+
+def test_released_weights_with_a_part_missing_are_refused(released_model, tmp_path):
+    for gone in ("sr_conv3_bn", "att_conf_res2_branch2b_scale", "bn4a"):
+        cut = without(released_model, tmp_path / "cut", gone)
+        with pytest.raises(SrnError, match="unknown to the net|are missing"):
+            DeployNet(cut)
+
+
 def test_batch_of_another_size_gives_the_same_scores(shapes_model):
     images = np.random.default_rng(1).normal(0, 50, (3, 3, 224, 224)).astype(np.float32)
     net = DeployNet(shapes_model, batch_size=3)
@@ -38,10 +67,11 @@ def test_batch_of_another_size_gives_the_same_scores(shapes_model):
     np.testing.assert_allclose(net.forward(images[1:2])["score"], together[1:2], atol=1e-5)
 
 
-@pytest.mark.parametrize("trunk", ["resnet50", "resnet101", "resnet152"])
+@pytest.mark.parametrize(
+    "trunk",
+    ["resnet50", "resnet101", "resnet152", "resnet50_preact", "resnet101_preact", "resnet152_preact"],
+)
 def test_trunks_are_told_apart_by_their_layers(trunk):
-    from pysrn.evaluate.trained import Architecture
-
     wanted = Architecture(trunk, 9, HeadSpec())
     layers = [layer.name for layer in deploy_message(wanted).layer if layer.param]
     weights = {name: [np.zeros((64, 1))] for name in layers}
