@@ -12,7 +12,15 @@ import sys
 from pathlib import Path
 
 from pysrn.console import MissingError, run_main, seed_number
-from pysrn.recipes import RECIPES, STAGE_NAMES, TRUNKS
+from pysrn.recipes import PREACT, RECIPES, STAGE_NAMES, TRUNKS, VARIANTS
+
+# Flags that are fields of Recipe, and of StageSpec.
+RECIPE_FLAGS = (
+    "variant", "trunk", "batch_size", "iter_size", "validation_fraction", "momentum", "weight_decay", "seed"
+)  # fmt: skip
+STAGE_FLAGS = (
+    "iterations", "epochs", "base_lr", "new_layer_lr", "drops", "gamma", "patience", "min_lr", "validate_every"
+)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,20 +38,36 @@ def main(argv: list[str] | None = None) -> int:
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--weights", help="ImageNet caffemodel that stage 1 starts from")
     start.add_argument("--from-scratch", action="store_true", help="start stage 1 without ImageNet weights")
-    recipe = parser.add_argument_group("recipe", "recorded in the run; default: pysrn/recipes.py")
-    recipe.add_argument("--trunk", choices=list(TRUNKS))
+    recipe = parser.add_argument_group(
+        "recipe", "recorded in the run; default: pysrn/recipes.py. N or X: one number, or four divided by commas"
+    )
+    recipe.add_argument("--variant", choices=VARIANTS, help="the net of the paper's text, or the one that was released")
+    recipe.add_argument("--trunk", choices=[name for name in TRUNKS if not name.endswith(PREACT)])
     recipe.add_argument("--batch-size", type=positive)
     recipe.add_argument("--iter-size", type=positive, help="batches whose gradients are added up for one update")
-    recipe.add_argument("--iterations", type=numbers(int), help="N, or N,N,N,N: one a stage")
-    recipe.add_argument("--base-lr", type=numbers(float), help="X, or X,X,X,X: one a stage")
+    length = recipe.add_mutually_exclusive_group()
+    length.add_argument("--iterations", type=numbers(int), metavar="N", help="of each stage (plateau: at most)")
+    length.add_argument("--epochs", type=numbers(float), metavar="X", help="the same in rounds through the images")
+    recipe.add_argument("--base-lr", type=numbers(float), metavar="X")
     recipe.add_argument(
-        "--new-layer-lr", type=numbers(float), help="rate of the layers a stage adds, times --base-lr; X, or X,X,X,X"
+        "--new-layer-lr", type=numbers(float), metavar="X", help="rate of the layers a stage adds, times --base-lr"
     )
+    recipe.add_argument("--schedule", choices=("plateau", "multistep"), help="when the rate drops, in all stages")
+    recipe.add_argument("--drops", type=fractions, metavar="F,F,...", help="multistep: where, as parts of a stage")
+    recipe.add_argument("--gamma", type=numbers(float), metavar="X", help="what the rate is multiplied by")
+    recipe.add_argument("--patience", type=numbers(int), metavar="N", help="plateau: validations without a new best")
+    recipe.add_argument("--min-lr", type=numbers(float), metavar="X", help="plateau: the lowest rate")
+    recipe.add_argument("--validate-every", type=numbers(int), metavar="N", help="iterations")
+    recipe.add_argument("--validation-fraction", type=fraction, metavar="F", help="of the training images, held out")
+    recipe.add_argument("--momentum", type=fraction, metavar="F")
+    recipe.add_argument("--weight-decay", type=fraction, metavar="F")
     recipe.add_argument("--seed", type=seed_number)
     machine = parser.add_argument_group("machine")
     machine.add_argument("--gpu", type=int, help="CUDA device (default: CPU)")
     machine.add_argument("--workers", type=int, default=1, help="processes that load images (default: %(default)s)")
     machine.add_argument("--snapshot-every", type=positive, default=200, help="iterations (default: %(default)s)")
+    machine.add_argument("--keep", type=positive, default=2, help="newest snapshots that stay (default: %(default)s)")
+    machine.add_argument("--tensorboard", action="store_true", help="write event files, too (stageN/events)")
     return run_main(work, parser.parse_args(argv))
 
 
@@ -66,40 +90,49 @@ def numbers(kind: type):
     return parse
 
 
+def fraction(text: str) -> float:
+    """A number from 0 up to, but not, 1."""
+    if not 0 <= (value := float(text)) < 1:
+        raise argparse.ArgumentTypeError("a number from 0 to below 1 is needed")
+    return value
+
+
+def fractions(text: str) -> list[tuple[float, ...]]:
+    """Rising fractions divided by commas, for all four stages."""
+    values = tuple(fraction(part) for part in text.split(","))
+    if list(values) != sorted(set(values)):
+        raise argparse.ArgumentTypeError("rising fractions are needed")
+    return [values]
+
+
 def work(arguments: argparse.Namespace) -> None:
     """Print the state, the plan, or carry it out."""
-    from pysrn.train import pipeline
+    from pysrn.train.pipeline import run_up_to
+    from pysrn.train.preparation import Device
     from pysrn.train.run_folder import RunFolder
     from pysrn.train.settings import choose_settings
+    from pysrn.train.status import status
 
     run = RunFolder(arguments.runs / (arguments.run or arguments.dataset or "shapes"))
     earlier = run.read_settings()
     if arguments.status:
         if earlier is None:
             raise MissingError(f"there is no run in {run.path}", "tools/run_stage.py 1 begins one")
-        print("\n".join(pipeline.status(run, earlier)))
+        print("\n".join(status(run, earlier)))
         return
+    schedule = arguments.schedule and [arguments.schedule]
     settings = choose_settings(
         earlier,
         dataset=arguments.dataset,
         data=arguments.data,
         weights=arguments.weights,
         from_scratch=arguments.from_scratch,
-        recipe_fields={
-            "trunk": arguments.trunk,
-            "batch_size": arguments.batch_size,
-            "iter_size": arguments.iter_size,
-            "seed": arguments.seed,
-        },
-        stage_fields={
-            "iterations": arguments.iterations,
-            "base_lr": arguments.base_lr,
-            "new_layer_lr": arguments.new_layer_lr,
-        },
+        recipe_fields={name: getattr(arguments, name) for name in RECIPE_FLAGS},
+        stage_fields={name: getattr(arguments, name) for name in STAGE_FLAGS} | {"schedule": schedule},
     )
-    device = pipeline.Device(arguments.gpu, arguments.workers, arguments.snapshot_every)
+    device = Device(arguments.gpu, arguments.workers, arguments.snapshot_every, arguments.keep, arguments.tensorboard)
     stage = arguments.stage or len(STAGE_NAMES)
-    pipeline.run_up_to(run, settings, stage, device, restart=arguments.restart, dry_run=arguments.dry_run)
+    run_up_to(run, settings, stage, device, restart=arguments.restart, dry_run=arguments.dry_run)
     if not arguments.dry_run:
         print(run.weights(stage))
 

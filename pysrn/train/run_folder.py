@@ -1,12 +1,12 @@
 """A run's folder: its settings (`run.json`), its four stages, and what state each is in.
 
-runs/<name>/run.json and runs/<name>/stageN/{weights.caffemodel, iter_*.caffemodel, iter_*.solverstate, log.csv,
-train.log, manifest.json, net.prototxt, solver.prototxt, job.json}
+runs/<name>/run.json and runs/<name>/stageN/{weights.caffemodel, iter_*.{caffemodel,solverstate,json}, log.csv,
+validation.csv, events/, train.log, manifest.json, begun.json, net.prototxt, validation.prototxt, solver.prototxt,
+job.json}
 """
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import json
 import os
@@ -14,15 +14,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, median
 
-from pysrn.console import SrnError
+from pysrn.console import SrnError, message
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.train import snapshots
 from pysrn.train.settings import Settings
+from pysrn.train.stage_log import LOG, VALIDATION_LOG, read_columns
 
 RUN_FILE = "run.json"
-WEIGHTS, LOG, TRAIN_LOG, MANIFEST = "weights.caffemodel", "log.csv", "train.log", "manifest.json"
-NET, SOLVER, JOB, BEGUN = "net.prototxt", "solver.prototxt", "job.json", "begun.json"
+WEIGHTS, TRAIN_LOG, MANIFEST = "weights.caffemodel", "train.log", "manifest.json"
+NET, VALIDATION_NET, SOLVER = "net.prototxt", "validation.prototxt", "solver.prototxt"
+JOB, BEGUN = "job.json", "begun.json"
+LAST = 20  # iterations whose mean loss is shown
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,18 @@ class StageState:
     word: str
     iteration: int
     manifest: dict
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The end of a stage's logs."""
+
+    iteration: int
+    loss: float  # mean of the last iterations
+    lr: float
+    seconds: float  # of an iteration, median of the last ones
+    best_loss: float | None  # lowest validation loss
+    best_iteration: int | None
 
 
 class RunFolder:
@@ -69,20 +85,30 @@ class RunFolder:
         if self.weights(number).is_file() and (folder / MANIFEST).is_file():
             manifest = read_record(folder / MANIFEST, {"iterations": int, "seconds": float})
             return StageState("done", manifest["iterations"], manifest)
-        iteration = snapshots.newest(folder)
-        return StageState("begun", iteration or 0, {}) if iteration else StageState("not begun", 0, {})
+        taken = snapshots.iterations(folder)
+        return StageState("begun", taken[0], {}) if taken else StageState("not begun", 0, {})
 
-    def last_loss(self, number: int) -> float | None:
-        """Mean loss of the last 20 iterations in a stage's log.csv, or None when they cannot be read."""
-        path = self.stage(number) / LOG
-        if not path.is_file():
+    def progress(self, number: int) -> Progress | None:
+        """What a stage's logs say of its last iterations, or None when they say nothing."""
+        rows = read_columns(self.stage(number) / LOG, ("iteration", "loss", "lr", "seconds"))
+        if not rows:
             return None
-        try:
-            with open(path, newline="", encoding="utf-8") as file:
-                losses = [float(row["loss"]) for row in csv.DictReader(file)][-20:]
-        except (ValueError, KeyError, TypeError):
-            return None
-        return sum(losses) / len(losses) if losses else None
+        iterations, losses, rates, seconds = zip(*rows[-LAST:], strict=True)
+        validated = read_columns(self.stage(number) / VALIDATION_LOG, ("loss", "iteration"))
+        best = min(validated, default=None)
+        return Progress(
+            int(iterations[-1]), fmean(losses), rates[-1], median(seconds), best and best[0], best and int(best[1])
+        )
+
+    def wait_for_children(self) -> None:
+        """Wait until no process trains in this run: a killed parent leaves a child that ends with its iteration."""
+        for path in self.path.glob(f"stage?/{JOB}"):
+            with open(path, "rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    message(f"waiting for an earlier process that still ends its iteration in {path.parent}")
+                    fcntl.flock(file, fcntl.LOCK_SH)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

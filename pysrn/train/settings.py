@@ -67,9 +67,7 @@ def choose_settings(
     recipe = replace(recipe, **{name: value for name, value in recipe_fields.items() if value is not None})
     for name, values in stage_fields.items():
         if values is not None:
-            each = values * (len(recipe.stages) // len(values))
-            stages = zip(recipe.stages, each, strict=True)
-            recipe = replace(recipe, stages=tuple(replace(stage, **{name: value}) for stage, value in stages))
+            recipe = _with_stage_values(recipe, name, values)
     if from_scratch:  # nothing else would give the trunk's BN layers their statistics
         recipe = replace(recipe, stages=(replace(recipe.stages[0], train_bn=True), *recipe.stages[1:]))
     name = recipe.dataset.name
@@ -93,6 +91,14 @@ def with_real_counts(settings: Settings) -> Settings:
             "give the data set that the LMDB pair was made from (--dataset)",
         )
     return replace(settings, recipe=replace(settings.recipe, dataset=replace(dataset, train_images=len(pair))))
+
+
+def _with_stage_values(recipe: Recipe, name: str, values: list) -> Recipe:
+    """A field of the four stages set to one value, or to four."""
+    each = values * (len(recipe.stages) // len(values))
+    changes = [{name: value} | ({"iterations": None} if name == "epochs" else {}) for value in each]
+    stages = zip(recipe.stages, changes, strict=True)
+    return replace(recipe, stages=tuple(replace(stage, **change) for stage, change in stages))
 
 
 def _build(kind: type, values: dict):

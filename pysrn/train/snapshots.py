@@ -1,11 +1,15 @@
-"""Snapshots of a stage: written beside and renamed, so that a pair is whole or not there.
+"""Snapshots of a stage: written beside and renamed, checked before use, the newest and the best kept.
 
-A snapshot is `iter_%06d.caffemodel` (weights) and `iter_%06d.solverstate` (momentum, iteration). Caffe writes the
-path of the weights into the state; it is taken out, because the files are renamed and run folders are moved.
+A snapshot is `iter_%06d.caffemodel` (weights), `iter_%06d.solverstate` (momentum, iteration) and, written last,
+`iter_%06d.json`: the SHA-256 of both files and of itself, the schedule's state. Without it a snapshot is not there.
+Caffe writes the path of the weights into the state; it is taken out, because the files are renamed and run folders
+are moved.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from pathlib import Path
@@ -14,10 +18,11 @@ from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
 
 from pysrn.console import SrnError
-from pysrn.nets.caffemodel import read_weights
+from pysrn.nets.caffemodel import sha256_of
 
-KEPT = 2  # newest snapshots that stay on disk
-_NAME = re.compile(r"iter_(\d+)\.solverstate")
+SUFFIXES = (".caffemodel", ".solverstate")
+ROOM_FOR_NAMES = 2**20  # assumed: bytes of a file beside its numbers (ResNet-101: 0.2 MiB)
+_NAME = re.compile(r"iter_(\d+)\.json")
 
 
 def weights_path(folder: Path, iteration: int) -> Path:
@@ -30,24 +35,34 @@ def state_path(folder: Path, iteration: int) -> Path:
     return folder / f"iter_{iteration:06d}.solverstate"
 
 
-def newest(folder: Path) -> int | None:
-    """Iteration of the newest whole snapshot in a stage's folder, or None."""
-    found = (int(match.group(1)) for path in folder.glob("iter_*") if (match := _NAME.fullmatch(path.name)))
-    whole = [iteration for iteration in found if weights_path(folder, iteration).is_file()]
-    return max(whole, default=None)
+def record_path(folder: Path, iteration: int) -> Path:
+    """The snapshot's record: hashes and the schedule's state."""
+    return folder / f"iter_{iteration:06d}.json"
 
 
-def check(folder: Path, iteration: int) -> None:
-    """Raise SrnError for a damaged snapshot, on which Caffe would abort; the one before it may be whole."""
-    path = weights_path(folder, iteration)
-    try:
-        read_weights(path)
-        path = state_path(folder, iteration)
-        whole = caffe_pb2.SolverState.FromString(path.read_bytes()).iter == iteration
-    except (DecodeError, SrnError):
-        whole = False
-    if not whole:
-        raise SrnError(f"the snapshot {path} is damaged", f"delete {path} and run the same command again")
+def iterations(folder: Path) -> list[int]:
+    """Iterations of all snapshots in a stage's folder, newest first; their files are not looked into."""
+    return sorted(
+        (int(m.group(1)) for path in folder.glob("iter_*") if (m := _NAME.fullmatch(path.name))), reverse=True
+    )
+
+
+def newest_whole(folder: Path) -> tuple[int | None, list[str]]:
+    """Iteration of the newest snapshot that is as it was written (or None), and a line for each newer one."""
+    warnings = []
+    for iteration in iterations(folder):
+        damaged = _damaged_file(folder, iteration)
+        if damaged is None:
+            return iteration, warnings
+        warnings.append(f"the snapshot {damaged} is damaged or gone; the one before it is taken")
+    if warnings:
+        warnings[-1] = f"{warnings[-1].partition(';')[0]}, and none before it is whole"
+    return None, warnings
+
+
+def read_schedule(folder: Path, iteration: int) -> dict:
+    """The schedule's state in a snapshot's record."""
+    return json.loads(record_path(folder, iteration).read_text(encoding="utf-8"))["schedule"]
 
 
 def partial_prefix(folder: Path) -> Path:
@@ -55,27 +70,127 @@ def partial_prefix(folder: Path) -> Path:
     return folder / "partial"
 
 
-def take(solver, folder: Path) -> int:
-    """Let the solver write a snapshot, rename it into place, drop all but the newest; returns its iteration."""
+def take(solver, folder: Path, schedule: dict, kept: int) -> int:
+    """Let the solver write a snapshot, rename it into place, drop older ones; returns its iteration.
+
+    The `kept` newest and the one that `schedule` calls the best stay. Raises SrnError when it cannot be written; those
+    before it are left as they are.
+    """
     iteration = solver.iter
-    solver.snapshot()
-    written = partial_prefix(folder)
-    partial_state = written.with_name(f"{written.name}_iter_{iteration}.solverstate")
-    state = caffe_pb2.SolverState.FromString(partial_state.read_bytes())
-    state.ClearField("learned_net")
-    partial_state.write_bytes(state.SerializeToString())
-    # The state goes last: `newest` believes in a snapshot when it sees both.
-    os.replace(written.with_name(f"{written.name}_iter_{iteration}.caffemodel"), weights_path(folder, iteration))
-    os.replace(partial_state, state_path(folder, iteration))
-    drop_old(folder, KEPT)
+    prefix = partial_prefix(folder)
+    partial = {suffix: prefix.with_name(f"{prefix.name}_iter_{iteration}{suffix}") for suffix in SUFFIXES}
+    numbers = sum(blob.count for blobs in solver.net.params.values() for blob in blobs)
+    try:
+        _check_room(list(partial.values()), 4 * numbers + ROOM_FOR_NAMES)
+        solver.snapshot()
+        hashes = _finish(partial, iteration)
+        for suffix, path in partial.items():
+            os.replace(path, record_path(folder, iteration).with_suffix(suffix))
+        record = {"iteration": iteration, "sha256": hashes, "schedule": schedule}
+        _write_synced(record_path(folder, iteration), json.dumps({**record, "record_sha256": _own_hash(record)}))
+    except OSError as error:
+        _remove(partial.values())
+        before = [number for number in iterations(folder) if number < iteration]
+        rest = f"that of iteration {before[0]} is kept" if before else "there is none before it"
+        raise SrnError(
+            f"the snapshot of iteration {iteration} cannot be written to {folder}: {error.strerror}; {rest}",
+            f"free {8 * numbers // 2**20 + 2} MiB for each snapshot and run the same command again",
+        ) from None
+    drop_old(folder, kept, schedule["best_iteration"])
     return iteration
 
 
-def drop_old(folder: Path, kept: int) -> None:
-    """Delete all but the `kept` newest snapshots, and what an interrupted write left."""
-    for path in folder.glob(f"{partial_prefix(folder).name}_iter_*"):
-        path.unlink()
-    states = sorted(folder.glob("iter_*.solverstate"), key=lambda path: int(_NAME.fullmatch(path.name).group(1)))
-    for state in states[: len(states) - kept]:
-        state.unlink()
-        state.with_suffix(".caffemodel").unlink(missing_ok=True)
+def drop_old(folder: Path, kept: int, best: int | None) -> None:
+    """Delete all but the `kept` newest snapshots and the best, and what an interrupted write left."""
+    _remove(folder.glob(f"{partial_prefix(folder).name}_iter_*"))
+    for iteration in iterations(folder)[kept:]:
+        if iteration != best:
+            _delete(folder, iteration)
+
+
+def drop_newer(folder: Path, iteration: int) -> None:
+    """Delete the snapshots behind the one that a stage goes on from: damaged, and soon done again."""
+    for newer in iterations(folder):
+        if newer > iteration:
+            _delete(folder, newer)
+
+
+def _delete(folder: Path, iteration: int) -> None:
+    """The record goes first: without it the snapshot is not there."""
+    record = record_path(folder, iteration)
+    _remove([record, *map(record.with_suffix, SUFFIXES)])
+
+
+def _remove(paths) -> None:
+    for path in list(paths):
+        path.unlink(missing_ok=True)
+
+
+def _damaged_file(folder: Path, iteration: int) -> Path | None:
+    """The first file of a snapshot that is not as it was written, or None."""
+    record = record_path(folder, iteration)
+    try:
+        values = json.loads(record.read_text(encoding="utf-8"))
+        own_hash = values.pop("record_sha256")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return record
+    if own_hash != _own_hash(values) or values["iteration"] != iteration:
+        return record
+    for suffix in SUFFIXES:
+        path = record.with_suffix(suffix)
+        if not path.is_file() or sha256_of(path) != values["sha256"][suffix]:
+            return path
+    return None
+
+
+def _own_hash(record: dict) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _check_room(paths: list[Path], size: int) -> None:
+    """Raise OSError when files of `size` bytes cannot be written: Caffe would abort, and the process with it."""
+    try:
+        for path in paths:
+            with open(path, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+    finally:
+        _remove(paths)
+
+
+def _finish(partial: dict[str, Path], iteration: int) -> dict[str, str]:
+    """Make the files that Caffe wrote final, sure to be whole and on disk; returns suffix -> SHA-256.
+
+    Caffe ends the process when it cannot write, but does not ask whether closing the file (NFS) or the disk lost some
+    of it. Raises OSError when that happened.
+    """
+    try:
+        caffe_pb2.NetParameter.FromString(partial[".caffemodel"].read_bytes())
+        state = caffe_pb2.SolverState.FromString(partial[".solverstate"].read_bytes())
+    except DecodeError:
+        raise OSError(0, "Caffe wrote less than it should have") from None
+    if state.iter != iteration:
+        raise OSError(0, f"Caffe wrote the state of iteration {state.iter}")
+    state.ClearField("learned_net")
+    partial[".solverstate"].write_bytes(state.SerializeToString())
+    for path in partial.values():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    return {suffix: sha256_of(path) for suffix, path in partial.items()}
+
+
+def _write_synced(path: Path, text: str) -> None:
+    """Write a small file by way of a temporary name, and its folder's entries, to the disk."""
+    beside = path.with_name(f"{path.name}.partial")
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

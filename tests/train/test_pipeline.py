@@ -1,12 +1,17 @@
-"""What counts as the same stage: settings, data and starting weights, not the names of folders."""
+"""What counts as the same stage: settings, data and starting weights, not the names of folders; and the flags."""
 
 import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
+from caffe.proto import caffe_pb2
+
+from pysrn.nets.prototxt import read_message
 from pysrn.recipes import RECIPES
-from pysrn.train.pipeline import settings_digest
-from pysrn.train.settings import Settings
+from pysrn.train.plan import settings_digest
+from pysrn.train.settings import Settings, choose_settings
+from tests.train.conftest import HAS_RECORDS, call_run_stage, needs_records
 
 
 def test_digest_follows_recipe_and_data_but_not_the_folder(small_data, tmp_path):
@@ -20,3 +25,61 @@ def test_digest_follows_recipe_and_data_but_not_the_folder(small_data, tmp_path)
     manifest["splits"]["train"]["sources"] = {"train.json": "of another seed"}
     (moved / "manifest.json").write_text(json.dumps(manifest))
     assert settings_digest(Settings(recipe, str(moved), None), 1) != digest
+
+
+@needs_records
+def test_digest_follows_what_the_plateau_schedule_goes_by(small_data):
+    def digest(schedule, **changes):
+        stages = tuple(replace(plan, schedule=schedule, **changes) for plan in RECIPES["shapes"].stages)
+        dataset = replace(RECIPES["shapes"].dataset, train_images=48)
+        recipe = replace(RECIPES["shapes"], stages=stages, dataset=dataset, validation_fraction=0.25)
+        return settings_digest(Settings(recipe, str(small_data), None), 1)
+
+    for changes in ({"patience": 9}, {"min_lr": 1e-9}, {"validate_every": 7}):
+        assert digest("plateau", **changes) != digest("plateau")
+        assert digest("multistep", **changes) == digest("multistep")  # Caffe's steps do not look at the figures
+    assert digest("plateau", gamma=0.5) != digest("plateau") and digest("plateau") != digest("multistep")
+
+
+def test_every_number_of_the_recipe_has_a_flag_that_is_recorded(small_data, tmp_path):
+    flags = {
+        "variant": "released",
+        "trunk": "resnet14",
+        "batch_size": 1,
+        "iter_size": 2,
+        "iterations": 1,
+        "base_lr": 0.002,
+        "new_layer_lr": 2.0,
+        "schedule": "multistep",
+        "drops": "0.25,0.75",
+        "gamma": "0.2,0.3,0.4,0.5",
+        "patience": "7",
+        "min_lr": "1e-6",
+        "validate_every": "9",
+        "momentum": 0.8,
+        "weight_decay": 0.0,
+        "seed": 3,
+    } | ({"validation_fraction": 0.25} if HAS_RECORDS else {})
+    words = [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", value)]
+    done = call_run_stage("1", *words, runs=tmp_path, data=small_data)
+    assert done.returncode == 0, done.stderr
+    assert "variant released, batch 1 x 2 x 1 = 2" in done.stderr
+    recipe = json.loads((tmp_path / "shapes/run.json").read_text())["recipe"]
+    for name in ("variant", "batch_size", "iter_size", "momentum", "weight_decay", "seed"):
+        assert recipe[name] == flags[name], name
+    assert recipe["validation_fraction"] == (0.25 if HAS_RECORDS else 0.0)
+    for number, stage in enumerate(recipe["stages"]):
+        assert stage["gamma"] == (0.2, 0.3, 0.4, 0.5)[number] and stage["drops"] == [0.25, 0.75]
+        assert (stage["patience"], stage["min_lr"], stage["validate_every"]) == (7, 1e-6, 9)
+        assert (stage["iterations"], stage["base_lr"], stage["new_layer_lr"]) == (1, 0.002, 2.0)
+    solver = read_message(tmp_path / "shapes/stage1/solver.prototxt", caffe_pb2.SolverParameter)
+    assert (solver.iter_size, solver.random_seed) == (2, 4)
+    np.testing.assert_allclose([solver.momentum, solver.weight_decay, solver.gamma], [0.8, 0, 0.2], rtol=1e-6)
+    kept = call_run_stage("1", "--dry-run", runs=tmp_path, data=small_data)
+    assert "keep, 1 iterations" in kept.stderr, kept.stderr
+
+
+def test_epochs_replace_the_recipes_iterations():
+    settings = choose_settings(None, "shapes", None, None, False, {}, {"epochs": [2.0], "iterations": None})
+    dataset = replace(settings.recipe.dataset, train_images=50)
+    assert replace(settings.recipe, dataset=dataset, batch_size=16).iterations(1) == 7  # 100 images in batches of 16

@@ -1,0 +1,37 @@
+"""What the command and the process that trains a stage tell each other: job.json one way, events the other."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pysrn.train.run_folder import JOB
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the parent wants of the child."""
+
+    source: str | None  # caffemodel that the stage starts from; None: from scratch
+    may_initialise: list[str]  # layers that the source need not have
+    may_leave: list[str]  # layers of the source that the net need not have
+    carry: bool  # whether those go into the stage's weights all the same
+    losses: list[str]
+    resume_from: int | None  # iteration of the snapshot to go on from
+    snapshot_every: int
+    keep: int  # newest snapshots that stay on disk
+    gpu: int | None  # device number; None: CPU
+    schedule: dict  # fields of schedule.Rules
+    base_lr: float
+    validation_images: int
+    tensorboard: bool
+
+    def write(self, folder: Path) -> None:
+        """Write job.json."""
+        (folder / JOB).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+
+
+def send(**fields) -> None:
+    """Send an event: one JSON object a line on stdout. BrokenPipeError where nobody reads it any more."""
+    print(json.dumps(fields), flush=True)

@@ -1,0 +1,97 @@
+"""Writes what the process that trains a stage reads: its net, the net's twin for validation, its solver, job.json."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from caffe.proto import caffe_pb2
+
+from pysrn.console import existing_file
+from pysrn.nets import prototxt, stages
+from pysrn.nets.solvers import stage_solver
+from pysrn.recipes import Recipe
+from pysrn.train import snapshots, validation
+from pysrn.train.first_weights import RELEASE_CLASSIFIER
+from pysrn.train.job import Job
+from pysrn.train.run_folder import NET, SOLVER, VALIDATION_NET, RunFolder
+from pysrn.train.schedule import rules_of
+from pysrn.train.settings import Settings
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where and how a stage runs; changes no result but for rounding."""
+
+    gpu: int | None = None  # None: CPU
+    workers: int = 1
+    snapshot_every: int = 200
+    keep: int = 2  # newest snapshots that stay on disk, besides the best
+    tensorboard: bool = False
+
+
+def prepare(run: RunFolder, settings: Settings, number: int, first: int, device: Device) -> None:
+    """Write a stage's folder for the process that trains it from iteration `first` on."""
+    folder, recipe = run.stage(number), settings.recipe
+    folder.mkdir(parents=True, exist_ok=True)
+    source = source_weights(run, settings, number)
+    data = stages.DataSource(
+        settings.data, first_sample=first * recipe.batch_size * recipe.iter_size, workers=device.workers
+    )
+    net = training_net(recipe, number, data)
+    prototxt.check_net(net)
+    prototxt.write_message(net, folder / NET)
+    rules = rules_of(recipe, number)
+    if rules.validate_every is not None:
+        done = snapshots.read_schedule(folder, first)["validations"] if first else 0
+        twin = validation.validation_net(net, validation.validation_records(recipe), done)
+        prototxt.write_message(twin, folder / VALIDATION_NET)
+    solver = stage_solver(recipe, number, str(folder / NET), str(snapshots.partial_prefix(folder)))
+    solver.display = 0  # log.csv has every iteration
+    solver.solver_mode = caffe_pb2.SolverParameter.CPU if device.gpu is None else caffe_pb2.SolverParameter.GPU
+    prototxt.write_message(solver, folder / SOLVER)
+    whole = stages.parameter_layers(stages.recipe_deploy_net(recipe))
+    Job(
+        source=None if source is None else str(source),
+        may_initialise=sorted(stages.new_layers(net, number)),
+        may_leave=[RELEASE_CLASSIFIER] if number == 1 else sorted(set(whole) - set(stages.parameter_layers(net))),
+        carry=number > 1,
+        losses=[stages.loss_name(score) for score in stages.stage_losses(recipe, number)],
+        resume_from=first or None,
+        snapshot_every=device.snapshot_every,
+        keep=device.keep,
+        gpu=device.gpu,
+        schedule=asdict(rules),
+        base_lr=recipe.stages[number - 1].base_lr,
+        validation_images=recipe.validation_images,
+        tensorboard=device.tensorboard,
+    ).write(folder)
+
+
+def training_net(recipe: Recipe, stage: int, data: stages.DataSource) -> caffe_pb2.NetParameter:
+    """The stage's net, reading only what is not held out for validation."""
+    net = stages.stage_net(recipe, stage, data)
+    if recipe.validation_images:
+        validation.hold_out(net, validation.training_records(recipe))
+    return net
+
+
+def source_weights(run: RunFolder, settings: Settings, stage: int) -> Path | None:
+    """The weights that a stage starts from; None: from scratch."""
+    if stage > 1:
+        return run.weights(stage - 1)
+    return None if settings.weights is None else existing_file(settings.weights, "ImageNet weights")
+
+
+def stage_line(recipe: Recipe, stage: int, ranks: int = 1) -> str:
+    """What a stage trains with, in one line."""
+    plan = recipe.stages[stage - 1]
+    drops = ", ".join(f"{round(fraction * recipe.iterations(stage))}" for fraction in plan.drops)
+    if plan.schedule == "plateau":
+        rate = f"lr {plan.base_lr:g}, x {plan.gamma:g} after {plan.patience} validations without a new best "
+        rate += f"(every {plan.validate_every} iterations), down to {plan.min_lr:g}"
+    else:
+        rate = f"lr {plan.base_lr:g}, x {plan.gamma:g} at {drops or 'no iteration'}"
+    batch = f"batch {recipe.batch_size} x {recipe.iter_size} x {ranks} = {recipe.batch_size * recipe.iter_size * ranks}"
+    images = f"{validation.training_records(recipe)[1]} images, {recipe.validation_images} for validation"
+    return f"  {recipe.trunk}, variant {recipe.variant}, {batch} (batch size x iter size x ranks), {rate}, {images}"

@@ -1,0 +1,35 @@
+"""How far a run is, for `tools/run_stage.py --status`: from its folder alone, while it runs or not."""
+
+from __future__ import annotations
+
+from pysrn.recipes import STAGE_NAMES
+from pysrn.train.run_folder import RunFolder
+from pysrn.train.settings import Settings
+
+
+def status(run: RunFolder, settings: Settings) -> list[str]:
+    """One line a stage: how far it is, the mean loss of its last iterations, rate, time left, best validation loss."""
+    recipe = settings.recipe
+    lines = [f"{run.path}: {recipe.dataset.name}, {recipe.trunk}, {recipe.variant}, data {settings.data}"]
+    for number, name in STAGE_NAMES.items():
+        state, total, progress = run.state(number), recipe.iterations(number), run.progress(number)
+        word, iteration, parts = state.word, state.iteration, []
+        if progress is not None:
+            parts.append(f"loss {progress.loss:.4f}, lr {progress.lr:g}")
+            if state.word != "done":
+                word, iteration = "begun", progress.iteration
+                parts.append(f"{_duration((total - iteration) * progress.seconds)} left at most")
+                parts.append(f"saved up to {state.iteration}")
+            if progress.best_loss is not None:
+                parts.append(f"best validation loss {progress.best_loss:.4f} in iteration {progress.best_iteration}")
+        if state.word == "done":
+            parts.append(f"{state.manifest['seconds']:.0f} s")
+        lines.append(f"stage {number} {name:<12} {word:<10} {', '.join([f'{iteration}/{total}', *parts])}")
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    """`42 s`, `12 min` or `3.4 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,143 @@
+"""Snapshots of a real, tiny solver: what is kept, what is damaged, what a full disk leaves."""
+
+import resource
+from contextlib import contextmanager
+
+import caffe
+import pytest
+
+from pysrn.console import SrnError
+from pysrn.train import snapshots
+
+NET = """name: "tiny"
+layer { name: "in" type: "DummyData" top: "data" top: "label" dummy_data_param {
+  shape { dim: 2 dim: 300 } shape { dim: 2 dim: 50 }
+  data_filler { type: "gaussian" } data_filler { type: "constant" } } }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
+  inner_product_param { num_output: 50 weight_filler { type: "gaussian" std: 0.1 } } }
+layer { name: "loss" type: "SigmoidCrossEntropyLoss" bottom: "fc" bottom: "label" top: "loss" }
+"""
+SOLVER = """net: "{folder}/net.prototxt" base_lr: 0.1 lr_policy: "fixed" momentum: 0.9 max_iter: 100 random_seed: 1
+snapshot_prefix: "{folder}/partial"
+"""
+
+
+@pytest.fixture
+def solver(tmp_path):
+    (tmp_path / "net.prototxt").write_text(NET)
+    (tmp_path / "solver.prototxt").write_text(SOLVER.format(folder=tmp_path))
+    return caffe.get_solver(str(tmp_path / "solver.prototxt"))
+
+
+def take(solver, folder, steps=1, kept=2, best=None):
+    for _ in range(steps):
+        solver.step(1)
+        snapshots.take(solver, folder, {"best_iteration": best}, kept)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.glob("*iter_*"))
+
+
+@contextmanager
+def largest_file(size):
+    """No file may grow beyond `size` bytes meanwhile: what a full disk does to a write."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_the_newest_and_the_best_stay(solver, tmp_path):
+    take(solver, tmp_path, steps=6, kept=2, best=2)
+    assert snapshots.iterations(tmp_path) == [6, 5, 2]
+    assert len(names(tmp_path)) == 9
+    take(solver, tmp_path, steps=1, kept=1, best=7)
+    assert snapshots.iterations(tmp_path) == [7]
+    assert snapshots.read_schedule(tmp_path, 7) == {"best_iteration": 7}
+
+
+def test_a_snapshot_restores_weights_and_momentum_bit_for_bit(solver, tmp_path):
+    take(solver, tmp_path, steps=3)
+    caffe.set_random_seed(5)
+    solver.step(2)
+    expected = solver.net.params["fc"][0].data.tobytes()
+    second = caffe.get_solver(str(tmp_path / "solver.prototxt"))
+    second.net.copy_from(str(snapshots.weights_path(tmp_path, 3)))
+    second.restore(str(snapshots.state_path(tmp_path, 3)))
+    assert second.iter == 3
+    caffe.set_random_seed(5)
+    second.step(2)
+    assert second.net.params["fc"][0].data.tobytes() == expected
+
+
+@pytest.mark.parametrize("suffix", [".caffemodel", ".solverstate", ".json"])
+@pytest.mark.parametrize("damage", ["cut", "one bit", "gone", "empty"])
+def test_a_damaged_newest_snapshot_gives_way_to_the_one_before(solver, tmp_path, suffix, damage):
+    if (suffix, damage) == (".json", "gone"):
+        pytest.skip("without its record a snapshot is not there: what a kill between its files leaves")
+    take(solver, tmp_path, steps=2)
+    path = snapshots.record_path(tmp_path, 2).with_suffix(suffix)
+    content = bytearray(path.read_bytes())
+    if damage == "gone":
+        path.unlink()
+    elif damage == "one bit":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    else:
+        path.write_bytes(b"" if damage == "empty" else content[:-20])
+    iteration, warnings = snapshots.newest_whole(tmp_path)
+    assert iteration == 1
+    assert len(warnings) == 1 and str(path) in warnings[0]
+
+
+def test_files_without_a_record_are_no_snapshot_and_go_with_the_next(solver, tmp_path):
+    take(solver, tmp_path, steps=2)
+    snapshots.record_path(tmp_path, 2).unlink()  # killed before the record was there
+    (tmp_path / "partial_iter_2.caffemodel").write_bytes(b"half")
+    assert snapshots.newest_whole(tmp_path) == (1, [])
+    take(solver, tmp_path)
+    assert not (tmp_path / "partial_iter_2.caffemodel").exists()
+
+
+def test_no_whole_snapshot(solver, tmp_path):
+    assert snapshots.newest_whole(tmp_path) == (None, [])
+    take(solver, tmp_path, steps=2)
+    for iteration in (1, 2):
+        snapshots.weights_path(tmp_path, iteration).write_bytes(b"")
+    iteration, warnings = snapshots.newest_whole(tmp_path)
+    assert iteration is None and len(warnings) == 2 and "none before it" in warnings[-1]
+
+
+@pytest.mark.parametrize("size", [1000, snapshots.ROOM_FOR_NAMES])  # the weights alone are 60 kB
+def test_a_full_disk_is_one_error_and_leaves_the_snapshot_before(solver, tmp_path, size):
+    take(solver, tmp_path)
+    before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
+    solver.step(1)
+    with largest_file(size), pytest.raises(SrnError, match=r"snapshot of iteration 2 .*that of iteration 1 is kept"):
+        snapshots.take(solver, tmp_path, {"best_iteration": None}, 2)
+    assert before == {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
+    assert snapshots.newest_whole(tmp_path) == (1, [])
+    snapshots.take(solver, tmp_path, {"best_iteration": None}, 2)  # there is room again
+    assert snapshots.newest_whole(tmp_path) == (2, [])
+
+
+def test_files_that_caffe_wrote_short_are_no_snapshot(solver, tmp_path):
+    take(solver, tmp_path)
+
+    class Short:
+        """The solver on a disk that loses the end of a file without a word, as a network disk may."""
+
+        iter, net = 2, solver.net
+
+        def snapshot(self):
+            solver.step(1)
+            solver.snapshot()
+            path = tmp_path / "partial_iter_2.caffemodel"
+            path.write_bytes(path.read_bytes()[:-3])
+
+    with pytest.raises(SrnError, match="Caffe wrote less"):
+        snapshots.take(Short(), tmp_path, {"best_iteration": None}, 2)
+    assert snapshots.iterations(tmp_path) == [1] and len(names(tmp_path)) == 3
