@@ -21,6 +21,6 @@ setup(
     ],
     extras_require={
         "torch": ["torch>=2.2,<3", "safetensors>=0.4,<1"],
-        "test": ["pytest>=8,<10", "ruff>=0.6,<1", "scikit-learn>=1.4,<2"],
+        "test": ["pytest>=8,<10", "ruff>=0.6,<1", "scikit-learn>=1.4,<2", "scipy>=1.11,<2", "pillow>=10,<14"],
     },
 )
