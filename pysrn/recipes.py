@@ -17,6 +17,7 @@ IMAGE_SIZE = 256  # official repo: images are resized to 256 x 256 before the cr
 MEAN_BGR = (104.0, 117.0, 123.0)  # official repo, tools/model_test.py; range 0-255, no division
 FEATURE_SIZE = 14  # X is the output of res4b22_relu (official repo issue 15)
 SCORE_WEIGHT = 0.5  # alpha of the final score, on logits; two re-implementations by others agree on it
+OWN_DATASET = "folder"  # a user's own images; labels and counts are those of the LMDB pair
 STAGE_NAMES = {1: "main", 2: "attention", 3: "regulariser", 4: "joint"}  # step_1 ... step_4 of the release
 
 
@@ -28,11 +29,12 @@ class DatasetSpec:
     train_images: int
     test_images: int
     title: str
+    labels: tuple[str, ...] | None = None  # of `folder`, as its LMDB pair has them; None: those in git
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The label names, in the order of the label vector."""
-        return class_names(self.name)
+        return self.labels or class_names(self.name)
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ DATASETS = {
         DatasetSpec("coco", 82_783, 40_504, "MS-COCO 2014"),  # official repo, README
         DatasetSpec("nus_wide", 119_986, 80_283, "NUS-WIDE"),  # official repo, README
         DatasetSpec("wider_attribute", 28_340, 29_177, "WIDER-Attribute"),  # official repo, README
+        DatasetSpec("voc2007", 5_011, 4_952, "PASCAL VOC 2007"),  # Everingham et al., VOC 2007: trainval and test
         DatasetSpec("shapes", 1_500, 600, "embedded shapes"),  # ours
     )
 }
@@ -140,6 +143,8 @@ RECIPES = {
     "coco": Recipe(DATASETS["coco"]),
     "nus_wide": Recipe(DATASETS["nus_wide"]),
     "wider_attribute": Recipe(DATASETS["wider_attribute"]),
+    "voc2007": Recipe(DATASETS["voc2007"]),  # not in the paper: its recipe for the other sets
+    OWN_DATASET: Recipe(DatasetSpec(OWN_DATASET, 0, 0, "own images")),
     # The embedded data set is ours: its numbers are chosen for a CPU run of a few minutes from scratch.
     "shapes": Recipe(
         DATASETS["shapes"],

@@ -11,7 +11,7 @@ from caffe.proto import caffe_pb2
 from pysrn.console import SrnError
 from pysrn.nets import prototxt, stages
 from pysrn.nets.solvers import stage_solver
-from pysrn.recipes import RECIPES, StageSpec
+from pysrn.recipes import DATASETS, RECIPES, StageSpec
 from tools import make_prototxt
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def learnable(net):
     return {layer.name for layer in net.layer if any(p.lr_mult for p in layer.param)}
 
 
-@pytest.mark.parametrize("dataset", RECIPES)
+@pytest.mark.parametrize("dataset", DATASETS)
 def test_each_stage_holds_only_what_it_needs(dataset):
     recipe = RECIPES[dataset]
     nets = {stage: stages.stage_net(recipe, stage, SOURCE) for stage in (1, 2, 3, 4)}
@@ -54,7 +54,7 @@ def test_each_stage_holds_only_what_it_needs(dataset):
     assert names(nets[4]) >= (names(nets[1]) | names(nets[2]) | names(nets[3])) - losses
 
 
-@pytest.mark.parametrize("dataset", RECIPES)
+@pytest.mark.parametrize("dataset", DATASETS)
 def test_each_stage_learns_what_it_should(dataset):
     recipe = RECIPES[dataset]
     whole = set(stages.parameter_layers(stages.recipe_deploy_net(recipe)))
