@@ -23,6 +23,6 @@ setup(
         "mpi": ["mpi4py>=4.1,<5", "mpich>=5,<6"],  # several ranks (--ranks); mpich brings mpiexec and the library
         "torch": ["torch>=2.2,<3", "safetensors>=0.4,<1"],
         "tensorboard": ["tensorboardX>=2.6,<3"],
-        "test": ["pytest>=8,<10", "ruff>=0.6,<1", "scikit-learn>=1.4,<2"],
+        "test": ["pytest>=8,<10", "ruff>=0.6,<1", "scikit-learn>=1.4,<2", "scipy>=1.11,<2", "pillow>=10,<14"],
     },
 )

@@ -1,3 +1,9 @@
 """SRN (Zhu et al., CVPR 2017) on real Caffe: nets, data, four training stages, evaluation, PyTorch weights."""
 
+import os
+
 __version__ = "0.1.0"
+
+# OpenCV reads both when it is loaded. A picture of more pixels is refused before memory is set aside for it.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))  # assumed: 134 million, more than any camera's
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what it has to say of broken images is raised or in skipped.csv

@@ -21,6 +21,7 @@ SCORE_WEIGHT = 0.5  # alpha of the final score, on logits; two re-implementation
 # (author, official repo issue 15).
 VARIANTS = ("paper", "released")
 PREACT = "_preact"  # ending of a pre-activation trunk's name: the trunks of variant `released`
+OWN_DATASET = "folder"  # a user's own images; labels and counts are those of the LMDB pair
 STAGE_NAMES = {1: "main", 2: "attention", 3: "regulariser", 4: "joint"}  # step_1 ... step_4 of the release
 
 
@@ -32,11 +33,12 @@ class DatasetSpec:
     train_images: int
     test_images: int
     title: str
+    labels: tuple[str, ...] | None = None  # of `folder`, as its LMDB pair has them; None: those in git
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The label names, in the order of the label vector."""
-        return class_names(self.name)
+        return self.labels or class_names(self.name)
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,7 @@ DATASETS = {
         DatasetSpec("coco", 82_783, 40_504, "MS-COCO 2014"),  # official repo, README
         DatasetSpec("nus_wide", 119_986, 80_283, "NUS-WIDE"),  # official repo, README
         DatasetSpec("wider_attribute", 28_340, 29_177, "WIDER-Attribute"),  # official repo, README
+        DatasetSpec("voc2007", 5_011, 4_952, "PASCAL VOC 2007"),  # Everingham et al., VOC 2007: trainval and test
         DatasetSpec("shapes", 1_500, 600, "embedded shapes"),  # ours
     )
 }
@@ -231,6 +234,8 @@ RECIPES = {
     "coco": _published("coco", 800),
     "nus_wide": _published("nus_wide", 1200),
     "wider_attribute": _published("wider_attribute", 280),
+    "voc2007": _published("voc2007", 50),  # not in the paper: its recipe for the other sets
+    OWN_DATASET: replace(_published("coco", 100), dataset=DatasetSpec(OWN_DATASET, 0, 0, "own images")),
     # The embedded data set is ours: its numbers are chosen for a CPU run of a few minutes from scratch.
     "shapes": Recipe(
         DATASETS["shapes"],

@@ -1,16 +1,22 @@
 #!/usr/bin/env python3
-"""Build the LMDB pairs of a data set (train and test), or verify those that are there."""
+"""Build the LMDB pairs of a data set (train and test), or verify those that are there.
+
+A build that was interrupted, in whatever way, goes on when the same command is given again.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from pysrn.console import run_main, seed_number
-from pysrn.data.build import build_dataset, shapes_counts, verify_dataset
-from pysrn.data.lmdb_pair import Encoding
-from pysrn.data.pair_writer import JPEG_QUALITY
-from pysrn.data.readers import AVAILABLE
+from pysrn.data.build import build_dataset, shapes_counts
+from pysrn.data.build_lock import end_like_an_interrupt
+from pysrn.data.encoding import JPEG_QUALITY, Encoding
+from pysrn.data.pixels import INTERPOLATIONS
+from pysrn.data.readers import AVAILABLE, ReaderOptions
+from pysrn.data.verify import verify_dataset
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,28 +29,40 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=seed_number, default=0, help="of the order and, for shapes, of the pictures")
     parser.add_argument("--encoding", choices=("jpeg", "raw"), default="jpeg", help="raw: faster, 4x the bytes")
     parser.add_argument("--quality", type=_quality, default=JPEG_QUALITY, help="of the JPEGs (default: %(default)s)")
+    parser.add_argument(
+        "--interpolation",
+        choices=INTERPOLATIONS,
+        default=INTERPOLATIONS[0],
+        help="area: averages where the image shrinks (default); linear: as Caffe's convert_imageset",
+    )
+    parser.add_argument("--drop-unlabelled", action="store_true", help="leave out images without a positive label")
+    parser.add_argument("--lists", type=Path, help="folder of the authors' *_imglist.txt and *_label.txt to read")
     parser.add_argument("--train", type=_count, default=counts["train"], help="shapes only: training images")
     parser.add_argument("--test", type=_count, default=counts["test"], help="shapes only: test images")
     parser.add_argument("--workers", type=_count, help="processes or threads (default: one a CPU)")
-    parser.add_argument("--force", action="store_true", help="replace what is in the folder")
+    parser.add_argument(
+        "--force", action="store_true", help="replace what is in the folder, when its successor is complete"
+    )
     parser.add_argument("--verify", action="store_true", help="build nothing: re-read the pairs in the folder")
     return run_main(_work, parser.parse_args(argv))
 
 
 def _work(arguments: argparse.Namespace) -> None:
+    end_like_an_interrupt()
     out = arguments.out or f"data/{arguments.dataset}"
     if arguments.verify:
-        counts = verify_dataset(out)
+        counts = verify_dataset(out, arguments.workers)
     else:
         counts = build_dataset(
             arguments.dataset,
             out,
             arguments.root,
             seed=arguments.seed,
-            encoding=Encoding(arguments.encoding, arguments.quality),
+            encoding=Encoding(arguments.encoding, arguments.quality, arguments.interpolation),
             counts={"train": arguments.train, "test": arguments.test},
             workers=arguments.workers,
             force=arguments.force,
+            options=ReaderOptions(arguments.drop_unlabelled, arguments.lists),
         )
     for split, count in counts.items():
         print(f"{out} {split}: {count} images")

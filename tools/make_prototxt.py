@@ -11,15 +11,16 @@ import sys
 from pathlib import Path
 
 from pysrn.console import ToleranceError, message, run_main
-from pysrn.recipes import RECIPES
+from pysrn.recipes import OWN_DATASET, RECIPES
 
+DATASETS = [name for name in RECIPES if name != OWN_DATASET]  # its labels are only known by its LMDB pair
 ROOT = Path("prototxt")  # relative, so that the paths inside the solvers hold wherever the project lies
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code (4: --check found a difference)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("datasets", nargs="*", choices=[[], *RECIPES], help="default: all", metavar="DATASET")
+    parser.add_argument("datasets", nargs="*", choices=[[], *DATASETS], help="default: all", metavar="DATASET")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 4 when a file is out of date")
     parser.add_argument("--count", action="store_true", help="write nothing; print how many weights the parts have")
     parser.add_argument("--out", type=Path, default=ROOT, help="folder to write to (default: %(default)s)")
@@ -33,7 +34,7 @@ def work(arguments: argparse.Namespace) -> None:
     """Write, check or count."""
     from pysrn.nets import parameters, prototxt
 
-    datasets = arguments.datasets or list(RECIPES)
+    datasets = arguments.datasets or DATASETS
     if arguments.count:
         print(parameters.table(sorted(prototxt.recipes_of(datasets), key=lambda recipe: recipe.variant)))
         return

@@ -80,7 +80,7 @@ def label_names(net: DeployNet, dataset: str | None) -> tuple[str, ...]:
             f"{net.path} is in no run's folder, so the names of its labels are not known", "--dataset NAME"
         )
     name = dataset or settings.recipe.dataset.name
-    names = class_names(name)
+    names = class_names(dataset) if dataset else settings.recipe.dataset.classes
     if len(names) != net.architecture.classes:
         raise UsageError(f"{net.path} has {net.architecture.classes} labels, {name} has {len(names)}", "--dataset NAME")
     return names

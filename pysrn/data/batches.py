@@ -14,6 +14,7 @@ import numpy as np
 
 from pysrn.console import SrnError, UsageError
 from pysrn.data.augment import CornerCrop, whole_image, write_view
+from pysrn.data.lmdb_file import pair_paths
 from pysrn.data.pair_reader import PairReader
 from pysrn.data.sampler import SampleOrder
 from pysrn.recipes import CROP_SIZE, IMAGE_SIZE, MEAN_BGR, Augmentation
@@ -25,7 +26,10 @@ _DEFAULT = Augmentation()
 class FeedSettings:
     """What the data layer is told in its `param_str`.
 
-    `first_sample` is the number of the sample to begin with, counted over all epochs.
+    `first_sample` is the number of the sample to begin with, counted over all epochs and ranks. `records`: only the
+    records from the first number up to, not including, the second are fed; None means all. `rank` of `ranks`
+    processes is fed its part of every global batch of `ranks * batch_size` samples: rank after rank they are what a
+    single process with that batch size sees.
     """
 
     folder: str
@@ -41,6 +45,9 @@ class FeedSettings:
     train: bool = True
     first_sample: int = 0
     workers: int = 1
+    records: tuple[int, int] | None = None
+    rank: int = 0
+    ranks: int = 1
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value that cannot be."""
@@ -51,12 +58,20 @@ class FeedSettings:
             "max_distort": 0,
             "first_sample": 0,
             "workers": 0,
+            "rank": 0,
+            "ranks": 1,
         }
         for name, low in least.items():
             if not isinstance(getattr(self, name), int) or getattr(self, name) < low:
                 raise UsageError(f"data layer: {name} is {getattr(self, name)!r}, a whole number from {low} is needed")
         if not self.scale_ratios or not all(0 < ratio <= 1 for ratio in self.scale_ratios):
             raise UsageError(f"data layer: scale_ratios {self.scale_ratios} must lie in (0, 1]")
+        if self.rank >= self.ranks:
+            raise UsageError(f"data layer: rank {self.rank} of {self.ranks}: ranks are counted from 0")
+        if self.records is not None:
+            whole = len(self.records) == 2 and all(isinstance(bound, int) for bound in self.records)
+            if not whole or not 0 <= self.records[0] < self.records[1]:
+                raise UsageError(f"data layer: records {self.records} is no range: [first, behind the last] is needed")
         if len(self.mean) != 3:
             raise UsageError(f"data layer: mean needs three numbers (B, G, R), not {self.mean}")
 
@@ -74,8 +89,8 @@ class FeedSettings:
             odd = [f"unknown {name}" for name in sorted(given - set(known))]
             odd += [f"missing {name}" for name in sorted(needed - given)]
             raise UsageError(f"data layer: param_str: {', '.join(odd)}")
-        for name in ("scale_ratios", "mean"):
-            if name in values:
+        for name in ("scale_ratios", "mean", "records"):
+            if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
         return cls(**values)
 
@@ -85,12 +100,18 @@ class FeedSettings:
 
 
 class BatchMaker:
-    """Makes batch number b, counted from `first_sample`, whenever it is asked for. Raises as PairReader."""
+    """Makes batch number b, counted from `first_sample`, whenever it is asked for.
+
+    Raises as PairReader, and UsageError when `records` goes beyond the split.
+    """
 
     def __init__(self, settings: FeedSettings) -> None:
         self.settings = settings
         self.reader = PairReader(settings.folder, settings.split)
-        self._order = SampleOrder(len(self.reader), settings.seed, shuffle=settings.train)
+        begin, end = settings.records or (0, len(self.reader))
+        if end > len(self.reader):
+            raise UsageError(f"data layer: records {begin} to {end}: {settings.split} has {len(self.reader)} records")
+        self._order = SampleOrder(end - begin, settings.seed, shuffle=settings.train, begin=begin)
         self._mean = np.array(settings.mean, np.float32).reshape(3, 1, 1)
         self._whole = whole_image(settings.image_size)
         self._crop = CornerCrop(
@@ -113,14 +134,16 @@ class BatchMaker:
         Labels become 1 where they are 1 and 0 elsewhere: unspecified counts as negative (papers on
         WIDER-Attribute).
         """
-        first = self.settings.first_sample + batch * self.settings.batch_size
+        part = batch * self.settings.ranks + self.settings.rank  # the ranks' parts of all global batches, in order
+        first = self.settings.first_sample + part * self.settings.batch_size
         for row in range(self.settings.batch_size):
             epoch, index = self._order.locate(first + row)
             image = self.reader.image(index)
             size = self.settings.image_size
             if image.shape != (size, size, 3):
-                key = self.reader.keys[index]
-                raise SrnError(f"{self.reader.folder}: broken record {key}: {image.shape} is not {size} x {size} x 3")
+                path = pair_paths(self.reader.folder, self.reader.split)[0]
+                key, shape = self.reader.keys[index], " x ".join(map(str, image.shape))
+                raise SrnError(f"{path}: broken record {key}: {shape} is not {size} x {size} x 3")
             view = self._crop.draw(self.settings.seed, epoch, index) if self.settings.train else self._whole
             write_view(image, view, self._mean, data[row])
             label[row] = self.reader.labels(index) > 0

@@ -6,6 +6,7 @@ file's size is therefore compared with what its own meta pages promise before it
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import weakref
 from collections.abc import Iterable
@@ -16,11 +17,14 @@ import lmdb
 from pysrn.console import MissingError, SrnError
 
 FIRST_MAP_SIZE = 1 << 26  # doubled whenever it is full
+MAKE_ROOM = "make room if the disk is full; the same command goes on where it was"
 _MAGIC = 0xBEEFC0DE  # lmdb.h: MDB_MAGIC
 _HEADER = 16  # bytes of a page header before the meta data
 # MDB_meta: magic, version, address, map size, two MDB_db of 48 bytes (page size first), last page,
 # transaction
 _META = struct.Struct("<IIQQ I44x 48x QQ")
+
+_LENGTHS = struct.Struct("<II")
 
 _OPEN: weakref.WeakValueDictionary[Path, lmdb.Environment] = weakref.WeakValueDictionary()
 
@@ -31,7 +35,10 @@ def pair_paths(folder: Path, split: str) -> tuple[Path, Path]:
 
 
 def append(environment: lmdb.Environment, records: Iterable[tuple[bytes, bytes]]) -> None:
-    """Write records in one transaction; their keys follow all that are there. The map grows as needed."""
+    """Write records in one transaction; their keys follow all that are there. The map grows as needed.
+
+    Raises SrnError when the disk is full or does not take them; what was there before is still whole then.
+    """
     records = list(records)
     while True:
         try:
@@ -41,11 +48,34 @@ def append(environment: lmdb.Environment, records: Iterable[tuple[bytes, bytes]]
             return
         except lmdb.MapFullError:
             environment.set_mapsize(environment.info()["map_size"] * 2)
+        except lmdb.Error as error:
+            raise SrnError(f"{environment.path()} cannot be written: {error}", MAKE_ROOM) from None
 
 
-def create(path: Path) -> lmdb.Environment:
-    """A new, empty environment in the folder `path`."""
+def open_growing(path: Path) -> lmdb.Environment:
+    """The environment in the folder `path`, to go on with or new. Raises SrnError when it is damaged.
+
+    Every transaction is on the disk when it is through: what is there after a power cut is whole.
+    """
+    if path.exists():
+        check_whole(path)
     return lmdb.open(str(path), map_size=FIRST_MAP_SIZE, lock=False, meminit=False)
+
+
+class RecordsHash:
+    """SHA-256 over keys and values in the order they are given, each with its length before it."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def update(self, key: bytes, value: bytes) -> None:
+        """Add a record."""
+        self._hash.update(_LENGTHS.pack(len(key), len(value)) + key)
+        self._hash.update(value)
+
+    def hexdigest(self) -> str:
+        """The hash of all records so far."""
+        return self._hash.hexdigest()
 
 
 def check_whole(path: Path, cure: str = "") -> None:

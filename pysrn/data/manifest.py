@@ -48,10 +48,23 @@ def write_manifest(folder: Path, manifest: dict) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file beside and rename it over `path`."""
+    """Write a file beside and rename it over `path`; it is on the disk then."""
     beside = path.with_name(f"{path.name}.partial")
-    beside.write_text(text, "utf-8")
+    with beside.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
     os.replace(beside, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder (new, gone, renamed) to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def versions() -> dict[str, str]:
@@ -67,4 +80,8 @@ def versions() -> dict[str, str]:
 
 def file_hashes(files: Iterable[Path]) -> dict[str, str]:
     """SHA-256 of each file, by name."""
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    hashes = {}
+    for file in files:
+        with file.open("rb") as stream:
+            hashes[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashes

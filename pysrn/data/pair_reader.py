@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import cv2
 import lmdb
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -87,7 +88,7 @@ def _pixels(record) -> np.ndarray:
     shape = (record.channels, record.height, record.width)
     if record.channels != 3 or not record.data or len(record.data) != math.prod(shape):
         raise BadImage(f"{len(record.data)} bytes are not an image of {' x '.join(map(str, shape))}")
-    return np.ascontiguousarray(np.frombuffer(record.data, np.uint8).reshape(shape).transpose(1, 2, 0))
+    return cv2.merge(list(np.frombuffer(record.data, np.uint8).reshape(shape)))
 
 
 def _keys(environment: lmdb.Environment) -> list[bytes]:

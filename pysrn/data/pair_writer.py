@@ -1,54 +1,33 @@
-"""Writing the LMDB pair of a split (`lmdb_pair.py` says what that is): threads decode, one writer stores.
+"""Writing the LMDB pair of a split (`lmdb_pair.py` says what that is), so that it can be interrupted at any moment.
 
 Stock Caffe `Data` layers read in key order, so the order is shuffled once, here: two layers that shuffle for
-themselves get out of step.
+themselves get out of step. The images are stored first (`image_writer.py`), then the label vectors under the
+same keys, then both take their place. `build_journal.py` says what an interrupted build goes on with.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from pysrn.console import MissingError, SrnError, message, progress
+from pysrn.console import MissingError, SrnError, message
 from pysrn.data import datum
-from pysrn.data.lmdb_file import append, create, pair_paths
-from pysrn.data.manifest import file_hashes, read_manifest, replace_text, versions, write_manifest
-from pysrn.data.pixels import BadImage, sample_pixels
+from pysrn.data.build_journal import Journal, fingerprint
+from pysrn.data.encoding import DEFAULT_ENCODING, JPEG_QUALITY, Encoding
+from pysrn.data.image_writer import shuffled, thread_count, write_images
+from pysrn.data.lmdb_file import RecordsHash, append, open_growing, pair_paths
+from pysrn.data.manifest import file_hashes, read_manifest, sync_folder, versions, write_manifest
 from pysrn.data.records import Sample
-from pysrn.recipes import IMAGE_SIZE
+from pysrn.data.skipped_images import SKIPPED_NAME, say_skipped, write_skipped
+from pysrn.recipes import DATASETS, IMAGE_SIZE
 
-JPEG_QUALITY = 95  # assumed: no visible loss; a quarter of the bytes of raw pixels
-SKIPPED_NAME = "skipped.csv"
-_TRANSACTION = 256  # records
-_IN_FLIGHT = 64  # images decoded ahead of the writer: bounds the memory
+__all__ = ["DEFAULT_ENCODING", "JPEG_QUALITY", "Encoding", "write_pair"]
 
-
-@dataclass(frozen=True)
-class Encoding:
-    """How images are stored: `name` is "jpeg" or "raw"."""
-
-    name: str = "jpeg"
-    quality: int = JPEG_QUALITY
-
-    def record(self, image: np.ndarray) -> bytes:
-        """Serialized Datum of a uint8 H x W x 3 BGR image."""
-        if self.name == "raw":
-            return datum.raw_image(image)
-        _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self.quality])
-        return datum.encoded_image(jpeg.tobytes(), *image.shape[:2])
-
-
-DEFAULT_ENCODING = Encoding()
+_LABEL_TRANSACTION = 1 << 13  # records: a few megabytes
 
 
 def write_pair(
@@ -62,14 +41,16 @@ def write_pair(
     encoding: Encoding = DEFAULT_ENCODING,
     sources: Iterable[Path] = (),
     workers: int | None = None,
+    left_out: Iterable[tuple[str, str]] = (),
 ) -> int:
     """Write the pair of a split and enter it into the manifest; returns the number of records.
 
-    Images that cannot be read are left out and listed in `skipped.csv`. Everything is written beside and
-    renamed at the end; a pair that was there is replaced. `sources`: files whose hashes go into the manifest.
-    `workers`: decoding threads (default: one a CPU); the bytes do not depend on them.
+    Images that cannot be read are left out and listed in `skipped.csv`, behind the (file, reason) that the
+    reader `left_out`. Everything is written beside and renamed at the end; a pair that was there is replaced.
+    A build of the same records that was interrupted goes on. `sources`: files whose hashes go into the
+    manifest. `workers`: decoding threads (default: one a CPU); the bytes do not depend on them.
     Raises MissingError when there is no sample or none can be read, SrnError when the folder holds other
-    classes.
+    classes or cannot be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,96 +59,126 @@ def write_pair(
     manifest = read_manifest(folder) or {"dataset": dataset, "classes": list(classes), "splits": {}}
     if (manifest.get("dataset"), manifest["classes"]) != (dataset, list(classes)):
         raise SrnError(f"{folder} holds another data set ({manifest.get('dataset')})", "choose another folder")
-    paths = pair_paths(folder, split)
-    partial = [path.with_name(f"{path.name}.partial") for path in paths]
-    for path in partial:
-        shutil.rmtree(path, ignore_errors=True)
-    count, skipped = _write_records(samples, partial, split, seed, encoding, workers)
-    if not count:
-        raise MissingError(f"no image of the {split} split can be read; the first: {', '.join(skipped[0])}")
+    journal = _journal(folder, split, fingerprint(samples, split, classes, seed, dataset, encoding))
+    if journal.entry is None:
+        order = shuffled(len(samples), split, seed)
+        images, labels = partial_paths(folder, split)
+        hashes = {
+            "images": write_images(
+                samples, order, images, journal, f"writing {split} LMDB pair", encoding, thread_count(workers)
+            )
+        }
+        if len(journal.skipped) == len(samples):
+            discard_unfinished(folder, split)
+            reason = ", ".join(journal.skipped[0])
+            raise MissingError(f"no image of the {split} split can be read; the first: {reason}")
+        hashes["labels"], values = _write_labels(samples, order, images, labels)
+        entry = {
+            "count": len(values),
+            **_published(dataset, split, len(values)),
+            "fingerprint": journal.fingerprint,
+            **encoding.facts(),
+            "sha256": {kind: found.hexdigest() for kind, found in hashes.items()},
+            **label_sums(classes, values),
+            "sources": file_hashes(sources),
+        }
+        journal.complete(entry)
+    skipped = [*left_out, *journal.skipped.values()]
+    say_skipped(split, skipped, folder / SKIPPED_NAME)
+    _put_in_place(folder, split, skipped, manifest, seed, journal.entry)
+    journal.path.unlink()
+    return journal.entry["count"]
 
-    if skipped:
-        message(f"{split}: {len(skipped)} of {len(samples)} images cannot be used; {folder / SKIPPED_NAME} says why")
+
+def partial_paths(folder: Path, split: str) -> tuple[Path, Path]:
+    """The image and the label database of a split while they are being written."""
+    images, labels = (path.with_name(f"{path.name}.partial") for path in pair_paths(folder, split))
+    return images, labels
+
+
+def label_sums(classes: Sequence[str], values: np.ndarray) -> dict[str, dict[str, int]]:
+    """Of label vectors (N, C): how many are 1, by class, and how many 0, by class where there are any."""
+    positives, unspecified = (values > 0).sum(0).tolist(), (values == 0).sum(0).tolist()
+    return {
+        "positives": dict(zip(classes, positives, strict=True)),
+        "unspecified": {name: count for name, count in zip(classes, unspecified, strict=True) if count},
+    }
+
+
+def _journal(folder: Path, split: str, mark: str) -> Journal:
+    """The journal of the build with this fingerprint; anything else that was begun is discarded."""
+    journal = Journal(folder, split)
+    if journal.fingerprint != mark:
+        if journal.path.exists():
+            message(f"{split}: what was begun has other settings, labels or versions: starts anew")
+        discard_unfinished(folder, split)
+        journal.begin(mark)
+    return journal
+
+
+def discard_unfinished(folder: Path, split: str) -> None:
+    """Remove an unfinished build; the journal goes first, without which the rest counts for nothing."""
+    Journal(folder, split).path.unlink(missing_ok=True)
+    for path in partial_paths(folder, split):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _write_labels(
+    samples: Sequence[Sample], order: Sequence[int], images: Path, labels: Path
+) -> tuple[RecordsHash, np.ndarray]:
+    """Store the label vectors under the keys of the image database; returns their hash and all values (N, C).
+
+    It takes seconds, so that it is done again from its beginning after an interruption.
+    """
+    environment = open_growing(images)
+    try:
+        with environment.begin() as transaction:
+            keys = list(transaction.cursor().iternext(values=False))
+    finally:
+        environment.close()
+    vectors = [samples[order[int(key[:8])]].labels for key in keys]
+    digest = RecordsHash()
+    shutil.rmtree(labels, ignore_errors=True)
+    environment = open_growing(labels)
+    try:
+        for start in range(0, len(keys), _LABEL_TRANSACTION):
+            part = slice(start, start + _LABEL_TRANSACTION)
+            batch = list(zip(keys[part], map(datum.label_vector, vectors[part]), strict=True))
+            for key, value in batch:
+                digest.update(key, value)
+            append(environment, batch)
+    finally:
+        environment.close()
+    return digest, np.stack(vectors)
+
+
+def _published(dataset: str, split: str, count: int) -> dict[str, int]:
+    """What the paper counts in this split and the difference to it, for the manifest; says so on stderr."""
+    spec = DATASETS.get(dataset)
+    published = spec and {"train": spec.train_images, "test": spec.test_images}.get(split)
+    if not published or dataset == "shapes":  # ours: drawn in any number
+        return {}
+    if count == published:
+        message(f"{split}: {count:,} images, as published")
+    else:
+        side = "more" if count > published else "fewer"
+        message(f"{split}: {count:,} images, {abs(count - published):,} {side} than the published {published:,}")
+    return {"published": published, "difference": count - published}
+
+
+def _put_in_place(
+    folder: Path, split: str, skipped: list[tuple[str, str]], manifest: dict, seed: int, entry: dict
+) -> None:
+    """Rename complete databases over the old ones; an interruption anywhere leaves what a second call finishes."""
     # From here on the old pair is gone for readers, and the new one is there only with the last line.
     manifest["splits"].pop(split, None)
     write_manifest(folder, manifest)
-    for old, new in zip(paths, partial, strict=True):
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(new, old)
-    _write_skipped(folder / SKIPPED_NAME, split, skipped)
+    for new, place in zip(partial_paths(folder, split), pair_paths(folder, split), strict=True):
+        if new.exists():  # else an interrupted call has renamed it
+            shutil.rmtree(place, ignore_errors=True)
+            os.replace(new, place)
+    sync_folder(folder)
+    write_skipped(folder, split, skipped)
     manifest |= {"seed": seed, "image_size": IMAGE_SIZE, "versions": versions()}
-    manifest["splits"][split] = {
-        "count": count,
-        "skipped": len(skipped),
-        "encoding": encoding.name,
-        **({"quality": encoding.quality} if encoding.name == "jpeg" else {}),
-        "sources": file_hashes(sources),
-    }
+    manifest["splits"][split] = {**entry, "skipped": len(skipped)}
     write_manifest(folder, manifest)
-    return count
-
-
-def _write_records(samples, partial, split, seed, encoding, workers) -> tuple[int, list[tuple[str, str]]]:
-    """Fill the two databases; returns the number of records and (file, reason) of what was left out."""
-    order = np.random.RandomState([seed & 0xFFFFFFFF, *split.encode()]).permutation(len(samples))
-
-    def image_record(number: int) -> bytes | BadImage:
-        try:
-            return encoding.record(sample_pixels(samples[number], IMAGE_SIZE))
-        except BadImage as error:
-            return error
-
-    count, skipped, batch = 0, [], []
-    environments = [create(path) for path in partial]
-
-    def flush() -> None:
-        for environment, column in zip(environments, (1, 2), strict=True):
-            append(environment, [(row[0], row[column]) for row in batch])
-        batch.clear()
-
-    try:
-        with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
-            records = _ordered(pool, image_record, order.tolist())
-            records = progress(records, len(samples), f"writing {split} LMDB pair", "images")
-            for position, (number, record) in enumerate(zip(order.tolist(), records, strict=True)):
-                sample = samples[number]
-                if isinstance(record, BadImage):
-                    skipped.append((str(sample.path), str(record)))
-                    continue
-                key = f"{position:08d}_{sample.key_name}".encode()
-                batch.append((key, record, datum.label_vector(sample.labels)))
-                count += 1
-                if len(batch) == _TRANSACTION:
-                    flush()
-        flush()
-    finally:
-        for environment in environments:
-            environment.close()
-    return count, skipped
-
-
-def _ordered(pool: ThreadPoolExecutor, function: Callable, items: Iterable) -> Iterator:
-    """Like `pool.map`, but never more than `_IN_FLIGHT` results ahead of the reader."""
-    waiting: deque = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) == _IN_FLIGHT:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
-
-
-def _write_skipped(path: Path, split: str, skipped: list[tuple[str, str]]) -> None:
-    """Replace this split's rows in `skipped.csv`."""
-    rows = []
-    if path.is_file():
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = [row for row in csv.reader(stream) if row[0] not in ("split", split)]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("split", "file", "reason"), *rows])
-    csv.writer(text, lineterminator="\n").writerows((split, *row) for row in skipped)
-    replace_text(path, text.getvalue())

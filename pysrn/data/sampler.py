@@ -1,4 +1,7 @@
-"""The order in which samples are fed: a pure function of the seed and the global sample number."""
+"""The order in which samples are fed: a pure function of the seed and the global sample number.
+
+Global sample numbers count what one process with the whole batch would see; ranks share them out (`batches.py`).
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ class SampleOrder:
 
     Training goes through another permutation in every epoch; testing goes through the database in its own
     order again and again. Training can be taken up at any n without going through those before it.
+    `count` records from number `begin` on are used: a part of the database that knows nothing of the rest.
     """
 
-    def __init__(self, count: int, seed: int, shuffle: bool) -> None:
-        self.count, self.seed, self.shuffle = count, seed, shuffle
+    def __init__(self, count: int, seed: int, shuffle: bool, begin: int = 0) -> None:
+        self.count, self.seed, self.shuffle, self.begin = count, seed, shuffle, begin
         self._epoch, self._permutation = -1, np.arange(count)
 
     def locate(self, number: int) -> tuple[int, int]:
@@ -23,4 +27,4 @@ class SampleOrder:
             # RandomState: its streams are frozen for good (NumPy NEP 19).
             state = np.random.RandomState([self.seed & 0xFFFFFFFF, epoch])
             self._epoch, self._permutation = epoch, state.permutation(self.count)
-        return epoch, int(self._permutation[position])
+        return epoch, self.begin + int(self._permutation[position])

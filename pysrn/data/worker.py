@@ -8,6 +8,7 @@ closes: that happens however the parent ends, so no worker is left behind.
 from __future__ import annotations
 
 import os
+import signal
 import struct
 import sys
 
@@ -24,6 +25,8 @@ READY_BYTE, FAILED_BYTE = b"+", b"!"
 
 def main(arguments: list[str]) -> int:
     """Serve until stdin closes."""
+    # Batch systems send SIGTERM to every process of a job: the net's process decides when it needs no more batches.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)
     descriptor, slots, settings = int(arguments[0]), int(arguments[1]), FeedSettings.from_json(arguments[2])
     try:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from pysrn.console import MissingError, UsageError
 from pysrn.data.lmdb_pair import PairReader
-from pysrn.recipes import RECIPES, TRUNKS, Augmentation, DatasetSpec, HeadSpec, Recipe, StageSpec
+from pysrn.recipes import OWN_DATASET, RECIPES, TRUNKS, Augmentation, DatasetSpec, HeadSpec, Recipe, StageSpec
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Settings:
             Recipe(
                 **{
                     **recipe,
-                    "dataset": DatasetSpec(**recipe["dataset"]),
+                    "dataset": _build(DatasetSpec, recipe["dataset"]),
                     "heads": HeadSpec(**recipe["heads"]),
                     "augmentation": _build(Augmentation, recipe["augmentation"]),
                     "stages": tuple(_build(StageSpec, stage) for stage in recipe["stages"]),
@@ -81,9 +81,14 @@ def choose_settings(
 
 
 def with_real_counts(settings: Settings) -> Settings:
-    """The settings with the image count of the LMDB pair that is there; its labels must be the data set's."""
+    """The settings with the image count of the LMDB pair that is there; its labels must be the data set's.
+
+    `folder` takes them from there; that a run goes on with the same ones is what the stages' digests see to.
+    """
     pair = PairReader(settings.data, "train")
     dataset = settings.recipe.dataset
+    if dataset.name == OWN_DATASET:
+        dataset = replace(dataset, labels=pair.classes)
     if tuple(pair.classes) != tuple(dataset.classes):
         raise UsageError(
             f"{settings.data} has the {len(pair.classes)} labels {', '.join(pair.classes[:3])}, ..., "

@@ -8,7 +8,7 @@ import pytest
 from pysrn.data.shapes_scene import CLASSES
 from pysrn.recipes import DATASETS, class_names
 
-COUNTS = {"coco": 80, "nus_wide": 81, "wider_attribute": 14, "shapes": 16}
+COUNTS = {"coco": 80, "nus_wide": 81, "wider_attribute": 14, "voc2007": 20, "shapes": 16}
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -64,3 +64,9 @@ def test_wider_attribute_fits_the_positive_rates(shared_data):
     ]
     assert list(rates.values()) == pytest.approx(documented, abs=1e-3)
     assert names[0] == "Male" and names[-1] == "Plaid"
+
+
+def test_voc2007_is_the_order_of_the_label_lists(shared_data):
+    for name in ("trainval", "classification_test"):
+        header = next(csv.reader((shared_data / "voc2007_labels" / f"{name}.csv").open()))
+        assert list(class_names("voc2007")) == header[1:]

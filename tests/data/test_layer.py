@@ -1,5 +1,6 @@
 """In real Caffe: our Python layer in a net and a solver, and stock Data layers on our databases."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -70,6 +71,25 @@ def test_a_solver_learns_from_it_and_hears_of_a_dead_worker(small_shapes, write_
     os.kill(solver.net.layers[0].feeder.worker_ids[0], signal.SIGKILL)
     with pytest.raises(SrnError, match="a data worker process died"):
         solver.step(20)
+
+
+def test_a_training_and_a_test_net_in_one_process(small_shapes, write_net):
+    """The solver's two nets, each with its own workers, on two parts of the same database."""
+    train, train_layer = python_layer(small_shapes, records=(0, 30))
+    held, held_layer = python_layer(small_shapes, records=(30, 40), train=False, batch_size=10, workers=1)
+    phases = zip((train_layer, held_layer), ("TRAIN", "TEST"), strict=True)
+    layers = "".join(layer.strip().removesuffix("}") + f"include {{ phase: {phase} }} }}\n" for layer, phase in phases)
+    net = write_net(layers + LINEAR_NET)
+    text = f'net: "{net}" base_lr: 1e-9 lr_policy: "fixed" max_iter: 9 display: 0 snapshot_after_train: false '
+    text += "test_iter: 1 test_interval: 2 test_initialization: false"
+    solver = caffe.SGDSolver(write_net(text, "solver.prototxt"))
+    solver.step(5)  # tests before iterations 2 and 4
+    feeds = [Feeder(dataclasses.replace(settings, workers=0)) for settings in (train, held)]
+    for feeder, fed, count in zip(feeds, (solver.net, solver.test_nets[0]), (5, 2), strict=True):
+        for _ in range(count):
+            data, label = feeder.next_batch()
+        np.testing.assert_array_equal(fed.blobs["data"].data, data)
+        np.testing.assert_array_equal(fed.blobs["label"].data, label)
 
 
 def test_errors_come_out_of_the_net_as_what_they_are(small_shapes, write_net, tmp_path):

@@ -1,9 +1,12 @@
 """The LMDB pair: what goes in comes out, and no damaged or half-written pair passes for a whole one."""
 
 import csv
+import hashlib
 import json
+import os
 import shutil
 import struct
+from pathlib import Path
 
 import cv2
 import lmdb
@@ -11,10 +14,11 @@ import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError
-from pysrn.data import datum, lmdb_file, pair_writer
+from pysrn.data import datum, image_writer, lmdb_file
 from pysrn.data.lmdb_pair import Encoding, PairReader, pair_paths, write_pair
 from pysrn.data.pixels import BadImage, decode_bytes, sample_pixels
 from pysrn.data.records import Sample
+from pysrn.recipes import DATASETS, DatasetSpec
 
 CLASSES = ("one", "two", "three")
 
@@ -128,6 +132,65 @@ def test_a_jpeg_that_is_cut_off_is_refused_and_one_with_a_tail_is_not(tmp_path):
             decode_bytes(start[: -(len(whole) // 4)])
 
 
+def test_what_the_reader_left_out_is_listed_too(tmp_path, capsys):
+    samples = make_samples(tmp_path, 3)
+    samples[1].path.write_bytes(b"")
+    write(samples, tmp_path / "out", left_out=[("a.jpg", "no label"), ("b\udcff.jpg", "no label")])
+    rows = list(csv.reader((tmp_path / "out" / "skipped.csv").open(encoding="utf-8")))
+    assert rows[1:] == [
+        ["train", "a.jpg", "no label"],
+        ["train", "b\\udcff.jpg", "no label"],
+        ["train", str(samples[1].path), "empty file"],
+    ]
+    assert "train: 3 images left out (no label: 2; empty file: 1)" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["splits"]["train"]["skipped"] == 3
+
+
+def test_names_that_are_too_long_or_not_utf8_keep_their_image(tmp_path):
+    samples = make_samples(tmp_path, 5)
+    names = ["n" * 600, "n" * 600 + "2", "\u20ac" * 200, b"caf\xe9".decode("utf-8", "surrogateescape"), "a\0b/c d"]
+    files = [os.fsencode(tmp_path) + b"/caf\xe9.png"]
+    os.rename(samples[3].path, files[0])
+    paths = [sample.path for sample in samples]
+    paths[3] = Path(os.fsdecode(files[0]))
+    samples = [Sample(name, path, sample.labels) for name, path, sample in zip(names, paths, samples, strict=True)]
+    assert write(samples, tmp_path / "out", encoding=Encoding("raw")) == 5
+    (images, labels), reader = contents(tmp_path / "out"), PairReader(tmp_path / "out", "train")
+    assert [key for key, _ in images] == [key for key, _ in labels]
+    assert all(len(key) <= 511 and key.decode("utf-8") for key, _ in images)
+    by_path = {sample.path: sample for sample in samples}
+    order = image_writer.shuffled(5, "train", 0)
+    for index, number in enumerate(order):
+        assert reader.keys[index].startswith(f"{index:08d}_{names[number][:1]}")
+        np.testing.assert_array_equal(reader.labels(index), by_path[paths[number]].labels)
+        np.testing.assert_array_equal(reader.image(index), sample_pixels(samples[number], 256))
+
+
+def test_the_manifest_says_what_is_there(tmp_path):
+    samples = make_samples(tmp_path, 8)
+    write(samples, tmp_path / "out", encoding=Encoding("jpeg", 80, "linear"), sources=[samples[0].path])
+    entry = json.loads((tmp_path / "out" / "manifest.json").read_text())["splits"]["train"]
+    values = np.array([sample.labels for sample in samples])
+    assert entry["positives"] == dict(zip(CLASSES, (values == 1).sum(0).tolist(), strict=True))
+    assert entry["unspecified"] == {c: n for c, n in zip(CLASSES, (values == 0).sum(0).tolist(), strict=True) if n}
+    assert (entry["count"], entry["encoding"], entry["quality"], entry["interpolation"]) == (8, "jpeg", 80, "linear")
+    assert entry["sources"] == {"0.png": hashlib.sha256(samples[0].path.read_bytes()).hexdigest()}
+    for kind, found in zip(("images", "labels"), contents(tmp_path / "out"), strict=True):
+        plain = b"".join(struct.pack("<II", len(key), len(value)) + key + value for key, value in found)
+        assert entry["sha256"][kind] == hashlib.sha256(plain).hexdigest()
+
+
+def test_counts_are_compared_with_the_published_ones(tmp_path, capsys, monkeypatch):
+    samples = make_samples(tmp_path, 4)
+    write_pair(samples, tmp_path / "coco", "train", CLASSES, 0, dataset="coco")
+    assert "train: 4 images, 82,779 fewer than the published 82,783" in capsys.readouterr().err
+    entry = json.loads((tmp_path / "coco" / "manifest.json").read_text())["splits"]["train"]
+    assert (entry["published"], entry["difference"]) == (82783, -82779)
+    monkeypatch.setitem(DATASETS, "coco", DatasetSpec("coco", 3, 4, "small"))
+    write_pair(samples, tmp_path / "coco", "test", CLASSES, 0, dataset="coco")
+    assert "test: 4 images, as published" in capsys.readouterr().err
+
+
 def test_nothing_to_write_is_an_error_and_leaves_nothing_that_looks_whole(tmp_path):
     with pytest.raises(MissingError, match="empty"):
         write([], tmp_path / "out")
@@ -148,7 +211,7 @@ def test_a_failed_rebuild_leaves_the_old_pair(tmp_path, monkeypatch):
     def full_disk(environment, records):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pair_writer, "append", full_disk)
+    monkeypatch.setattr(image_writer, "append", full_disk)
     with pytest.raises(OSError):
         write(samples, tmp_path / "out", seed=1)
     assert contents(tmp_path / "out") == before

@@ -1,5 +1,7 @@
 """Feeding: the same bytes whatever the number of workers, exact resume, and no process left behind."""
 
+import gc
+import hashlib
 import json
 import os
 import shutil
@@ -17,7 +19,8 @@ import pytest
 from pysrn.console import MissingError, SrnError, UsageError
 from pysrn.data.augment import CornerCrop, write_view
 from pysrn.data.batches import FeedSettings
-from pysrn.data.lmdb_pair import PairReader, write_pair
+from pysrn.data.datum import raw_image
+from pysrn.data.lmdb_pair import Encoding, PairReader, write_pair
 from pysrn.data.prefetch import Feeder
 from pysrn.data.records import Sample
 from pysrn.recipes import class_names
@@ -50,9 +53,98 @@ def in_process(small_shapes):
     return batches(settings(small_shapes, workers=0), 15)
 
 
+@pytest.fixture(scope="module")
+def raw_shapes(small_shapes, tmp_path_factory):
+    """The training images of the small data set once more, stored raw."""
+    labels = np.resize(np.array([1, -1], np.int8), 16)
+    samples = [Sample(path.stem, path, labels) for path in sorted((small_shapes / "images/train").glob("*.jpg"))]
+    folder = tmp_path_factory.mktemp("raw")
+    write_pair(samples, folder, "train", class_names("shapes"), 0, dataset="shapes", encoding=Encoding("raw"))
+    return folder
+
+
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_workers_do_not_change_a_byte(small_shapes, in_process, workers):
     assert_same(batches(settings(small_shapes, workers=workers), 15), in_process)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_do_not_change_a_byte_of_raw_records(raw_shapes, workers):
+    assert_same(batches(settings(raw_shapes, workers=workers), 8), batches(settings(raw_shapes, workers=0), 8))
+
+
+def test_raw_records_are_the_pixels_of_the_files(raw_shapes, small_shapes):
+    reader = PairReader(raw_shapes, "train")
+    for index in (0, 7, 39):
+        file = small_shapes / "images/train" / f"{reader.keys[index].partition('_')[2]}.jpg"
+        np.testing.assert_array_equal(reader.image(index), cv2.imread(str(file)))
+
+
+@pytest.mark.parametrize("first_sample", [0, 23, 40, 1_000_003])
+def test_any_sample_can_be_the_first(small_shapes, first_sample):
+    """One sample at a time from far away, against batches that run across it."""
+    single = batches(settings(small_shapes, first_sample=first_sample, batch_size=1, workers=0), 5)
+    ((data, label),) = batches(settings(small_shapes, first_sample=first_sample, batch_size=5, workers=1), 1)
+    assert data.tobytes() == b"".join(one.tobytes() for one, _ in single)
+    assert label.tobytes() == b"".join(one.tobytes() for _, one in single)
+
+
+@pytest.mark.parametrize(("ranks", "workers"), [(2, 0), (4, 0), (2, 1)])
+def test_ranks_see_together_what_one_process_sees(small_shapes, ranks, workers):
+    """Six batches of 12, as three iterations with iter_size 2 would take them, across the border of an epoch."""
+    whole = batches(settings(small_shapes, batch_size=12, first_sample=5, workers=workers), 6)
+    part = {"batch_size": 12 // ranks, "first_sample": 5, "ranks": ranks, "workers": workers}
+    parts = [batches(settings(small_shapes, rank=rank, **part), 6) for rank in range(ranks)]
+    joined = [tuple(map(np.concatenate, zip(*batch, strict=True))) for batch in zip(*parts, strict=True)]
+    assert_same(joined, whole)
+
+
+def test_ranks_resume_in_the_middle(small_shapes):
+    part = {"batch_size": 3, "rank": 1, "ranks": 2, "workers": 0}
+    assert_same(
+        batches(settings(small_shapes, first_sample=4 * 6, **part), 4), batches(settings(small_shapes, **part), 8)[4:]
+    )
+
+
+def test_a_range_of_records_is_fed_alone(small_shapes):
+    """Images 30 to 39 are held out: they never come in training and are all that comes in validation."""
+    reader = PairReader(small_shapes, "train")
+    crops = batches(settings(small_shapes, records=(0, 30), scale_ratios=(1.0,), mirror=False, batch_size=30), 2)
+    (held_out, _), _ = batches(settings(small_shapes, records=(30, 40), train=False, batch_size=10), 2)
+    mean = np.array([104, 117, 123], np.float32).reshape(3, 1, 1)
+    views = [cv2.resize(reader.image(n), (224, 224)).transpose(2, 0, 1).astype(np.float32) - mean for n in range(40)]
+    for data, _ in crops:
+        assert sorted(row.tobytes() for row in data) == sorted(view.tobytes() for view in views[:30])
+    np.testing.assert_array_equal(held_out, np.stack(views[30:]))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_testing_feeds_every_record_once_in_order_then_begins_anew(small_shapes, workers):
+    """12 test images in batches of 5: the third batch is filled up with the first images."""
+    found = batches(settings(small_shapes, split="test", train=False, batch_size=5, workers=workers), 3)
+    images = np.concatenate([data for data, _ in found])
+    ((once, labels),) = batches(settings(small_shapes, split="test", train=False, batch_size=12, workers=0), 1)
+    np.testing.assert_array_equal(images, np.concatenate([once, once[:3]]))
+    np.testing.assert_array_equal(labels, PairReader(small_shapes, "test").all_labels() == 1)
+    assert len({image.tobytes() for image in once}) == 12
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_waiting_is_counted(small_shapes, workers):
+    feeder = Feeder(settings(small_shapes, workers=workers))
+    try:
+        assert feeder.waited == 0
+        started = time.monotonic()
+        for _ in range(6):
+            feeder.next_batch()
+        assert 0.5 * (time.monotonic() - started) < feeder.waited <= time.monotonic() - started
+        before = feeder.waited
+        time.sleep(0.5)  # the batch is made meanwhile
+        feeder.next_batch()
+        took = feeder.waited - before
+        assert took < 0.1 if workers else took > 0
+    finally:
+        feeder.close()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -106,8 +198,11 @@ def test_seeds_differ(small_shapes, in_process):
 
 
 def test_settings_are_checked_by_name(small_shapes):
-    good = settings(small_shapes, scale_ratios=(1.0, 0.5))
-    assert FeedSettings.from_json(good.to_json()) == good
+    for good in (
+        settings(small_shapes, scale_ratios=(1.0, 0.5)),
+        settings(small_shapes, records=(3, 9), rank=1, ranks=2),
+    ):
+        assert FeedSettings.from_json(good.to_json()) == good
     for text, words in [
         ("{", "not JSON"),
         ("[]", "missing batch_size"),
@@ -117,11 +212,17 @@ def test_settings_are_checked_by_name(small_shapes):
         (json.dumps({"folder": "x", "split": "train", "batch_size": "8"}), "batch_size is '8'"),
         (json.dumps({"folder": "x", "split": "train", "batch_size": 1, "scale_ratios": [2]}), "scale_ratios"),
         (json.dumps({"folder": "x", "split": "train", "batch_size": 1, "mean": [1]}), "mean"),
+        (json.dumps({"folder": "x", "split": "train", "batch_size": 1, "rank": 2, "ranks": 2}), "rank 2 of 2"),
+        (json.dumps({"folder": "x", "split": "train", "batch_size": 1, "ranks": 0}), "ranks is 0"),
+        (json.dumps({"folder": "x", "split": "train", "batch_size": 1, "records": [4, 4]}), "no range"),
+        (json.dumps({"folder": "x", "split": "train", "batch_size": 1, "records": [4]}), "no range"),
     ]:
         with pytest.raises(UsageError, match=words):
             FeedSettings.from_json(text)
     with pytest.raises(MissingError):
         Feeder(settings("nowhere"))
+    with pytest.raises(UsageError, match="records 30 to 41: train has 40"):
+        Feeder(settings(small_shapes, records=(30, 41)))
 
 
 @pytest.fixture
@@ -216,8 +317,7 @@ if sys.argv[2] == "wait":
         ("wait", signal.SIGKILL),
     ],
 )
-def test_no_process_and_no_memory_is_left_however_the_parent_ends(small_shapes, how, send):
-    shared_memory = set(os.listdir("/dev/shm"))
+def test_no_process_is_left_however_the_parent_ends(small_shapes, how, send):
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, settings(small_shapes, workers=2).to_json(), how],
         cwd=ROOT,
@@ -234,8 +334,148 @@ def test_no_process_and_no_memory_is_left_however_the_parent_ends(small_shapes, 
         parent.send_signal(send)
     _, errors = parent.communicate(timeout=20)
     assert wait_for_the_end_of(workers)
-    assert set(os.listdir("/dev/shm")) <= shared_memory
     assert errors.count("Traceback") == (how == "raise" or send == signal.SIGINT)  # the parent's own, none of a worker
+
+
+@pytest.fixture
+def copied_pair(small_shapes, tmp_path):
+    """A copy of the pair that a test may spoil."""
+    folder = tmp_path / "copy"
+    shutil.copytree(small_shapes, folder)
+    return folder
+
+
+def test_a_database_that_is_cut_off_while_it_is_read_is_named(copied_pair):
+    """LMDB maps its file: reading what is cut off ends a worker with SIGBUS; the net's process says what that means."""
+    feeder = Feeder(settings(copied_pair, workers=1))
+    feeder.next_batch()
+    os.truncate(copied_pair / "train_image.lmdb" / "data.mdb", 2 * 4096)
+    with pytest.raises(SrnError, match=r"killed by SIGBUS.*cut off") as caught:
+        for _ in range(10):
+            feeder.next_batch()
+    assert str(copied_pair) in str(caught.value)
+    assert "make_lmdb" in caught.value.cure
+    assert not feeder.worker_ids
+
+
+def test_a_database_deleted_while_it_is_read_is_fed_on(copied_pair, in_process):
+    feeder = Feeder(settings(copied_pair, workers=2))
+    try:
+        first = [array.copy() for array in feeder.next_batch()]
+        shutil.rmtree(copied_pair)
+        rest = [tuple(array.copy() for array in feeder.next_batch()) for _ in range(9)]
+        assert_same([tuple(first), *rest], in_process[:10])
+    finally:
+        feeder.close()
+    with pytest.raises(MissingError, match="copy"):
+        Feeder(settings(copied_pair))
+
+
+def test_a_record_of_another_size_is_named(copied_pair):
+    path = str(copied_pair / "train_image.lmdb")
+    with lmdb.open(path, lock=False) as environment, environment.begin(write=True) as transaction:
+        key = [key for key, _ in transaction.cursor()][3]
+        transaction.put(key, raw_image(np.zeros((8, 9, 3), np.uint8)))
+    with pytest.raises(SrnError, match=rf"train_image.lmdb: broken record {key.decode()}: 8 x 9 x 3 is not 256"):
+        batches(settings(copied_pair, workers=1), 6)
+
+
+def test_workers_leave_sigterm_to_the_net(small_shapes, in_process):
+    """Batch systems send it to all processes of a job; the net's process still ends its iteration."""
+    feeder = Feeder(settings(small_shapes, workers=2))
+    try:
+        found = [tuple(array.copy() for array in feeder.next_batch())]
+        for worker in feeder.worker_ids:
+            os.kill(worker, signal.SIGTERM)
+        found += [tuple(array.copy() for array in feeder.next_batch()) for _ in range(7)]
+        assert_same(found, in_process[:8])
+        workers = feeder.worker_ids
+    finally:
+        feeder.close()
+    assert wait_for_the_end_of(workers, seconds=1)
+
+
+def test_shared_memory_has_no_name_that_could_be_left(small_shapes):
+    """The ring is a memfd: it goes with the last process that has it, so the test above is the test of memory too."""
+    feeder = Feeder(settings(small_shapes, workers=2))
+    try:
+        for process in feeder.worker_ids:
+            feeder.next_batch()  # made by this worker, so it has mapped the memory
+            maps = Path(f"/proc/{process}/maps").read_text()
+            assert "/memfd:srn-batches (deleted)" in maps
+            assert "/dev/shm/" not in maps
+    finally:
+        feeder.close()
+
+
+def count_open_files():
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+def mapped_rings():
+    """How many rings this process has mapped."""
+    gc.collect()
+    return Path("/proc/self/maps").read_text().count("srn-batches")
+
+
+@pytest.mark.parametrize("how", ["close", "forget", "killed worker", "broken record"])
+def test_no_file_and_no_shared_memory_leaks(small_shapes, broken_pair, how):
+    def feed():
+        folder = broken_pair[0] if how == "broken record" else small_shapes
+        feeder = Feeder(settings(folder, workers=1, batch_size=4))
+        feeder.next_batch()
+        if how == "close":
+            feeder.close()
+        if how == "killed worker":
+            os.kill(feeder.worker_ids[0], signal.SIGKILL)
+        if how in ("killed worker", "broken record"):
+            with pytest.raises(SrnError):
+                for _ in range(10):
+                    feeder.next_batch()
+
+    feed()  # what is opened once and kept
+    files, rings = count_open_files(), mapped_rings()
+    for _ in range(2):
+        feed()
+    assert (count_open_files(), mapped_rings()) == (files, rings)
+
+
+def resident(process):
+    """Private memory of a process in MB."""
+    text = Path(f"/proc/{process}/smaps_rollup").read_text()
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Private")) / 1024
+
+
+def test_memory_does_not_grow_over_many_epochs(small_shapes):
+    feeder = Feeder(settings(small_shapes, workers=1, batch_size=20, records=(0, 4)))
+    try:
+        processes = [os.getpid(), *feeder.worker_ids]
+        sizes = []
+        for _ in range(2):
+            for _ in range(20):  # 100 epochs
+                feeder.next_batch()
+            sizes.append([resident(process) for process in processes])
+        assert all(after - before < 1 for before, after in zip(*sizes, strict=True)), sizes
+    finally:
+        feeder.close()
+
+
+def test_two_processes_read_the_same_database(small_shapes, in_process):
+    code = """
+import hashlib, sys
+from pysrn.data.batches import FeedSettings
+from pysrn.data.prefetch import Feeder
+feeder, digest = Feeder(FeedSettings.from_json(sys.argv[1])), hashlib.sha256()
+for _ in range(15):
+    for array in feeder.next_batch():
+        digest.update(array.tobytes())
+print(digest.hexdigest())
+"""
+    command = [sys.executable, "-c", code, settings(small_shapes, workers=1).to_json()]
+    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    expected = hashlib.sha256(b"".join(array.tobytes() for batch in in_process for array in batch)).hexdigest()
+    assert [process.communicate(timeout=60)[0].strip() for process in both] == [expected] * 2
 
 
 def test_workers_start_light():

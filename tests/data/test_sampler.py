@@ -27,3 +27,11 @@ def test_order_has_no_memory():
 def test_testing_goes_through_the_database_as_it_is(seed):
     order = SampleOrder(3, seed, shuffle=False)
     assert [order.locate(n) for n in range(5)] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+
+
+def test_a_part_of_the_records_is_fed_as_a_database_of_its_own():
+    part, alone = SampleOrder(5, 4, True, begin=20), SampleOrder(5, 4, True)
+    for number in range(17):
+        epoch, index = alone.locate(number)
+        assert part.locate(number) == (epoch, 20 + index)
+    assert [SampleOrder(3, 0, False, begin=8).locate(n)[1] for n in range(4)] == [8, 9, 10, 8]

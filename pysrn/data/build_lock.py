@@ -1,0 +1,53 @@
+"""Around a build: one process at a time in a folder, and one clear line whatever ends it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+
+from pysrn.console import InterruptedRun, SrnError, message
+
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+GO_ON = "the same command goes on where it was"
+
+
+@contextmanager
+def sole_builder(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process, however it ends. Raises SrnError when another has it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SrnError(f"another process is building in {folder}", "wait for it, or choose another --out") from None
+        except OSError as error:  # a network file system may know no locks on folders
+            message(f"warning: {folder} cannot be locked ({error.strerror}); do not build in it twice at once")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Turn what ends a build from outside into an error that says so, and that the same command goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedRun(f"interrupted; what is done is kept in {folder}", GO_ON) from None
+    except BrokenProcessPool:
+        raise SrnError(f"the build in {folder} stopped: a process that draws was killed", GO_ON) from None
+    except OSError as error:
+        where = error.filename or folder
+        cure = "choose another --out" if error.errno in _NOT_OURS else f"make room if there is none; {GO_ON}"
+        raise SrnError(f"the build in {folder} stopped: {error.strerror or error} ({where})", cure) from None
+
+
+def end_like_an_interrupt() -> None:
+    """Let SIGTERM end this process as Ctrl-C does: batch systems send it before they kill."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
