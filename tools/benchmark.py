@@ -3,6 +3,7 @@
 
 data: building databases (against Caffe's convert_imageset), feeding a net (against PyTorch's DataLoader), and the share
 of a training step spent waiting for data. Without --images it makes photo-like pictures in a temporary folder.
+evaluate: average precision (against scikit-learn class by class), all metrics, and the bootstrap interval.
 """
 
 from __future__ import annotations
@@ -25,13 +26,35 @@ def main(argv: list[str] | None = None) -> int:
     data.add_argument("--images", type=Path, metavar="FOLDER", help="build from these photos (default: made here)")
     data.add_argument("--only", choices=("build", "feed", "wait"), nargs="+", help="default: all three")
     data.add_argument("--count", type=int, default=1000, help="images to build from (default: %(default)s)")
-    data.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
-    data.add_argument("--json", type=Path, metavar="FILE", help="write all figures of all rounds there")
-    return run_main(work, parser.parse_args(argv))
+    evaluate = parts.add_parser("evaluate", help="the metrics")
+    evaluate.add_argument("--images", type=int, default=40_504, help="default: %(default)s, as MS-COCO's test split")
+    evaluate.add_argument("--labels", type=int, default=80, help="default: %(default)s")
+    for part, measure in ((data, measure_data), (evaluate, measure_evaluation)):
+        part.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
+        part.add_argument("--json", type=Path, metavar="FILE", help="write all figures of all rounds there")
+        part.set_defaults(measure=measure)
+    arguments = parser.parse_args(argv)
+    return run_main(arguments.measure, arguments)
 
 
-def work(arguments: argparse.Namespace) -> None:
-    """Measure and print."""
+def measure_evaluation(arguments: argparse.Namespace) -> None:
+    """Measure the metrics and print."""
+    from pysrn.benchmark.evaluate import measure, report_lines
+    from pysrn.benchmark.timing import describe_machine
+    from pysrn.data.manifest import replace_text
+
+    if min(arguments.rounds, arguments.images, arguments.labels) < 1:
+        raise UsageError("--rounds, --images and --labels: a whole number from 1")
+    report = {"machine": describe_machine()}
+    print(json.dumps(report["machine"]))
+    report["evaluate"] = measure(arguments.images, arguments.labels, arguments.rounds)
+    print(*report_lines(report["evaluate"]), sep="\n")
+    if arguments.json:
+        replace_text(arguments.json, json.dumps(report, indent=1) + "\n")
+
+
+def measure_data(arguments: argparse.Namespace) -> None:
+    """Measure databases and data layer and print."""
     from pysrn.benchmark.data import PARTS, Plan, measure, report_lines
     from pysrn.benchmark.timing import describe_machine
     from pysrn.data.manifest import replace_text

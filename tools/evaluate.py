@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pysrn.console import MissingError, UsageError, message, run_main
+from pysrn.console import UsageError, message, run_main, seed_number
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,6 +22,11 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--split", default="test", help="which predictions of a run's folder (default: %(default)s)")
     parser.add_argument("--per-class", action="store_true", help="also a table of the classes")
+    parser.add_argument(
+        "--resamples", type=int, default=0, metavar="N",
+        help="bootstrap interval of every mAP from N resamples of the images (default: none)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=seed_number, default=0, help="of the resamples (default: %(default)s)")
     parser.add_argument("-o", "--out", type=Path, help="default: metrics.json in the folder of the first argument")
     return run_main(work, parser.parse_args(argv))
 
@@ -29,32 +34,19 @@ def main(argv: list[str] | None = None) -> int:
 def work(arguments: argparse.Namespace) -> None:
     """Print the tables and write the JSON file."""
     from pysrn.evaluate import table
+    from pysrn.evaluate.predictions import find_predictions
 
     first = arguments.predictions[0]
-    paths = [path for given in arguments.predictions for path in expand(given, arguments.split)]
+    paths = [path for given in arguments.predictions for path in find_predictions(given, arguments.split)]
+    if arguments.resamples < 0:
+        raise UsageError("--resamples: a whole number from 0")
     if arguments.out is not None and arguments.out.is_dir():
         raise UsageError(f"--out must name a file: {arguments.out} is a folder")
-    results = table.evaluate_files(paths)
+    results = table.evaluate_files(paths, arguments.resamples, arguments.seed)
     out = arguments.out or (first if first.is_dir() else first.parent) / "metrics.json"
     table.write_json(results, out)
     print(table.text(results, arguments.per_class))
     message(f"also in {out}")
-
-
-def expand(path: Path, split: str) -> list[Path]:
-    """A run's or a stage's folder becomes the predictions in it."""
-    if path.exists() and not path.is_dir():
-        return [path]
-    found = [
-        *path.glob(f"predictions_{split}.npz"),
-        *sorted(path.glob(f"stage[1-9]/predictions_{split}.npz")),
-    ]
-    if not found:
-        raise MissingError(
-            f"no predictions: neither a file {path} nor any predictions_{split}.npz below it",
-            "tools/predict.py",
-        )
-    return found
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ their own names: `mAP_non_interpolated`, `F1-C_harmonic`, `top3_forced`, `top3_t
 Labels are 1 (yes), -1 (no) and 0. A matrix without any -1 is an ordinary one, where 0 means no. Where there
 is a -1, 0 means unspecified (WIDER-Attribute, VOC's difficult objects): ignored by average precision, counted
 as "no" by precision, recall and F1 (official repo, get_mAP_eccv16.m and evaluate.m).
+
+Defined besides: equal scores keep the order of images (AP) and of classes (top 3); a class without a positive image
+has no AP and is left out of mAP (the authors' script makes mAP NaN); scores that are not finite are refused.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from pysrn.console import SrnError
 EPSILON = 2.0**-52  # MATLAB's eps; official repo, precision_recall_f1.m
 THRESHOLD = 0.5  # a label is predicted where its probability is strictly greater; official repo, evaluate.m
 TOP = 3  # official repo issue 1: top-3 labels, after CNN-RNN
+BUCKET_BITS = 16  # 65,536 buckets: more than the images of most test sets, and their counts stay in the cache
 BLOCKS = ("threshold", "top3_forced", "top3_thresholded")
 DECISION_METRICS = ("F1-C", "P-C", "R-C", "F1-O", "P-O", "R-O", "F1-C_harmonic")
 
@@ -66,7 +70,7 @@ def evaluate(
     logits, labels = np.asarray(logits), np.asarray(labels)
     check(logits, labels, what)
     if zero_is_unspecified is None:
-        zero_is_unspecified = bool((labels == -1).any())
+        zero_is_unspecified = reads_zero_as_unspecified(labels)
     probabilities = sigmoid(logits)
     ap, ap_non_interpolated = average_precision(probabilities, labels, zero_is_unspecified)
     truth = labels == 1
@@ -75,8 +79,8 @@ def evaluate(
     decisions = dict(zip(BLOCKS, (above, top, top & above), strict=True))
     precision, recall, f1 = precision_recall_f1(truth, above)
     return Evaluation(
-        mean_ap=_mean(ap),
-        mean_ap_non_interpolated=_mean(ap_non_interpolated),
+        mean_ap=mean_defined(ap),
+        mean_ap_non_interpolated=mean_defined(ap_non_interpolated),
         decisions={name: decision_metrics(truth, predicted) for name, predicted in decisions.items()},
         average_precision=ap,
         average_precision_non_interpolated=ap_non_interpolated,
@@ -100,8 +104,13 @@ def check(logits: np.ndarray, labels: np.ndarray, what: str = "scores") -> None:
     if len(bad):
         row, column = bad[0]
         raise SrnError(f"{what}: {len(bad)} of {logits.size} are not finite, the first of image {row}, class {column}")
-    if not np.isin(labels, (1, 0, -1)).all():
+    if not ((labels == 1) | (labels == 0) | (labels == -1)).all():
         raise SrnError("labels must be 1, 0 or -1")
+
+
+def reads_zero_as_unspecified(labels: np.ndarray) -> bool:
+    """Whether a label matrix says "no" by -1, so that 0 means unspecified."""
+    return bool((labels == -1).any())
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -115,18 +124,50 @@ def average_precision(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Average precision of every class, [C] each: VOC 2012 (all points under the envelope), non-interpolated.
 
-    Equal scores keep the order of the images, as MATLAB's `sort` does. NaN for a class without a positive.
+    Equal scores keep the order of the images, as MATLAB's `sort` does. NaN for a class without a positive. Scores
+    between 0 and 1 are the fast case. Recall rises by 1 / positives at each positive and nowhere else, so both areas
+    are means over the positives, and only their ranks count.
     """
-    order = np.argsort(-np.ascontiguousarray(scores.T), axis=1, kind="stable")
-    ranked = np.take_along_axis(np.ascontiguousarray(labels.T), order, axis=1)
-    positive = ranked == 1
-    counted = ranked != 0 if zero_is_unspecified else np.ones_like(positive)
-    found = np.cumsum(positive, axis=1)
-    precision = found / np.maximum(np.cumsum(counted, axis=1), 1)
-    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    positives = np.where(found[:, -1] > 0, found[:, -1], np.nan)
-    # Recall rises by 1 / positives at each positive and nowhere else: the area is a sum over the positives.
-    return (envelope * positive).sum(axis=1) / positives, (precision * positive).sum(axis=1) / positives
+    envelope, plain = np.full((2, labels.shape[1]), np.nan)
+    columns = zip(np.ascontiguousarray(scores.T, np.float64), np.ascontiguousarray(labels.T), strict=True)
+    for number, (score, label) in enumerate(columns):
+        if zero_is_unspecified:
+            score, label = score[label != 0], label[label != 0]
+        if (positive := label == 1).any():
+            ranks = _ranks_of(_descending_keys(score), positive)
+            precision = np.arange(1, len(ranks) + 1) / ranks
+            envelope[number] = np.maximum.accumulate(precision[::-1]).mean()
+            plain[number] = precision.mean()
+    return envelope, plain
+
+
+def _descending_keys(scores: np.ndarray) -> np.ndarray:
+    """int64 keys that rise where the float64 scores fall: their bits, ordered by magnitude (IEEE 754), with a sign."""
+    bits = (scores + 0.0).view(np.int64)  # -0.0 becomes 0.0
+    if bits.min() < 0:
+        bits ^= (bits >> 63) & np.int64(2**63 - 1)
+    return ~bits
+
+
+def _ranks_of(keys: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Ranks (from 1, rising) of the `positive` among all keys in rising, stable order.
+
+    Sorting everything would take several times as long: keys are counted in buckets, and exact order is found only in
+    those buckets that hold a positive.
+    """
+    low = keys.min()
+    shift = max(0, (int(keys.max()) - int(low)).bit_length() - BUCKET_BITS)
+    bucket = ((keys - low).view(np.uint64) >> np.uint64(shift)).view(np.int64)  # the difference may need all 64 bits
+    counts = np.bincount(bucket, minlength=2**BUCKET_BITS)
+    exact = np.zeros(2**BUCKET_BITS, bool)
+    exact[bucket[positive]] = True
+    near = np.flatnonzero(exact[bucket])
+    near = near[np.argsort(keys[near], kind="stable")]
+    holding = np.flatnonzero(exact)
+    sizes = counts[holding]
+    passed = np.cumsum(counts)[holding] - np.cumsum(sizes)  # keys of other buckets that come before
+    ranks = np.repeat(passed, sizes) + np.arange(1, len(near) + 1)
+    return ranks[positive[near]]
 
 
 def precision_recall_f1(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -134,6 +175,7 @@ def precision_recall_f1(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.nd
 
     `eps` is added to the three counts, hence a class without positives and predictions scores 1, and one with
     positives but no prediction has precision 1 and recall (nearly) 0.
+    Differs from the official repo: it adds `eps` to the recall too, which would make a perfect one exceed 1.
     """
     hits = (truth & predicted).sum(axis=0) + EPSILON
     precision = hits / (predicted.sum(axis=0) + EPSILON)
@@ -158,13 +200,17 @@ def decision_metrics(truth: np.ndarray, predicted: np.ndarray) -> dict[str, floa
 
 def top_k(logits: np.ndarray, count: int) -> np.ndarray:
     """N x C boolean: the `count` highest scores of each row; among equal ones the lower class number wins."""
-    order = np.argsort(-logits, axis=1, kind="stable")[:, :count]
     chosen = np.zeros(logits.shape, bool)
-    np.put_along_axis(chosen, order, True, axis=1)
+    left = np.array(logits, np.result_type(logits, np.float32))  # a copy that can hold -inf
+    rows = np.arange(len(left))
+    for _ in range(min(count, left.shape[1])):
+        highest = left.argmax(axis=1)  # the first of equal ones
+        chosen[rows, highest] = True
+        left[rows, highest] = -np.inf
     return chosen
 
 
-def _mean(values: np.ndarray) -> float:
+def mean_defined(values: np.ndarray) -> float:
     """Mean of the defined values; NaN when there is none."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else float("nan")

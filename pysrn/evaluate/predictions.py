@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import SrnError, existing_file
+from pysrn.console import MissingError, SrnError, existing_file
 from pysrn.nets.stages import SCORES
 
 CURE = "predict again: tools/predict.py"
@@ -69,10 +69,16 @@ class Predictions:
         for name, values in parts.items():
             if values.shape != wanted:
                 raise SrnError(f"{where}: {name} is {values.shape}, keys and classes make {wanted}", CURE)
+            kind = "whole numbers" if name == "labels" else "floating-point numbers"
+            if values.dtype.kind not in ("iu" if name == "labels" else "f"):
+                raise SrnError(f"{where}: {name} is of type {values.dtype}, expected {kind}", CURE)
             bad = np.argwhere(~np.isfinite(values))
             if len(bad):
                 key, label = self.keys[bad[0][0]], self.classes[bad[0][1]]
                 raise SrnError(f"{where}: {len(bad)} values of {name} are not finite, the first: {key}, {label}", CURE)
+        if self.labels is not None and len(odd := np.argwhere((self.labels < -1) | (self.labels > 1))):
+            key, label = self.keys[odd[0][0]], self.classes[odd[0][1]]
+            raise SrnError(f"{where}: {len(odd)} labels are not 1, -1 or 0, the first: {key}, {label}", CURE)
 
     def save(self, path: str | Path) -> None:
         """Write the file; what was there before stays until the new one is whole."""
@@ -100,14 +106,16 @@ def load_predictions(path: str | Path, classes: Sequence[str] | None = None) -> 
     content = io.BytesIO(path.read_bytes())
     try:
         with np.load(content, allow_pickle=False) as archive:
+            if len(set(archive.files)) < len(archive.files):
+                raise ValueError("it holds two arrays of one name")
             arrays = {name: archive[name] for name in archive.files}
         about = json.loads(arrays.pop("about").item()) if "about" in arrays else {}
         if odd := set(arrays) ^ set(about.pop(LISTED, arrays)):
             raise ValueError(f"what it holds is not what was written: {', '.join(sorted(odd))}")
         found = Predictions(
-            tuple(map(str, arrays["keys"])),
-            tuple(map(str, arrays["classes"])),
-            {name: arrays[name].astype(np.float32) for name in SCORES if name in arrays},
+            _texts(arrays, "keys"),
+            _texts(arrays, "classes"),
+            {name: _float32(arrays[name]) for name in SCORES if name in arrays},
             arrays.get("labels"),
             about,
         )
@@ -117,6 +125,55 @@ def load_predictions(path: str | Path, classes: Sequence[str] | None = None) -> 
     if classes is not None:
         check_classes(found.classes, classes, path)
     return found
+
+
+def _float32(values: np.ndarray) -> np.ndarray:
+    """Scores as float32, infinite where they are too large for it; what is no floating-point number stays as it is."""
+    if values.dtype.kind != "f":
+        return values
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
+
+
+def _texts(arrays: Mapping[str, np.ndarray], name: str) -> tuple[str, ...]:
+    """A list of names; ValueError when it is missing or something else."""
+    if name not in arrays:
+        raise ValueError(f"it holds no {name}")
+    if arrays[name].dtype.kind != "U" or arrays[name].ndim != 1:
+        raise ValueError(f"{name} is not a list of text but of {arrays[name].dtype}, {arrays[name].ndim} axes")
+    return tuple(arrays[name].tolist())
+
+
+def find_predictions(path: Path, split: str) -> list[Path]:
+    """The predictions meant by `path`: a file, or those of a split in a stage's or a run's folder, by stage.
+
+    Raises MissingError when there are none.
+    """
+    if path.exists() and not path.is_dir():
+        return [path]
+    name = f"predictions_{split}.npz"
+    found = [*path.glob(name), *sorted(path.glob(f"stage[1-9]/{name}"))]
+    if not found:
+        raise MissingError(f"no predictions: neither a file {path} nor any {name} below it", "tools/predict.py")
+    return found
+
+
+def check_same_images(found: Predictions, expected: Predictions, where: str | Path, other: str | Path) -> None:
+    """Raise SrnError, naming the files, unless both have the same keys (in any order) and labels for them."""
+    if odd := set(found.keys) ^ set(expected.keys):
+        lacking, first = (where, min(odd)) if min(odd) in expected.keys else (other, min(odd))
+        how = f"{len(odd)} keys are in one only, {first} is not in {lacking}"
+        raise SrnError(f"{where} and {other} are of different images: {how}", CURE)
+    if found.labels is None or expected.labels is None:
+        return
+    row_of = {key: row for row, key in enumerate(expected.keys)}
+    changed = np.argwhere(found.labels != expected.labels[[row_of[key] for key in found.keys]])
+    if len(changed):
+        key, label = found.keys[changed[0][0]], found.classes[changed[0][1]]
+        raise SrnError(
+            f"{where} and {other} have other labels for the same images: {len(changed)}, the first: {key}, {label}",
+            CURE,
+        )
 
 
 def check_classes(found: Sequence[str], expected: Sequence[str], where: str | Path) -> None:

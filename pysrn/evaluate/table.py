@@ -9,14 +9,15 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import MissingError, SrnError
+from pysrn.console import MissingError
+from pysrn.evaluate.bootstrap import Interval, mean_ap_interval
 from pysrn.evaluate.metrics import BLOCKS, DECISION_METRICS, Evaluation, evaluate
-from pysrn.evaluate.predictions import Predictions, check_classes, load_predictions
+from pysrn.evaluate.predictions import Predictions, check_classes, check_same_images, load_predictions
 
 TITLES = {
     "threshold": "labels with a probability > 0.5",
@@ -28,22 +29,25 @@ SHOWN = DECISION_METRICS[:6]  # as in the papers' tables; the harmonic F1-C stan
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One predictions file and the metrics of each of its scores."""
+    """One predictions file, the metrics of each of its scores, and the interval of mAP where it was asked for."""
 
     name: str
     path: Path
     predictions: Predictions
     evaluations: dict[str, Evaluation]
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
 
-def evaluate_files(paths: Sequence[Path]) -> list[Result]:
-    """Load and evaluate predictions files; SrnError where they are not of the same images and classes."""
+def evaluate_files(paths: Sequence[Path], resamples: int = 0, seed: int = 0) -> list[Result]:
+    """Load and evaluate predictions files; SrnError where they are not of the same images and classes.
+
+    With `resamples`, also the bootstrap interval of every mAP; the same images are drawn for all of them.
+    """
     loaded = [load_predictions(path) for path in paths]
     first = loaded[0]
     for path, found in zip(paths, loaded, strict=True):
         check_classes(found.classes, first.classes, path)
-        if odd := set(found.keys) ^ set(first.keys):
-            raise SrnError(f"{path} and {paths[0]} are of different images: {len(odd)} keys are in one only")
+        check_same_images(found, first, path, paths[0])
         if found.labels is None:
             raise MissingError(f"{path} holds no labels, so nothing can be measured", "tools/predict.py adds them")
     names = distinct_names(paths)
@@ -53,6 +57,7 @@ def evaluate_files(paths: Sequence[Path]) -> list[Result]:
             path,
             found,
             {s: evaluate(x, found.labels, what=f"{path}: {s}") for s, x in found.scores.items()},
+            {s: mean_ap_interval(x, found.labels, resamples, seed) for s, x in found.scores.items() if resamples},
         )
         for name, path, found in zip(names, paths, loaded, strict=True)
     ]
@@ -84,6 +89,8 @@ def text(results: Sequence[Result], per_class: bool = False) -> str:
     ]
     titles = ["", "mAP", "F1-C > 0.5", "F1-C top 3 forced", "F1-C top 3 thresholded"]
     parts.append(aligned("other conventions: non-interpolated mAP, harmonic F1-C", titles, body))
+    if any(result.intervals for result in results):
+        parts.append(_interval_table(results))
     if per_class:
         parts.append(_class_table(results[0].predictions.classes, rows))
     return "\n\n".join(parts)
@@ -114,11 +121,20 @@ def write_json(results: Sequence[Result], path: Path) -> None:
                 "name": result.name,
                 "file": str(result.path),
                 "about": dict(result.predictions.about),
-                "scores": {score: _plain(found) for score, found in result.evaluations.items()},
+                "scores": {
+                    score: _plain(found)
+                    | ({"mAP_interval": result.intervals[score].to_json()} if score in result.intervals else {})
+                    for score, found in result.evaluations.items()
+                },
             }
             for result in results
         ],
     }
+    save_json(content, path)
+
+
+def save_json(content: dict, path: Path) -> None:
+    """Write a JSON file whole; what was there before stays until then."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -153,6 +169,19 @@ def _headline(row: Evaluation, labels: np.ndarray) -> str:
     if empty := int((row.positives == 0).sum()):
         parts.append(f"{empty} labels without a positive image are left out of mAP")
     return "; ".join(parts)
+
+
+def _interval_table(results: Sequence[Result]) -> str:
+    """Ends of the interval of every mAP."""
+    found = [
+        (f"{result.name} {score}".strip(), result.evaluations[score].mean_ap, interval)
+        for result in results
+        for score, interval in result.intervals.items()
+    ]
+    any_one = found[0][2]
+    title = f"mAP: middle {100 * any_one.level:g} % of {any_one.resamples} resamples of the images"
+    body = [[name, _percent(value), _percent(one.low), _percent(one.high)] for name, value, one in found]
+    return aligned(f"{title}, seed {any_one.seed}", ["", "mAP", "from", "to"], body)
 
 
 def _class_table(classes: Sequence[str], rows: Mapping[str, Evaluation]) -> str:

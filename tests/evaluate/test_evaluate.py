@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pysrn.evaluate import metrics
+from pysrn.evaluate.bootstrap import mean_ap_interval
 from pysrn.evaluate.predictions import Predictions
 from pysrn.evaluate.table import aligned, distinct_names
 from tools.evaluate import main
@@ -63,6 +64,19 @@ def test_a_runs_folder_gives_a_row_for_each_stage_and_score(tmp_path, capsys):
     assert (tmp_path / "metrics.json").is_file()
 
 
+def test_interval_of_every_map(tmp_path, capsys):
+    found = write(tmp_path / "p.npz")
+    assert main([str(tmp_path / "p.npz"), "--resamples", "20", "--seed", "4"]) == 0
+    printed = capsys.readouterr().out
+    assert "mAP: middle 95 % of 20 resamples of the images, seed 4" in printed
+    scores = json.loads((tmp_path / "metrics.json").read_text())["predictions"][0]["scores"]
+    for name, values in found.scores.items():
+        expected = mean_ap_interval(values, found.labels, 20, seed=4).to_json()
+        assert scores[name]["mAP_interval"] == expected and expected["low"] < scores[name]["mAP"]
+    ends = [f"{100 * expected[end]:.1f}" for end in ("low", "high")]
+    assert f"| {ends[0]} | {ends[1]} |" in printed.split("seed 4")[1]
+
+
 def test_unspecified_labels_are_told(tmp_path, capsys):
     labels = np.tile(np.array([[1, -1, 0, 1], [-1, 1, 1, -1]], np.int8), (5, 1))
     write(tmp_path / "p.npz", images=10, labels=labels)
@@ -91,6 +105,8 @@ def test_unspecified_labels_are_told(tmp_path, capsys):
             "other_order.npz: wrong classes: in another order: class 0 is dog",
         ),
         (["unlabelled.npz"], 3, "holds no labels"),
+        (["good.npz", "relabelled.npz"], 1, "other labels for the same images: 30, the first: 00000000_x, ghost"),
+        (["good.npz", "--resamples", "-1"], 2, "--resamples: a whole number from 0"),
         (["good.npz", "-o", "empty"], 2, "empty is a folder"),
     ],
 )
@@ -102,9 +118,12 @@ def test_bad_input_is_one_line_and_old_metrics_stay(tmp_path, capsys, names, cod
     write(tmp_path / "other_images.npz", images=1, keys=("00000000_y",))
     write(tmp_path / "other_order.npz", classes=("dog", "cat", "bird", "ghost"))
     write(tmp_path / "unlabelled.npz", labels=None)
+    labels = write(tmp_path / "good.npz").labels.copy()
+    labels[:, -1] = 1
+    write(tmp_path / "relabelled.npz", labels=labels)
     for folder in (tmp_path, tmp_path / "empty"):
         (folder / "metrics.json").write_text("good work")
-    assert main([name if name.startswith("-") else str(tmp_path / name) for name in names]) == code
+    assert main([str(tmp_path / name) if (tmp_path / name).exists() or "." in name else name for name in names]) == code
     errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  mend it: ")]
     assert len(errors) == 1 and re.search(reason, errors[0]), errors
     assert (tmp_path / "metrics.json").read_text() == "good work"

@@ -1,5 +1,10 @@
-"""Metrics against hand-worked cases, a slow loop written from the definitions, and scikit-learn."""
+"""Metrics against hand-worked cases, slow loops written from the definitions, and scikit-learn.
 
+The last part is on the whole label matrices of real test sets, with scores drawn from a stored seed.
+"""
+
+import csv
+import gzip
 import math
 
 import numpy as np
@@ -23,18 +28,18 @@ def slow_average_precision(scores, labels, zero_is_unspecified):
     ranking = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
     if zero_is_unspecified:
         ranking = [i for i in ranking if labels[i] != 0]
-    hits, precisions, recalls = 0, [], []
+    hits, precisions = 0, []
     for rank, i in enumerate(ranking, start=1):
         hits += labels[i] == 1
         precisions.append(hits / rank)
-        recalls.append(hits)
     if not hits:
         return math.nan, math.nan
-    envelope_area = plain_area = 0.0
-    for rank, i in enumerate(ranking):
+    envelope_area = plain_area = highest = 0.0
+    for i, precision in zip(reversed(ranking), reversed(precisions), strict=True):
+        highest = max(highest, precision)  # at this rank or below
         if labels[i] == 1:
-            envelope_area += max(precisions[rank:]) / hits
-            plain_area += precisions[rank] / hits
+            envelope_area += highest / hits
+            plain_area += precision / hits
     return envelope_area, plain_area
 
 
@@ -120,6 +125,7 @@ def test_top_three_forced_and_thresholded():
     assert result.decisions["top3_thresholded"]["R-O"] == pytest.approx(1 / 2)
     assert metrics.top_k(np.zeros((1, 5)), 3).tolist() == [[True, True, True, False, False]]
     assert metrics.top_k(np.zeros((1, 2)), 3).tolist() == [[True, True]]
+    assert metrics.top_k(np.array([[1, 4, 2, 3]]), 3).tolist() == [[False, True, True, True]]
 
 
 @pytest.mark.parametrize("unspecified", [False, True])
@@ -152,9 +158,93 @@ def test_very_small_probabilities_stay_apart():
     assert metrics.sigmoid(np.array([-800.0, 800.0])).tolist() == [0.0, 1.0]
 
 
+def as_they_come(images):
+    """Score columns that are hard to rank: ties, both zeros, both signs, huge and tiny numbers, one value."""
+    random = np.random.default_rng(4)
+    values = random.normal(0, 2, images)
+    columns = [
+        values,
+        values.round(0) * 0.0 + np.where(values > 1, 1.0, 0.0),
+        np.where(values > 0, 0.0, -0.0),
+        np.full(images, -3.25),
+        np.sign(values) * 10.0 ** random.uniform(-300, 300, images),
+        values.astype(np.float32).round(1),
+        np.where(random.random(images) < 0.5, np.nextafter(0.7, 1), 0.7),
+        np.where(np.arange(images) == 5, 5e-324, 0.0),
+        random.permutation(images).astype(float),
+    ]
+    return np.stack(columns, axis=1)
+
+
+@pytest.mark.parametrize("images", [1, 2, 41, 400])
+@pytest.mark.parametrize("unspecified", [False, True])
+def test_any_scores_are_ranked_as_the_slow_loop_ranks_them(images, unspecified):
+    scores = as_they_come(max(images, 6))[:images]
+    random = np.random.default_rng(images)
+    labels = random.choice([1, -1, 0] if unspecified else [1, 0], scores.shape).astype(np.int8)
+    envelope, plain = metrics.average_precision(scores, labels, unspecified)
+    for c in range(labels.shape[1]):
+        expected = slow_average_precision(scores[:, c].tolist(), labels[:, c].tolist(), unspecified)
+        assert (envelope[c], plain[c]) == pytest.approx(expected, abs=1e-12, nan_ok=True), c
+
+
+def test_no_label_that_counts_and_no_positive_at_all():
+    result = metrics.evaluate(np.ones((3, 2)), np.array([[0, -1], [0, -1], [0, -1]]))
+    assert np.isnan(result.average_precision).all() and math.isnan(result.mean_ap)
+    assert result.decisions["threshold"]["F1-C"] == pytest.approx(0, abs=1e-12)
+    nothing_said = metrics.evaluate(-np.ones((3, 2)), np.zeros((3, 2)))
+    assert nothing_said.decisions["threshold"]["F1-C"] == nothing_said.decisions["threshold"]["F1-O"] == 1
+
+
+def slow_decisions(truth, predicted):
+    """`DECISION_METRICS` by counting pair by pair, with the authors' eps."""
+    eps = 2.0**-52
+    counts = [[0, 0, 0] for _ in truth[0]]  # right, predicted, there
+    for true_row, row in zip(truth, predicted, strict=True):
+        for count, there, said in zip(counts, true_row, row, strict=True):
+            count[0] += there and said
+            count[1] += said
+            count[2] += there
+
+    def of(right, said, there):
+        p, r = (right + eps) / (said + eps), (right + eps) / (there + eps)
+        return p, r, 2 * p * r / (p + r)
+
+    p_c, r_c, f_c = (math.fsum(values) / len(counts) for values in zip(*(of(*count) for count in counts), strict=True))
+    p_o, r_o, f_o = of(*(sum(values) for values in zip(*counts, strict=True)))
+    values = (f_c, p_c, r_c, f_o, p_o, r_o, 2 * p_c * r_c / (p_c + r_c))
+    return dict(zip(metrics.DECISION_METRICS, values, strict=True))
+
+
+def slow_top_three(logits):
+    """For each image, whether a label is among its three highest; the first of equal ones wins."""
+    chosen = []
+    for row in logits:
+        best = sorted(range(len(row)), key=lambda c: (-row[c], c))[:3]
+        chosen.append([c in best for c in range(len(row))])
+    return chosen
+
+
+@pytest.mark.parametrize("unspecified", [False, True])
+def test_every_rule_of_decision_equals_the_slow_count(unspecified):
+    logits, labels = random_case(unspecified=unspecified, seed=8)
+    labels[:, 2], logits[:, 3] = -1 if unspecified else 0, -5  # a class that is nowhere, one that is never said
+    result = metrics.evaluate(logits, labels)
+    truth, top = (labels == 1).tolist(), slow_top_three(logits.tolist())
+    above = [[1 / (1 + math.exp(-x)) > 0.5 for x in row] for row in logits.tolist()]
+    both = [[a and b for a, b in zip(*rows, strict=True)] for rows in zip(above, top, strict=True)]
+    for block, predicted in (("threshold", above), ("top3_forced", top), ("top3_thresholded", both)):
+        assert result.decisions[block] == pytest.approx(slow_decisions(truth, predicted), abs=1e-12), block
+
+
 @pytest.mark.parametrize(
     ("logits", "labels", "reason"),
     [
+        (np.array([[0.0, np.inf]]), np.ones((1, 2)), "1 of 2 are not finite, the first of image 0, class 1"),
+        (np.array([[-np.inf, 0.0], [np.nan, 0.0]]), np.ones((2, 2)), "2 of 4 are not finite, the first of image 0"),
+        (np.zeros((1, 1)), np.full((1, 1), 0.5), "1, 0 or -1"),
+        (np.zeros((1, 1)), np.full((1, 1), np.nan), "1, 0 or -1"),
+        (np.zeros((3, 0)), np.zeros((3, 0)), "nothing to evaluate"),
         (np.array([[0.0, np.nan]]), np.ones((1, 2)), "1 of 2 are not finite, the first of image 0, class 1"),
         (np.zeros((2, 3)), np.zeros((2, 4)), "2 x 3 .* 2 x 4"),
         (np.zeros((0, 3)), np.zeros((0, 3)), "nothing to evaluate"),
@@ -165,3 +255,88 @@ def test_very_small_probabilities_stay_apart():
 def test_bad_input_is_refused(logits, labels, reason):
     with pytest.raises(SrnError, match=reason):
         metrics.evaluate(logits, labels)
+
+
+def label_rows(path, labels_of):
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        return np.array([labels_of(line) for line in lines], np.int8)
+
+
+def coco_labels(data):
+    labels = label_rows(data / "coco2014_labels/val2014_labels.txt.gz", lambda line: line.split()[1:])
+    return np.vstack([labels, np.zeros((40_504 - len(labels), 80), np.int8)])  # images without any object
+
+
+def nus_wide_labels(data):
+    return label_rows(data / "nuswide_labels/nus_wide_test_label.txt.gz", str.split)
+
+
+def wider_labels(data):
+    stored = label_rows(
+        data / "wider_attribute_labels/WIDER_test_list.txt.gz",
+        lambda line: line.split()[-1].rstrip(",").split(","),
+    )
+    return np.select([stored == 1, stored == 0], [1, -1], 0).astype(np.int8)  # 4: unspecified
+
+
+def voc_labels(data):
+    with open(data / "voc2007_labels/classification_test.csv", encoding="utf-8", newline="") as file:
+        _, *rows = csv.reader(file)
+    return np.array([row[-20:] for row in rows], np.int8)
+
+
+REAL = {  # reader, shape, unspecified labels, every how manieth class is ranked by the slow loop
+    "coco": (coco_labels, (40_504, 80), False, 9),
+    "nus_wide": (nus_wide_labels, (107_859, 81), False, 27),
+    "wider_attribute": (wider_labels, (29_177, 14), True, 3),
+    "voc2007": (voc_labels, (4_952, 20), True, 1),
+}
+
+
+def scores_for(labels, seed=20_161):
+    """Logits of a middling net: a label that is there has 3 more; all are different numbers."""
+    return np.random.default_rng(seed).normal(-2.5, 1.5, labels.shape) + 3.0 * (labels == 1)
+
+
+@pytest.fixture(scope="module", params=REAL)
+def real_case(request, shared_data):
+    read, shape, unspecified, step = REAL[request.param]
+    labels = read(shared_data)
+    assert labels.shape == shape
+    logits = scores_for(labels)
+    return logits, labels, unspecified, step, metrics.evaluate(logits, labels)
+
+
+def test_full_size_agrees_with_scikit_learn(real_case):
+    logits, labels, unspecified, _, result = real_case
+    assert result.zero_is_unspecified == unspecified and (labels == 0).any()
+    counted = labels != 0 if unspecified else np.ones(labels.shape, bool)
+    expected = [average_precision_score(labels[rows, c] == 1, logits[rows, c]) for c, rows in enumerate(counted.T)]
+    assert result.average_precision_non_interpolated == pytest.approx(expected, abs=1e-12)
+    assert result.mean_ap_non_interpolated == pytest.approx(np.mean(expected), abs=1e-12)
+    assert 0.2 < result.mean_ap < 0.9  # not a figure that anything would reach
+    assert (logits > 0).any(axis=0).all() and (labels == 1).any(axis=0).all()
+    order = np.argsort(-logits, axis=1)[:, :3]
+    top = np.zeros(labels.shape, bool)
+    np.put_along_axis(top, order, True, axis=1)
+    for block, predicted in (
+        ("threshold", logits > 0), ("top3_forced", top), ("top3_thresholded", top & (logits > 0))
+    ):  # fmt: skip
+        for average, letter in (("macro", "C"), ("micro", "O")):
+            values = precision_recall_fscore_support(labels == 1, predicted, average=average, zero_division=1)[:3]
+            ours = [result.decisions[block][f"{name}-{letter}"] for name in ("P", "R", "F1")]
+            assert ours == pytest.approx(values, abs=1e-12), (block, average)
+
+
+def test_full_size_agrees_with_the_slow_loop(real_case):
+    logits, labels, unspecified, step, result = real_case
+    for c in range(0, labels.shape[1], step):
+        both = slow_average_precision(logits[:, c].tolist(), labels[:, c].tolist(), unspecified)
+        found = result.average_precision[c], result.average_precision_non_interpolated[c]
+        assert found == pytest.approx(both, abs=1e-12), c
+    part = slice(None, 6000)
+    few = metrics.evaluate(logits[part], labels[part], unspecified)
+    truth, above, top = (x.tolist() for x in (labels[part] == 1, logits[part] > 0, metrics.top_k(logits[part], 3)))
+    assert top[:500] == slow_top_three(logits[:500].tolist())
+    assert few.decisions["threshold"] == pytest.approx(slow_decisions(truth, above), abs=1e-12)
+    assert few.decisions["top3_forced"] == pytest.approx(slow_decisions(truth, top), abs=1e-12)

@@ -1,10 +1,12 @@
 """The predictions file: what goes in comes out; damaged and contradictory files are refused by name."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError
-from pysrn.evaluate.predictions import Predictions, load_predictions
+from pysrn.evaluate.predictions import Predictions, check_same_images, load_predictions
 
 CLASSES = ("cat", "dog", "bird")
 
@@ -49,7 +51,13 @@ def test_labels_are_optional(tmp_path):
             {"scores": {"score": np.array([[0, 0, 0], [0, np.nan, 0]])}},
             "1 values of score are not finite.*00000001_b, dog",
         ),
+        ({"scores": {"score": np.full((2, 3), -np.inf)}}, "6 values of score are not finite.*00000000_a, cat"),
+        ({"scores": {"score": np.zeros((2, 3), int)}}, "score is of type int64, expected floating-point numbers"),
+        ({"scores": {"score": np.zeros((2, 3), complex)}}, "score is of type complex128"),
+        ({"scores": {"score": np.full((2, 3), "1")}}, "score is of type <U1"),
         ({"labels": np.zeros((1, 3), np.int8)}, "labels is"),
+        ({"labels": np.ones((2, 3))}, "labels is of type float64, expected whole numbers"),
+        ({"labels": np.array([[1, 0, 0], [4, 0, 4]])}, "2 labels are not 1, -1 or 0, the first: 00000001_b, cat"),
         ({"keys": (), "scores": {"score": np.zeros((0, 3))}, "labels": None}, "no image"),
     ],
 )
@@ -66,6 +74,46 @@ def test_contradictions_are_not_read_either(tmp_path):
     np.savez(tmp_path / "p.npz", keys=["a", "a"], classes=["cat"], score=np.zeros((2, 1), np.float32))
     with pytest.raises(SrnError, match="p.npz: duplicate keys: a"):
         load_predictions(tmp_path / "p.npz")
+
+
+def test_missing_and_doubled_arrays_are_named(tmp_path):
+    predictions().save(tmp_path / "p.npz")
+    for lost in ("keys", "classes", "score", "labels"):
+        with np.load(tmp_path / "p.npz") as archive:
+            np.savez(tmp_path / "less.npz", **{name: archive[name] for name in archive.files if name != lost})
+        with pytest.raises(SrnError, match=f"less.npz is damaged.*: {lost}$"):
+            load_predictions(tmp_path / "less.npz")
+    np.savez(tmp_path / "less.npz", classes=np.array(["cat"]), score=np.zeros((1, 1)))
+    with pytest.raises(SrnError, match="less.npz is damaged.*it holds no keys"):
+        load_predictions(tmp_path / "less.npz")
+    with zipfile.ZipFile(tmp_path / "p.npz", "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("score.npy", archive.read("score_cls.npy"))
+    with pytest.raises(SrnError, match="p.npz is damaged.*two arrays of one name"):
+        load_predictions(tmp_path / "p.npz")
+
+
+def test_numbers_too_large_for_float32_are_refused(tmp_path):
+    content = {"keys": np.array(["a"]), "classes": np.array(["cat"])}
+    np.savez(tmp_path / "p.npz", **content, score=np.full((1, 1), 1e300))
+    with pytest.raises(SrnError, match="p.npz: 1 values of score are not finite"):
+        load_predictions(tmp_path / "p.npz")
+    np.savez(tmp_path / "p.npz", **content, score=np.full((1, 1), 1.5))
+    assert load_predictions(tmp_path / "p.npz").scores["score"].dtype == np.float32
+
+
+def test_files_of_other_images_or_labels_are_named():
+    first = predictions()
+    turned = predictions(keys=first.keys[::-1], labels=first.labels[::-1])
+    check_same_images(turned, first, "b.npz", "a.npz")
+    check_same_images(predictions(labels=None), first, "b.npz", "a.npz")
+    with pytest.raises(SrnError, match="b.npz and a.npz are of different images: 2 keys .* 00000001_b is not in b.npz"):
+        check_same_images(predictions(keys=("00000000_a", "00000001_c")), first, "b.npz", "a.npz")
+    other = first.labels[::-1].copy()
+    other[1, 2] = 1
+    with pytest.raises(
+        SrnError, match="b.npz and a.npz have other labels for the same images: 1, .*: 00000000_a, bird"
+    ):
+        check_same_images(predictions(keys=first.keys[::-1], labels=other), first, "b.npz", "a.npz")
 
 
 def test_other_classes_are_refused_by_name(tmp_path):
@@ -116,7 +164,9 @@ def test_flipped_bits_are_refused_or_harmless(tmp_path):
     [
         {"keys": np.array(["a"]), "score": np.zeros((1, 1))},
         {"keys": np.array(["a"], dtype=object), "classes": np.array(["cat"]), "score": np.zeros((1, 1))},
-        {"keys": np.array(["a"]), "classes": np.array(["cat"]), "score": np.array([["x"]])},
+        {"keys": np.array([b"a"]), "classes": np.array(["cat"]), "score": np.zeros((1, 1))},
+        {"keys": np.array(["a"]), "classes": np.array([["cat"]]), "score": np.zeros((1, 1))},
+        {"keys": np.array([7]), "classes": np.array(["cat"]), "score": np.zeros((1, 1))},
         {"keys": np.array("a"), "classes": np.array(["cat"]), "score": np.zeros((1, 1))},
         {
             "keys": np.array(["a"]),

@@ -1,0 +1,120 @@
+"""What `compare.py` found, as aligned tables with footnotes: the paper's figure, ours, difference, verdict, sources."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pysrn.evaluate.bootstrap import Interval
+from pysrn.evaluate.compare import Comparison, Row, Tolerance
+from pysrn.evaluate.paper import NOT_FOUND, PAPER, SOURCES, TOP3_PREFIX, TRUST, Figure, PaperTable
+from pysrn.evaluate.table import aligned
+from pysrn.recipes import DATASETS, RECIPES
+
+
+def text(dataset: str, comparisons: Sequence[Comparison], whole_table: bool = False) -> str:
+    """The comparisons as tables with their footnotes; `whole_table`: also every row of the paper's table."""
+    table = PAPER.get(dataset)
+    parts = [_headline(dataset, comparisons[0].images)]
+    parts += [_comparison_text(found, table is not None) for found in comparisons]
+    if table is not None:
+        figures = [row.paper for found in comparisons for row in found.rows]
+        lines = _footnotes(comparisons)
+        if whole_table:
+            figures = [figure for row in table.rows.values() for figure in row.values()]
+            lines += ["", *_paper_lines(table)]
+        parts.append("\n".join(lines + _legend(figures)))
+    return "\n\n".join(parts)
+
+
+def _headline(dataset: str, images: int) -> str:
+    title = RECIPES[dataset].dataset.title
+    if dataset not in PAPER:
+        return f"{title}: the paper has no figures for this data set; {images} images"
+    published = DATASETS[dataset].test_images
+    same = "as many as in the paper" if images == published else f"the paper's are {published}, so not the same"
+    return f"{title}: {images} images, {same}"
+
+
+def _comparison_text(found: Comparison, known: bool) -> str:
+    """A table of one comparison; only our figures where the paper has none."""
+    name = f"{found.score} of {found.path}"
+    if known:
+        header = ["metric", "paper", "ours", "difference", "verdict", "source"]
+        body = [
+            [row.metric, _number(row.paper.value, 1), _number(row.ours, 2), _number(row.difference, 2, "+"),
+             _verdict(row), _source(row.paper)]
+            for row in found.rows
+        ]  # fmt: skip
+        lines = [aligned(f"{found.method} of the paper against {name}, in percent", header, body)]
+    else:
+        body = [[row.metric, _number(row.ours, 2)] for row in found.rows]
+        lines = [aligned(f"{name}, in percent", ["metric", "ours"], body)]
+    if found.interval is not None:
+        lines.append(interval_sentence(found.interval))
+    return "\n".join(lines)
+
+
+def _verdict(row: Row) -> str:
+    if row.verdict in ("within", "above", "below"):
+        return f"{'' if row.verdict == 'within' else row.verdict + ', not '}within {row.tolerance.points:g}"
+    return row.verdict
+
+
+def _number(value: float | None, digits: int, sign: str = "") -> str:
+    """A figure in percent, or a dash."""
+    return "-" if value is None or math.isnan(value) else f"{value:{sign}.{digits}f}"
+
+
+def _source(figure: Figure) -> str:
+    """`Q2L ZFT [2+]`, or what is known of an empty cell."""
+    if figure.value is None:
+        return "not found" if figure.trust == NOT_FOUND else "not printed"
+    return f"{' '.join(figure.sources)} [{figure.trust}]{' *' if figure.note else ''}"
+
+
+def interval_sentence(found: Interval) -> str:
+    """The bootstrap interval of mAP as a sentence."""
+    low, high = _number(100 * found.low, 2), _number(100 * found.high, 2)
+    return (
+        f"mAP of other test images of this kind: {low} to {high} "
+        f"({100 * found.level:g} % of {found.resamples} resamples of the images, seed {found.seed})"
+    )
+
+
+def _footnotes(comparisons: Sequence[Comparison]) -> list[str]:
+    """Notes on single figures, and the reasons of the tolerances."""
+    rows = [row for found in comparisons for row in found.rows if row.paper.value is not None]
+    lines = [f"* {found.method} {row.metric}: {row.paper.note}" for found in comparisons for row in found.rows
+             if row.paper.value is not None and row.paper.note]  # fmt: skip
+    reasons: dict[Tolerance, dict[str, None]] = {}
+    for row in rows:
+        reasons.setdefault(row.tolerance, {})[row.metric.removeprefix(TOP3_PREFIX)] = None
+    return lines + [f"within {one.points:g} of {', '.join(names)}: {one.reason}" for one, names in reasons.items()]
+
+
+def _legend(figures: Sequence[Figure]) -> list[str]:
+    """What the keys of the sources and the marks of trust mean."""
+    sources = {key for figure in figures for key in figure.sources}
+    marks = {figure.trust for figure in figures}
+    lines = [f"{key}: {meaning}" for key, meaning in SOURCES.items() if key in sources]
+    return lines + [f"[{mark}]: {meaning}" for mark, meaning in TRUST.items() if mark in marks]
+
+
+def _paper_lines(table: PaperTable) -> list[str]:
+    """The paper's whole table with notes and sources; `-` the sources print a dash, `?` nobody could source it."""
+    body = [
+        [method, *(figure.trust if figure.value is None else f"{figure.value:.1f}" for figure in row.values())]
+        for method, row in table.rows.items()
+    ]
+    lines = [aligned("all rows of the paper's table, in percent", ["", *table.columns], body)]
+    lines += [f"{method}: {note}" for method, note in table.notes.items()]
+    for method, row in table.rows.items():
+        by_source: dict[str, list[str]] = {}
+        for column, figure in row.items():
+            if figure.value is not None:
+                by_source.setdefault(_source(figure).removesuffix(" *"), []).append(column)
+            if figure.note:
+                lines.append(f"{method}, {column}: {figure.note}")
+        lines += [f"{method}, {', '.join(columns)}: {source}" for source, columns in by_source.items()]
+    return [*lines, "-: not printed by the sources; ?: no source was found"]
