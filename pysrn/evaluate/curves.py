@@ -1,4 +1,4 @@
-"""Loss and learning rate of a run's stages as one picture, from their `log.csv`."""
+"""Loss and learning rate of a run's stages as pictures, from their `log.csv` and `validation.csv`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pysrn.console import MissingError, SrnError
 from pysrn.evaluate.pictures import save_figure
 from pysrn.recipes import STAGE_NAMES
-from pysrn.train.run_folder import LOG, RunFolder
+from pysrn.train.run_folder import RunFolder
+from pysrn.train.stage_log import LOG, VALIDATION_COLUMNS, VALIDATION_LOG, read_columns
 
 SMOOTHED_SHARE = 0.02  # a running mean over this share of the iterations, at least 5
 HEADROOM = 1.15  # above the greatest loss, for the legend
 STEPS_NAMED = 5  # learning rates that get a tick of their own
 NOT_LOSSES = ("iteration", "lr", "seconds")
+LOSS_TITLE = "loss, summed over the labels"
 
 
 def draw_loss_curves(run: Path, out: Path) -> list[int]:
@@ -32,7 +35,7 @@ def draw_loss_curves(run: Path, out: Path) -> list[int]:
     columns = {number: read_log(path) for number, path in logs.items() if path.is_file()}
     if not columns:
         raise MissingError(f"no {LOG} of any stage in {run}", "tools/run_stage.py 1")
-    save_figure(figure_of(columns), out)
+    save_figure(figure_of(columns, {number: read_validation(folder.stage(number)) for number in columns}), out)
     return list(columns)
 
 
@@ -56,43 +59,59 @@ def read_log(path: Path) -> dict[str, np.ndarray]:
     return dict(zip(header, body.T, strict=True))
 
 
-def figure_of(columns: Mapping[int, Mapping[str, np.ndarray]]) -> Figure:
-    """One panel a stage: every loss thin, its running mean thick, the learning rate dotted on the right."""
+def read_validation(stage: Path) -> np.ndarray:
+    """Iterations and validation losses of a stage's folder: n x 2, with n = 0 where it has not validated."""
+    rows = read_columns(stage / VALIDATION_LOG, VALIDATION_COLUMNS)  # all: a line without its end may lack digits
+    return np.array(rows).reshape(-1, len(VALIDATION_COLUMNS))[:, :2]
+
+
+def figure_of(
+    columns: Mapping[int, Mapping[str, np.ndarray]], validations: Mapping[int, np.ndarray] | None = None
+) -> Figure:
+    """One panel a stage, side by side; `validations`: stage -> n x 2 (see `read_validation`)."""
     figure = Figure(figsize=(4.2 * len(columns), 3.4), layout="constrained")
     FigureCanvasAgg(figure)
     for panel, (number, log) in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True):
-        losses = [name for name in log if name not in NOT_LOSSES]
-        for name in losses:
-            (thin,) = panel.plot(log["iteration"], log[name], linewidth=0.5, alpha=0.35)
-            at, mean = running_mean(log["iteration"], log[name])
-            panel.plot(at, mean, linewidth=1.6, color=thin.get_color(), label=name)
-        panel.set_title(f"stage {number}: {STAGE_NAMES[number]}")
-        panel.set_xlabel("iteration")
-        panel.set_ylim(0, HEADROOM * max(log[name].max() for name in losses))
-        panel.grid(alpha=0.3)
-        if "lr" in log:
-            rate = panel.twinx()
-            rate.plot(
-                log["iteration"],
-                log["lr"],
-                ":",
-                drawstyle="steps-mid",
-                color="gray",
-                linewidth=1,
-                label="learning rate (right)",
-            )
-            rate.set_yscale("log")
-            steps = np.unique(log["lr"])
-            if len(steps) <= STEPS_NAMED:
-                rate.set_yticks(steps, [f"{step:g}" for step in steps])
-                rate.minorticks_off()
-            rate.tick_params(which="both", labelsize=7, colors="gray")
-            handles = [*panel.get_legend_handles_labels()[0], *rate.get_legend_handles_labels()[0]]
-            panel.legend(handles=handles, fontsize=8, loc="upper right")
-        else:
-            panel.legend(fontsize=8)
-    figure.axes[0].set_ylabel("loss, summed over the labels")
+        draw_stage(panel, number, log, (validations or {}).get(number))
+    figure.axes[0].set_ylabel(LOSS_TITLE)
     return figure
+
+
+def draw_stage(panel: Axes, number: int, log: Mapping[str, np.ndarray], validation: np.ndarray | None = None) -> None:
+    """Every loss thin, its running mean thick, the learning rate dotted on the right, the validation loss as dots."""
+    losses = [name for name in log if name not in NOT_LOSSES]
+    highest = max(log[name].max() for name in losses)
+    for name in losses:
+        (thin,) = panel.plot(log["iteration"], log[name], linewidth=0.5, alpha=0.35)
+        at, mean = running_mean(log["iteration"], log[name])
+        panel.plot(at, mean, linewidth=1.6, color=thin.get_color(), label=name)
+    if validation is not None and len(validation):
+        panel.plot(*validation.T, "o-", color="black", markersize=4, linewidth=0.8, label="validation loss")
+        highest = max(highest, validation[:, 1].max())
+    panel.set_title(f"stage {number}: {STAGE_NAMES[number]}")
+    panel.set_xlabel("iteration")
+    panel.set_ylim(0, HEADROOM * highest)
+    panel.grid(alpha=0.3)
+    handles = panel.get_legend_handles_labels()[0]
+    if "lr" in log:
+        rate = panel.twinx()
+        rate.plot(
+            log["iteration"],
+            log["lr"],
+            ":",
+            drawstyle="steps-mid",
+            color="gray",
+            linewidth=1,
+            label="learning rate (right)",
+        )
+        rate.set_yscale("log")
+        steps = np.unique(log["lr"])
+        if len(steps) <= STEPS_NAMED:
+            rate.set_yticks(steps, [f"{step:g}" for step in steps])
+            rate.minorticks_off()
+        rate.tick_params(which="both", labelsize=7, colors="gray")
+        handles += rate.get_legend_handles_labels()[0]
+    panel.legend(handles=handles, fontsize=8, loc="upper right")
 
 
 def running_mean(iterations: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
