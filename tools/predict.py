@@ -1,7 +1,13 @@
 #!/usr/bin/env python3
-"""Run a trained net over a split of a data set and keep the logits of all its scores.
+"""Run a trained net over a split of a data set and keep its logits, or over photos and print their labels.
 
-With no arguments: the last stage of runs/shapes on the test split of the embedded data set.
+    tools/predict.py                        the run finished last in runs/, on its data set's test split
+    tools/predict.py RUN                    a run's folder or a caffemodel, on its data set
+    tools/predict.py photo.jpg FOLDER       photos, with the run finished last in runs/
+    tools/predict.py RUN photo.jpg          photos, with this run
+    tools/predict.py RUN --from-text FILE   no net: logits of the official text form, for tools/evaluate.py
+
+A word means photos when it ends as image files do, or is a folder of images; --images and --run say it outright.
 """
 
 from __future__ import annotations
@@ -10,41 +16,184 @@ import argparse
 import sys
 from pathlib import Path
 
-from pysrn.console import UsageError, run_main
+from pysrn.console import UsageError, message, run_main
 from pysrn.recipes import STAGE_NAMES
+
+SCORES = ("score_cls", "score_att", "score_sr", "score")
+NAMED = ("coco", "nus_wide", "wider_attribute", "voc2007", "shapes")  # data sets whose labels have a documented order
+MOST_ROWS = 24  # photos in a picture of the attention
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", nargs="?", default="runs/shapes", help="a run's folder, or a caffemodel")
+    parser.add_argument("words", nargs="*", metavar="RUN or PHOTO", help="see above")
+    parser.add_argument("--run", help="a run's folder, or a caffemodel")
+    parser.add_argument("--images", nargs="+", default=[], metavar="PHOTO", help="image files, folders of them")
     parser.add_argument("--stage", type=int, choices=list(STAGE_NAMES), help="of the run (default: 4)")
-    parser.add_argument("--data", help="folder of the LMDB pair (default: the one that the run was trained on)")
-    parser.add_argument("--split", default="test", help="default: %(default)s")
-    parser.add_argument("-o", "--out", type=Path, help="default: predictions_<split>.npz beside the weights")
-    parser.add_argument("--batch-size", type=int, help="images at once (default: 16)")
+    parser.add_argument(
+        "--score", nargs="+", choices=SCORES, default=[], help="which to compute (default: all; of photos the last)"
+    )
     parser.add_argument("--gpu", type=int, help="CUDA device (default: CPU)")
+    parser.add_argument("--batch-size", type=int, help="images at once (default: 16)")
+    parser.add_argument("-o", "--out", type=Path, help="default: predictions_<split>.npz beside the weights")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="also write the last score in the official text form")
+    split = parser.add_argument_group("a split of a data set")
+    split.add_argument("--data", help="folder of the LMDB pair (default: the one that the run was trained on)")
+    split.add_argument("--split", help="default: test")
+    split.add_argument("--workers", type=int, default=1, help="processes, each with a net of its own (default: 1)")
+    split.add_argument("--from-text", type=Path, metavar="FILE", help="take the logits from this file")
+    split.add_argument("--image-list", type=Path, help="names of its rows, one a line (default: in the pair's order)")
+    split.add_argument(
+        "--dataset", choices=NAMED, help="with --from-text and --image-list: no LMDB pair, the labels of this data set"
+    )
+    split.add_argument("--label-file", type=Path, help="rows of 1, 0, -1 (default: *_label.txt beside *_imglist.txt)")
+    photos = parser.add_argument_group("photos")
+    photos.add_argument("--top", type=int, default=5, help="labels to print (default: %(default)s)")
+    photos.add_argument("--attention", action="store_true", help="draw what the highest labels look at")
+    photos.add_argument("--picture", type=Path, metavar="PNG", help="its file (default: attention.png)")
     return run_main(work, parser.parse_args(argv))
 
 
 def work(arguments: argparse.Namespace) -> None:
-    """Predict and write the file."""
+    """Predict, write and print."""
+    from pysrn.evaluate import predict
+    from pysrn.evaluate.photos import is_photo_argument
+
+    arguments.batch_size = predict.BATCH_SIZE if arguments.batch_size is None else arguments.batch_size
+    if not 1 <= arguments.batch_size <= predict.LARGEST_BATCH:
+        raise UsageError(f"--batch-size must be at least 1 and at most {predict.LARGEST_BATCH}")
+    if arguments.workers < 1 or (arguments.workers > 1 and arguments.gpu is not None):
+        raise UsageError("--workers must be at least 1, and 1 with --gpu")
+    if arguments.top < 1:
+        raise UsageError("--top must be at least 1")
+    for option in ("out", "text", "picture"):
+        if (path := getattr(arguments, option)) is not None and path.is_dir():
+            raise UsageError(f"--{option} must name a file: {path} is a folder")
+    photos = [word for word in arguments.words if is_photo_argument(word)] + arguments.images
+    runs = [word for word in arguments.words if not is_photo_argument(word)]
+    if arguments.run is not None:
+        runs.append(arguments.run)
+    if len(runs) > 1:
+        raise UsageError(
+            f"more than one run: {', '.join(runs)}", "photos without an image's ending: --images PHOTO ..."
+        )
+    run = runs[0] if runs else None
+    if photos and (arguments.split or arguments.workers > 1 or arguments.from_text or arguments.image_list):
+        raise UsageError("--split, --workers, --from-text and --image-list are not for photos")
+    if arguments.image_list and not arguments.from_text:
+        raise UsageError("--image-list says what the rows of --from-text are")
+    if arguments.dataset and (not arguments.image_list or arguments.data or run):
+        raise UsageError("--dataset is for --from-text with --image-list, without an LMDB pair or a run")
+    if arguments.label_file and not arguments.dataset:
+        raise UsageError("--label-file is for --dataset: an LMDB pair has its labels")
+    if not photos and (arguments.attention or arguments.picture):
+        raise UsageError("--attention is for photos", "tools/visualize.py attention RUN")
+    if photos:
+        predict_photos(arguments, run, photos)
+    elif arguments.from_text:
+        import_text(arguments, run)
+    else:
+        predict_split(arguments, run)
+
+
+def predict_split(arguments: argparse.Namespace, run: str | None) -> None:
+    """Scores of an LMDB pair's split, to a file."""
     from pysrn.data.lmdb_pair import PairReader
     from pysrn.evaluate import predict
-    from pysrn.evaluate.deploy import DeployNet
-    from pysrn.evaluate.trained import find_weights
+    from pysrn.evaluate.trained import default_run, find_weights
 
-    batch_size = predict.BATCH_SIZE if arguments.batch_size is None else arguments.batch_size
-    if not 1 <= batch_size <= predict.LARGEST_BATCH:
-        raise UsageError(f"--batch-size must be at least 1 and at most {predict.LARGEST_BATCH}")
-    if arguments.out is not None and arguments.out.is_dir():
-        raise UsageError(f"--out must name a file: {arguments.out} is a folder")
-    weights = find_weights(arguments.weights, arguments.stage)
-    pair = PairReader(predict.data_folder(weights, arguments.data), arguments.split)
-    found = predict.predict(DeployNet(weights, batch_size, arguments.gpu), pair, batch_size)
-    out = arguments.out or weights.parent / f"predictions_{arguments.split}.npz"
+    weights = find_weights(run or default_run(), arguments.stage)
+    split = arguments.split or "test"
+    pair = PairReader(predict.data_folder(weights, arguments.data), split)
+    out = arguments.out or weights.parent / f"predictions_{split}.npz"
+    found = predict.predict(
+        weights,
+        pair,
+        out,
+        batch_size=arguments.batch_size,
+        scores=arguments.score,
+        workers=arguments.workers,
+        gpu=arguments.gpu,
+    )
+    print(summary(out, found))
+    write_text(arguments.text, found)
+
+
+def import_text(arguments: argparse.Namespace, run: str | None) -> None:
+    """Logits of a text file, to a predictions file."""
+    from pysrn.data.lmdb_pair import PairReader
+    from pysrn.evaluate import official_text
+    from pysrn.evaluate.predict import data_folder
+    from pysrn.evaluate.trained import default_run
+
+    if len(arguments.score) > 1:
+        raise UsageError("a text file holds one score: give --score once")
+    text, score = arguments.from_text, arguments.score[0] if arguments.score else SCORES[-1]
+    if arguments.dataset:
+        found = official_text.import_listed(text, score, arguments.image_list, arguments.dataset, arguments.label_file)
+    else:
+        pair = PairReader(data_folder(run or default_run(), arguments.data), arguments.split or "test")
+        found = official_text.import_text(text, score, pair, arguments.image_list)
+    out = arguments.out or arguments.from_text.with_suffix(".npz")
     found.save(out)
-    print(f"{out}: {len(found.keys)} images, {len(found.classes)} labels, {', '.join(found.scores)}")
+    print(summary(out, found))
+
+
+def predict_photos(arguments: argparse.Namespace, run: str | None, words: list[str]) -> None:
+    """Ranked labels of photos on stdout; files where they are asked for."""
+    from pysrn.data.label_text import printable
+    from pysrn.evaluate import photos
+    from pysrn.evaluate.deploy import DeployNet
+    from pysrn.evaluate.predict import chosen_scores
+    from pysrn.evaluate.trained import default_run, find_weights
+
+    paths = photos.find_photos(words)
+    if run is None:
+        run = default_run()
+        message(f"with the net of {run}")
+    weights = find_weights(run, arguments.stage)
+    net = DeployNet(weights, min(arguments.batch_size, len(paths)), arguments.gpu, folded=True)
+    classes = photos.label_names(net, weights, arguments.data)
+    scores = chosen_scores(net, arguments.score)
+    found, readable = photos.predict_photos(net, paths, classes, scores, arguments.batch_size)
+    for row, path in enumerate(readable):
+        print(printable(str(path), 5000))
+        for name, probability in photos.ranked(found.scores[scores[-1]][row], classes, arguments.top):
+            print(f"  {probability:6.1%}  {name}")
+    if arguments.out is not None:
+        found.save(arguments.out)
+        print(summary(arguments.out, found))
+    write_text(arguments.text, found)
+    if arguments.attention or arguments.picture:
+        draw_attention(arguments, net, readable, classes, scores[-1])
+
+
+def draw_attention(arguments: argparse.Namespace, net, paths: list[Path], classes: tuple[str, ...], score: str) -> None:
+    """The photos with the maps of their highest labels."""
+    from pysrn.evaluate import attention, photos, pictures
+
+    shown = paths[:MOST_ROWS]
+    out = arguments.picture or Path("attention.png")
+    rows = photos.attention_rows(net, shown, classes, score, ["att_map"], min(arguments.top, len(classes)))
+    pictures.save_figure(attention.grid(rows), out)
+    rest = f" (the first of {len(paths)})" if len(shown) < len(paths) else ""
+    print(f"{out}: {len(rows)} photos{rest}")
+
+
+def write_text(path: Path | None, found) -> None:
+    """The last score in the official text form, when a file is asked for."""
+    from pysrn.evaluate import official_text
+
+    if path is not None:
+        score = list(found.scores)[-1]
+        official_text.write_text(path, found.scores[score])
+        print(f"{path}: {score}, {len(found.keys)} rows of {len(found.classes)}")
+
+
+def summary(out: Path, found) -> str:
+    """What a predictions file holds."""
+    return f"{out}: {len(found.keys)} images, {len(found.classes)} labels, {', '.join(found.scores)}"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Draw pictures of a run: the losses of its stages, or attention maps over images.
+"""Draw pictures of a run: the losses of its stages, attention maps over images, or what conv4's neurons respond to.
 
-With no more than `curves` or `attention`: of runs/shapes, the embedded data set.
+With no more than `curves`, `attention` or `neurons`: of the run finished last in runs/.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from pysrn.console import MissingError, UsageError, run_main
 from pysrn.recipes import STAGE_NAMES
 
+MOST_NEURONS = 16  # rows of a picture when none are chosen
 MAPS = ("att_map", "sr_map", "conf_map")
 
 
@@ -21,12 +22,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(dest="kind", required=True)
     curves = kinds.add_parser("curves", help="loss and learning rate of every stage")
-    curves.add_argument("run", nargs="?", type=Path, default=Path("runs/shapes"), help="default: %(default)s")
+    curves.add_argument("run", nargs="?", type=Path, help="default: the one finished last in runs/")
     curves.add_argument("-o", "--out", type=Path, help="PNG (default: RUN/loss_curves.png)")
     maps = kinds.add_parser("attention", help="maps over images, with the labels' boxes where they are known")
-    maps.add_argument("weights", nargs="?", default="runs/shapes", help="a run's folder, or a caffemodel")
-    maps.add_argument("--stage", type=int, choices=list(STAGE_NAMES), help="of the run (default: 4)")
-    maps.add_argument("--data", help="folder of the LMDB pair (default: the one that the run was trained on)")
+    neurons = kinds.add_parser("neurons", help="conv4 of the regulariser: kernels on the labels that feed them most")
+    for kind in (maps, neurons):
+        kind.add_argument("weights", nargs="?", help="a run's folder, or a caffemodel (default: as above)")
+        kind.add_argument("--stage", type=int, choices=list(STAGE_NAMES), help="of the run (default: 4)")
+        kind.add_argument("--data", help="folder of the LMDB pair (default: the one that the run was trained on)")
+        kind.add_argument("--gpu", type=int, help="CUDA device (default: CPU)")
     maps.add_argument("--split", default="test", help="default: %(default)s")
     maps.add_argument("--images", nargs="+", metavar="KEY", help="keys or numbers of samples (default: the first)")
     maps.add_argument("--count", type=int, default=6, help="how many images without --images (default: %(default)s)")
@@ -34,21 +38,34 @@ def main(argv: list[str] | None = None) -> int:
     maps.add_argument("--maps", nargs="+", choices=MAPS, default=["att_map", "sr_map"], help="default: A and U")
     maps.add_argument("--annotations", type=Path, help="COCO JSON with boxes (default: DATA/annotations/SPLIT.json)")
     maps.add_argument("--image-folder", type=Path, help="of the annotations (default: DATA/images/SPLIT)")
-    maps.add_argument("--pointing", action="store_true", help="also score the maps of the whole split by the boxes")
-    maps.add_argument("--gpu", type=int, help="CUDA device (default: CPU)")
+    maps.add_argument(
+        "--pointing",
+        action="store_true",
+        help="also score the maps of the whole split by the boxes, beside the main net's class-activation maps",
+    )
     maps.add_argument("-o", "--out", type=Path, help="PNG (default: attention_<split>.png beside the weights)")
+    chosen = neurons.add_mutually_exclusive_group()
+    chosen.add_argument("--neurons", nargs="+", type=int, metavar="N", help="numbers of neurons, from 0")
+    chosen.add_argument("--label", help="the neurons that speak most for this label (default: one for each label)")
+    neurons.add_argument("--count", type=int, default=6, help="neurons of --label (default: %(default)s)")
+    neurons.add_argument("--inputs", type=int, default=4, help="labels a neuron (default: %(default)s)")
+    neurons.add_argument("-o", "--out", type=Path, help="PNG (default: neurons.png beside the weights)")
     return run_main(work, parser.parse_args(argv))
 
 
 def work(arguments: argparse.Namespace) -> None:
     """Draw one picture."""
-    if arguments.kind == "attention":
-        draw_attention(arguments)
-        return
-    from pysrn.evaluate.curves import draw_loss_curves
+    {"curves": draw_curves, "attention": draw_attention, "neurons": draw_neurons}[arguments.kind](arguments)
 
-    out = arguments.out or arguments.run / "loss_curves.png"
-    stages = draw_loss_curves(arguments.run, out)
+
+def draw_curves(arguments: argparse.Namespace) -> None:
+    """Loss and learning rate."""
+    from pysrn.evaluate.curves import draw_loss_curves
+    from pysrn.evaluate.trained import default_run
+
+    run = arguments.run or default_run()
+    out = arguments.out or run / "loss_curves.png"
+    stages = draw_loss_curves(run, out)
     print(f"{out}: stages {', '.join(map(str, stages))}")
 
 
@@ -57,11 +74,11 @@ def draw_attention(arguments: argparse.Namespace) -> None:
     from pysrn.data.lmdb_pair import PairReader
     from pysrn.evaluate import attention, pictures
     from pysrn.evaluate.deploy import DeployNet
-    from pysrn.evaluate.pointing import pointing, read_boxes
+    from pysrn.evaluate.pointing import read_boxes
     from pysrn.evaluate.predict import data_folder
-    from pysrn.evaluate.trained import find_weights
+    from pysrn.evaluate.trained import default_run, find_weights
 
-    weights = find_weights(arguments.weights, arguments.stage)
+    weights = find_weights(arguments.weights or default_run(), arguments.stage)
     pair = PairReader(data_folder(weights, arguments.data), arguments.split)
     indices = [find_key(pair, key) for key in arguments.images] if arguments.images else range(len(pair))
     if arguments.count < 1:
@@ -73,22 +90,78 @@ def draw_attention(arguments: argparse.Namespace) -> None:
     known = annotations.is_file() or arguments.annotations is not None
     if arguments.pointing and not known:
         raise MissingError(f"--pointing needs boxes: no file {annotations}", "--annotations FILE --image-folder FOLDER")
-    net = DeployNet(weights, gpu=arguments.gpu)
+    net = DeployNet(weights, gpu=arguments.gpu, folded=True)
     boxes = read_boxes(annotations, images, pair, chosen) if known else [{}] * len(chosen)
     rows = attention.attention_rows(net, pair, chosen, arguments.maps, labels, boxes)
     out = arguments.out or weights.parent / f"attention_{pair.split}.png"
     pictures.save_figure(attention.grid(rows), out)
     print(f"{out}: {len(chosen)} images")
     if arguments.pointing:
-        everything = range(len(pair))
-        outputs = attention.compute_maps(net, pair, everything, arguments.maps)
-        places = read_boxes(annotations, images, pair, everything)
+        places = read_boxes(annotations, images, pair, range(len(pair)))
         if not any(places):
             raise MissingError(f"{annotations} has no boxes: nothing to point at")
-        for name in arguments.maps:
-            found = pointing(outputs[name], places)
-            figures = f"{100 * found.accuracy:.1f} %, chance {100 * found.mean_chance:.1f} %"
-            print(f"pointing accuracy of {name}: {figures}")
+        score_pointing(arguments, net, pair, places)
+
+
+def score_pointing(arguments: argparse.Namespace, net, pair, places) -> None:
+    """How often the maps' maxima lie in the labels' boxes, and those of the main net's class-activation maps."""
+    from pysrn.evaluate.activation_map import activation_maps_of
+    from pysrn.evaluate.attention import compute_maps
+    from pysrn.evaluate.deploy import DeployNet
+    from pysrn.evaluate.pointing import pointing
+    from pysrn.evaluate.trained import main_net_weights
+
+    everything = range(len(pair))
+    for name, maps in compute_maps(net, pair, everything, arguments.maps).items():
+        print(f"pointing accuracy of {name}: {pointing_figures(pointing(maps, places), pair.classes)}")
+    main_net = main_net_weights(net.path)
+    if main_net != net.path:
+        net = DeployNet(main_net, gpu=arguments.gpu, folded=True)
+    found = pointing(activation_maps_of(net, pair, everything), places)
+    print(f"pointing accuracy of {main_net}'s class-activation map: {pointing_figures(found, pair.classes)}")
+
+
+def pointing_figures(found, classes: tuple[str, ...]) -> str:
+    """Accuracy and chance in percent, of all labels and, where the data set has kinds of labels, of each kind."""
+    from pysrn.evaluate.pointing import label_groups
+
+    groups = [(f"; {kind}", found.of_labels(labels)) for kind, labels in label_groups(classes).items()]
+    return "".join(
+        f"{kind} {100 * part.accuracy:.1f} %, chance {100 * part.mean_chance:.1f} %"
+        for kind, part in [("", found), *groups]
+    ).strip()
+
+
+def draw_neurons(arguments: argparse.Namespace) -> None:
+    """Kernels of chosen neurons of conv4, and a line about each."""
+    from pysrn.evaluate import neurons, photos, pictures
+    from pysrn.evaluate.deploy import DeployNet
+    from pysrn.evaluate.trained import default_run, find_weights
+
+    weights = find_weights(arguments.weights or default_run(), arguments.stage)
+    if min(arguments.count, arguments.inputs) < 1:
+        raise UsageError("--count and --inputs must be at least 1")
+    net = DeployNet(weights, gpu=arguments.gpu, folded=True)
+    classes = photos.label_names(net, weights, arguments.data)
+    regulariser = neurons.regulariser_of(net)
+    count = len(regulariser.kernels)
+    if arguments.neurons:
+        if odd := [number for number in arguments.neurons if not 0 <= number < count]:
+            raise UsageError(f"no neuron {odd[0]}: conv4 has {count}, numbered from 0")
+        chosen = arguments.neurons
+    elif arguments.label:
+        if arguments.label not in classes:
+            raise UsageError(f"no label {arguments.label}; there are: {', '.join(classes)}")
+        chosen = regulariser.strongest_for(classes.index(arguments.label), arguments.count)
+    else:
+        best = [regulariser.strongest_for(label, 1)[0] for label in range(len(classes))]
+        chosen = list(dict.fromkeys(best))[:MOST_NEURONS]
+    inputs = min(arguments.inputs, len(classes))
+    out = arguments.out or weights.parent / "neurons.png"
+    pictures.save_figure(neurons.relation_picture(regulariser, chosen, classes, inputs), out)
+    for number in chosen:
+        print(neurons.describe(regulariser, number, classes, inputs))
+    print(f"{out}: {len(chosen)} of {count} neurons")
 
 
 def find_key(pair, key: str) -> int:

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from pysrn.console import UsageError
+from pysrn.console import Progress, UsageError
 from pysrn.data.lmdb_pair import PairReader
 from pysrn.evaluate.deploy import DeployNet
 from pysrn.evaluate.metrics import sigmoid
@@ -44,9 +44,12 @@ def compute_maps(net: DeployNet, pair: PairReader, indices: Sequence[int], names
     absent = [name for name in names if name not in (*net.scores, *net.maps)]
     if absent:
         raise UsageError(f"{net.path} does not compute {', '.join(absent)}", "give the weights of a later stage")
-    parts = [
-        net.forward(whole_views(pair, [indices[i] for i in part]), names) for part in batches(len(indices), batch_size)
-    ]
+    parts = []
+    bar = Progress(len(indices), "maps", "images")
+    for part in batches(len(indices), batch_size):
+        parts.append(net.forward(whole_views(pair, [indices[i] for i in part]), names))
+        bar.update(len(part))
+    bar.close()
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pysrn.console import SrnError
+from pysrn.evaluate.folding import fold
 from pysrn.evaluate.trained import Architecture, architecture_of
 from pysrn.nets import prototxt, stages
 from pysrn.nets.caffemodel import read_weights
@@ -40,13 +41,15 @@ def deploy_message(architecture: Architecture, layers: Collection[str] | None = 
 class DeployNet:
     """A deploy net in Caffe, with the weights of a file.
 
-    Attributes: path, architecture, scores (names of the score outputs it has), maps (likewise).
+    Attributes: path, architecture, scores (names of the score outputs it has), maps (likewise), features (name of
+    what global average pooling reads: N x channels x 7 x 7).
     """
 
-    def __init__(self, path: Path, batch_size: int = 1, gpu: int | None = None) -> None:
-        """Build the net and fill it; SrnError where the weights do not account for a net exactly."""
-        import caffe
+    def __init__(self, path: Path, batch_size: int = 1, gpu: int | None = None, folded: bool = False) -> None:
+        """Build the net and fill it; SrnError where the weights do not account for a net exactly.
 
+        `folded`: with batch normalisation folded into the weights (`folding.py`), faster, equal but for rounding.
+        """
         weights = read_weights(path)
         self.path = path
         self.architecture = architecture_of(weights, path)
@@ -58,13 +61,14 @@ class DeployNet:
             whole = stages.parameter_layers(deploy_message(self.architecture))
             missing = [name for name in whole if name not in weights]
             raise SrnError(f"{path} can compute no score: {len(missing)} layers are missing, the first is {missing[0]}")
+        self.features = next((layer.bottom[0] for layer in message.layer if layer.name == "pool5"), None)
         use_device(gpu)
-        with tempfile.TemporaryDirectory() as folder:
-            net_path = Path(folder) / "deploy.prototxt"
-            prototxt.write_message(message, net_path)
-            self.net = caffe.Net(str(net_path), caffe.TEST)
+        self.net = _in_caffe(message)
         shapes = {name: [tuple(blob.shape) for blob in params] for name, params in self.net.params.items()}
         plan_copy(shapes, weights, str(path))
+        if folded:
+            message, weights = fold(message, weights)
+            self.net = _in_caffe(message)
         for name, params in self.net.params.items():
             for blob, values in zip(params, weights[name], strict=True):
                 blob.data[...] = values.reshape(blob.data.shape)
@@ -88,6 +92,20 @@ def use_device(gpu: int | None) -> None:
     check_gpu(gpu)
     caffe.set_device(gpu)
     caffe.set_mode_gpu()
+
+
+def _in_caffe(message):
+    """The net in Caffe, its weights not drawn but zero."""
+    import caffe
+
+    for layer in message.layer:
+        for part in ("convolution_param", "inner_product_param"):
+            if layer.HasField(part):
+                getattr(layer, part).ClearField("weight_filler")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "deploy.prototxt"
+        prototxt.write_message(message, path)
+        return caffe.Net(str(path), caffe.TEST)
 
 
 def _ancestors(net, output: str) -> set[int]:

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import MissingError
+from pysrn.console import MissingError, SrnError
+from pysrn.data import shapes_scene
 from pysrn.data.coco import read_coco
 from pysrn.data.lmdb_pair import PairReader
-from pysrn.data.pixels import decode_file
+from pysrn.data.pixels import BadImage, decode_file
+from pysrn.data.records import POSITIVE
 
 KEY_NUMBER = 9  # a sample key is `%08d_<name>`
 
@@ -36,14 +38,33 @@ class Pointing:
 
     @property
     def accuracy(self) -> float:
-        """Mean over the labels that have boxes."""
+        """Mean over the labels that have boxes; NaN when none has."""
         known = self.total > 0
-        return float((self.hits[known] / self.total[known]).mean())
+        return float((self.hits[known] / self.total[known]).mean()) if known.any() else float("nan")
 
     @property
     def mean_chance(self) -> float:
         """What a random cell would reach, mean over the same labels."""
-        return float(self.chance[self.total > 0].mean())
+        known = self.total > 0
+        return float(self.chance[known].mean()) if known.any() else float("nan")
+
+    def of_labels(self, labels: Sequence[int]) -> Pointing:
+        """The same, of some labels."""
+        chosen = list(labels)
+        return Pointing(self.hits[chosen], self.total[chosen], self.chance[chosen])
+
+
+def label_groups(classes: Sequence[str]) -> dict[str, list[int]]:
+    """Labels that are scored apart: the kinds of the embedded data set, none of any other.
+
+    The box of a relation is where both of its objects are, so that more cells are in it.
+    """
+    if tuple(classes) != shapes_scene.CLASSES:
+        return {}
+    faint = tuple(shapes_scene.COMPANY)
+    relations = tuple(name for name in classes if name not in (*shapes_scene.OBJECTS, *faint))
+    kinds = {"objects": shapes_scene.OBJECTS, "relations": relations, "faint things": faint}
+    return {kind: [classes.index(name) for name in names] for kind, names in kinds.items()}
 
 
 def pointing(maps: np.ndarray, boxes: Sequence[Mapping[int, Sequence[Box]]]) -> Pointing:
@@ -77,18 +98,29 @@ def read_boxes(
 ) -> list[dict[int, list[Box]]]:
     """For every chosen sample of a pair: label -> boxes, from a COCO annotation file and its image folder.
 
-    Raises MissingError when a sample is not in the annotation file, else as `read_coco`.
+    Raises MissingError when the annotation file does not know an image of the pair, SrnError when it gives one other
+    labels than the pair has (names repeat from split to split: 000000.jpg), else as `read_coco`.
     """
     found = read_coco(annotation, images, pair.classes)
-    paths = {sample.key_name: sample.path for sample in found.samples}
+    samples = {sample.key_name: sample for sample in found.samples}
+    names = [key[KEY_NUMBER:] for key in pair.keys]
+    if unknown := [name for name in names if name not in samples]:
+        raise MissingError(f"{annotation} does not know the image {unknown[0]} of {pair.folder}, {pair.split}")
+    for name, labels in zip(names, pair.all_labels(), strict=True):
+        if ((samples[name].labels == POSITIVE) != (labels == POSITIVE)).any():
+            raise SrnError(
+                f"{annotation} is not of {pair.folder}, {pair.split}: its image {name} has other labels",
+                "give the annotations that the split was made from (--annotations)",
+            )
     result = []
     for index in indices:
-        name = pair.keys[index][KEY_NUMBER:]
-        if name not in paths:
-            raise MissingError(f"{annotation} does not know the image {name} of {pair.folder}, {pair.split}")
+        name = names[index]
         boxes: dict[int, list[Box]] = {}
         if found.boxes[name]:
-            height, width = decode_file(paths[name]).shape[:2]
+            try:
+                height, width = decode_file(samples[name].path).shape[:2]
+            except BadImage as error:
+                raise SrnError(f"{samples[name].path}: {error}", "give the images of the annotations") from None
         for place in found.boxes[name]:
             x, y, w, h = place.box
             corners = (x / width, y / height, (x + w) / width, (y + h) / height)

@@ -1,60 +1,129 @@
-"""Running the deploy net over a split of an LMDB pair: every score of every image, in key order."""
+"""Running the deploy net over a split of an LMDB pair: every score of every image, in key order.
+
+The images go through the net batch by batch, and the scores are kept in chunks of a few batches (`score_chunks.py`): a
+run that was killed goes on, and several processes can share the work. Which images make a batch depends on the batch
+size alone, so the result is the same however it was computed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import Progress, SrnError
+from pysrn.console import Progress, SrnError, UsageError
 from pysrn.data.augment import whole_image, write_view
 from pysrn.data.lmdb_pair import PairReader
+from pysrn.data.manifest import NAME as DATA_MANIFEST
 from pysrn.evaluate.deploy import DeployNet
+from pysrn.evaluate.predict_workers import share_out
 from pysrn.evaluate.predictions import Predictions
+from pysrn.evaluate.score_chunks import ScoreChunks
 from pysrn.evaluate.trained import settings_of
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.recipes import CROP_SIZE, MEAN_BGR
 
 BATCH_SIZE = 16
+CHUNK_BATCHES = 4  # assumed: what a kill costs is half a minute of ResNet-101 on a CPU core
 LARGEST_BATCH = 1024  # Caffe's blobs hold less than 2^31 numbers: 2,674 of ResNet's 64 x 112 x 112
 DEFAULT_DATA = "data/shapes"  # the embedded data set
 
 
-def predict(net: DeployNet, pair: PairReader, batch_size: int = BATCH_SIZE) -> Predictions:
-    """Logits of all images of a split, with their labels.
+def predict(
+    weights: Path,
+    pair: PairReader,
+    out: Path,
+    *,
+    batch_size: int = BATCH_SIZE,
+    scores: Sequence[str] = (),
+    workers: int = 1,
+    gpu: int | None = None,
+) -> Predictions:
+    """Logits of all images of a split, with their labels: written to `out` and returned.
 
-    Raises SrnError when the net has another number of labels than the pair, an image is broken, or an output
-    is not finite.
+    Goes on with what an interrupted call for the same result has left in a hidden folder beside `out`. `scores`: which
+    of the net's scores (default: all). With several `workers` each process has its own net and its share of the CPU.
+    Raises UsageError for a score that the net does not have, SrnError when the net has another number of labels than
+    the pair, an image is broken, an output is not finite, or a worker dies.
     """
+    net = DeployNet(weights, batch_size, gpu, folded=True)
     check_labels(net, pair)
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in net.scores}
-    bar = Progress(len(pair), f"predicting {pair.split}", "images")
-    for indices in batches(len(pair), batch_size):
-        for name, values in net.forward(whole_views(pair, indices)).items():
-            parts[name].append(values)
-        bar.update(len(indices))
-    bar.close()
-    scores = {name: np.concatenate(values) for name, values in parts.items()}
-    about = {
-        "weights": str(net.path),
-        "weights_sha256": sha256_of(net.path),
-        "data": str(pair.folder),
+    job = {
+        "weights": str(weights.absolute()),
+        "weights_sha256": sha256_of(weights),
+        "data": str(pair.folder.absolute()),
+        "data_sha256": sha256_of(pair.folder / DATA_MANIFEST),
         "split": pair.split,
+        "images": len(pair),
+        "classes": len(pair.classes),
+        "scores": list(chosen_scores(net, scores)),
+        "batch_size": batch_size,
+        "chunk": batch_size * CHUNK_BATCHES,
     }
-    found = Predictions(tuple(pair.keys), tuple(pair.classes), scores, pair.all_labels().astype(np.int8), about)
-    found.check(f"{net.path} on {pair.folder}, {pair.split}")
+    chunks = ScoreChunks(chunk_folder(out), job)
+    with chunks.opened():
+        numbers = chunks.missing()
+        left = sum(len(chunks.images(number)) for number in numbers)
+        bar = Progress(len(pair), f"predicting {pair.split}", "images", initial=len(pair) - left)
+        if workers > 1 and len(numbers) > 1:
+            share_out(chunks, numbers, workers, bar.update)
+        else:
+            fill_chunks(net, pair, chunks, numbers, bar.update)
+        bar.close()
+        about = {"weights": str(weights), "weights_sha256": job["weights_sha256"]}
+        about |= {"data": str(pair.folder), "split": pair.split}
+        labels = pair.all_labels().astype(np.int8)
+        found = Predictions(tuple(pair.keys), tuple(pair.classes), chunks.join(), labels, about)
+        try:
+            found.check(f"{weights} on {pair.folder}, {pair.split}")
+        except SrnError:
+            chunks.remove()  # scores that are no numbers are not worth keeping
+            raise
+        found.save(out)
+        chunks.remove()
     return found
+
+
+def fill_chunks(
+    net: DeployNet, pair: PairReader, chunks: ScoreChunks, numbers: Sequence[int], advance: Callable[[int], None]
+) -> None:
+    """Compute the numbered chunks; `advance` hears of every batch, with its number of images."""
+    names = chunks.job["scores"]
+    for number in numbers:
+        images, parts = chunks.images(number), []
+        for part in batches(len(images), chunks.job["batch_size"]):
+            parts.append(net.forward(whole_views(pair, images[part.start : part.stop]), names))
+            advance(len(part))
+        chunks.write(number, {name: np.concatenate([part[name] for part in parts]) for name in names})
+
+
+def chosen_scores(net: DeployNet, names: Sequence[str]) -> tuple[str, ...]:
+    """The named scores in the net's order, or all; UsageError for one that the weights cannot compute."""
+    if absent := [name for name in names if name not in net.scores]:
+        have = ", ".join(net.scores)
+        raise UsageError(f"{net.path} computes {have}, not {', '.join(absent)}", "give the weights of a later stage")
+    return tuple(name for name in net.scores if name in names or not names)
+
+
+def chunk_folder(out: Path) -> Path:
+    """Where the chunks of a result lie until it is written."""
+    return out.with_name(f".{out.name}.chunks")
 
 
 def whole_views(pair: PairReader, indices: Sequence[int]) -> np.ndarray:
     """What the net sees in testing: whole images, BGR minus mean, float32 N x 3 x 224 x 224."""
-    views = np.empty((len(indices), 3, CROP_SIZE, CROP_SIZE), np.float32)
+    return views_of(pair.image(index) for index in indices)
+
+
+def views_of(images: Iterable[np.ndarray]) -> np.ndarray:
+    """The same of square images (uint8 S x S x 3 BGR), as many as are given."""
     mean = np.array(MEAN_BGR, np.float32).reshape(3, 1, 1)
-    for view, index in zip(views, indices, strict=True):
-        image = pair.image(index)
-        write_view(image, whole_image(image.shape[0]), mean, view)
-    return views
+    views = []
+    for image in images:
+        views.append(np.empty((3, CROP_SIZE, CROP_SIZE), np.float32))
+        write_view(image, whole_image(image.shape[0]), mean, views[-1])
+    return np.stack(views)
 
 
 def batches(count: int, size: int) -> Iterator[range]:

@@ -20,6 +20,7 @@ from pysrn.train.run_folder import WEIGHTS, RunFolder
 from pysrn.train.settings import Settings
 
 Weights = Mapping[str, list[np.ndarray]]
+RUNS = Path("runs")  # where tools/run_stage.py and tools/demo.py put theirs
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,20 @@ def find_weights(path: str | Path, stage: int | None = None) -> Path:
         there = f"finished stages: {', '.join(done)}" if done else "no finished stage is there"
         raise MissingError(f"no file {run.weights(stage)}; {there}", f"tools/run_stage.py {stage}")
     return run.weights(stage)
+
+
+def default_run(runs: Path = RUNS) -> Path:
+    """The run meant when none is named: the one in `runs` that was finished last, else runs/shapes."""
+    finished = runs.glob(f"*/stage{max(STAGE_NAMES)}/{WEIGHTS}")
+    newest = max(finished, key=lambda path: path.stat().st_mtime_ns, default=None)
+    return runs / "shapes" if newest is None else newest.parents[1]
+
+
+def main_net_weights(weights: Path) -> Path:
+    """Weights of the main net alone, stage 1 of the run that the caffemodel `weights` is of; else `weights`."""
+    run = RunFolder(weights.parent.parent)
+    first = run.weights(min(STAGE_NAMES))
+    return first if run.read_settings() is not None and first.is_file() else weights
 
 
 def settings_of(path: str | Path) -> Settings | None:

@@ -1,13 +1,20 @@
-"""Pointing accuracy by hand, and boxes read for the samples of a real LMDB pair."""
+"""Pointing accuracy by hand, boxes read for the samples of a real LMDB pair, and class-activation maps."""
 
 import json
+from itertools import chain
 
+import cv2
 import numpy as np
 import pytest
 
-from pysrn.console import MissingError
-from pysrn.data.lmdb_pair import PairReader
-from pysrn.evaluate.pointing import cells_inside, pointing, read_boxes
+from pysrn.console import MissingError, SrnError
+from pysrn.data.coco import read_coco
+from pysrn.data.lmdb_pair import PairReader, write_pair
+from pysrn.evaluate.activation_map import activation_maps_of
+from pysrn.evaluate.deploy import DeployNet
+from pysrn.evaluate.pointing import Pointing, cells_inside, label_groups, pointing, read_boxes
+from pysrn.evaluate.predict import whole_views
+from pysrn.recipes import class_names
 
 
 def test_by_hand():
@@ -53,3 +60,55 @@ def test_annotations_of_other_images_are_refused(shapes_folder):
     pair = PairReader(shapes_folder, "test")
     with pytest.raises(MissingError, match="does not know the image"):
         read_boxes(shapes_folder / "annotations" / "train.json", shapes_folder / "images" / "train", pair, range(21))
+    train = PairReader(shapes_folder, "train")  # its names, 000000 to 000003, are in the test split too
+    for chosen in (range(4), []):
+        with pytest.raises(SrnError, match="is not of .*, train: its image 00000. has other labels"):
+            read_boxes(shapes_folder / "annotations" / "test.json", shapes_folder / "images" / "test", train, chosen)
+
+
+def test_files_of_equal_stems_keep_their_own_boxes(tmp_path):
+    images = [("a.jpg", 100, 50), ("a.png", 50, 100), ("b/a.jpg", 80, 80)]
+    for file, width, height in images:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / file), np.full((height, width, 3), 99, np.uint8))
+    content = {
+        "images": [{"id": number, "file_name": row[0]} for number, row in enumerate(images)],
+        "annotations": [{"image_id": n, "category_id": n % 2, "bbox": [10, 10 * n, 20, 10]} for n in range(3)],
+        "categories": [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    found = read_coco(tmp_path / "a.json", tmp_path)
+    write_pair(found.samples, tmp_path / "pair", "test", found.classes, 0, dataset="folder", workers=1)
+    pair = PairReader(tmp_path / "pair", "test")
+    boxes = dict(
+        zip((key[9:] for key in pair.keys), read_boxes(tmp_path / "a.json", tmp_path, pair, range(3)), strict=True)
+    )
+    assert boxes["a"] == {0: [pytest.approx((0.1, 0.0, 0.3, 0.2))]}
+    assert boxes["a~2"] == {1: [pytest.approx((0.2, 0.1, 0.6, 0.2))]}
+    assert boxes["b_a"] == {0: [pytest.approx((0.125, 0.25, 0.375, 0.375))]}
+
+
+def test_kinds_of_labels():
+    groups = label_groups(class_names("shapes"))
+    assert [len(groups[kind]) for kind in ("objects", "relations", "faint things")] == [8, 6, 2]
+    assert sorted(chain.from_iterable(groups.values())) == list(range(16))
+    assert {class_names("shapes")[label] for label in groups["faint things"]} == {"dots", "wave"}
+    assert label_groups(class_names("coco")) == {}
+    found = Pointing(np.array([1, 4, 0]), np.array([2, 4, 0]), np.array([0.5, 0.25, 0]))
+    assert found.of_labels([1, 2]).accuracy == 1 and found.of_labels([0]).mean_chance == 0.5
+    assert np.isnan(found.of_labels([2]).accuracy)
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_activation_maps_average_to_the_score(shapes_folder, shapes_model, folded):
+    net = DeployNet(shapes_model, 3, folded=folded)
+    pair = PairReader(shapes_folder, "test")
+    maps = activation_maps_of(net, pair, [4, 2, 9, 0], batch_size=3)
+    features = net.forward(whole_views(pair, [2]), [net.features])[net.features][0]
+    weights = net.net.params["cls_fc"][0].data[5]
+    assert maps[1, 5, 1, 6] == pytest.approx(float(features[:, 1, 6] @ weights), rel=1e-3)
+    assert maps.shape == (4, 16, 7, 7)
+    bias = net.net.params["cls_fc"][1].data
+    scores = net.forward(whole_views(pair, [4, 2, 9]))["score_cls"]
+    np.testing.assert_allclose(maps[:3].mean(axis=(2, 3)) + bias, scores, rtol=1e-3, atol=1e-4)
+    assert maps.std(axis=(2, 3)).min() > 0

@@ -1,8 +1,16 @@
 """tools/predict.py on a real LMDB pair: scores against a net fed by hand, exit codes, nothing lost."""
 
+import contextlib
+import fcntl
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import cv2
+import lmdb
 import numpy as np
 import pytest
 
@@ -14,6 +22,7 @@ from pysrn.nets.stages import SCORES
 from pysrn.recipes import RECIPES
 from pysrn.train.run_folder import RunFolder
 from pysrn.train.settings import Settings
+from tests.realistic_weights import without
 from tools.predict import main
 
 
@@ -41,6 +50,114 @@ def test_whole_views_shape_and_range(shapes_folder):
     assert views.shape == (2, 3, 224, 224) and views.dtype == np.float32
     assert views.min() > -124 and views.max() <= 255 - 104
     assert not np.array_equal(views[0], views[1])
+
+
+def test_an_interrupted_prediction_goes_on(shapes_folder, shapes_model, tmp_path, capsys, monkeypatch):
+    words = [str(shapes_model), "--data", str(shapes_folder), "--batch-size", "2"]
+    assert main([*words, "-o", str(tmp_path / "whole.npz")]) == 0
+    out, chunks = tmp_path / "p.npz", tmp_path / ".p.npz.chunks"
+    read, count = PairReader.image, iter(range(1000))
+
+    def interrupted(pair, index):
+        if next(count) == 20:
+            raise KeyboardInterrupt
+        return read(pair, index)
+
+    monkeypatch.setattr(PairReader, "image", interrupted)
+    assert main([*words, "-o", str(out)]) == 130
+    monkeypatch.undo()
+    first, second = sorted(chunks.glob("chunk_*"))  # of three chunks of 8, 8 and 5 images
+    with np.load(first) as archive:
+        marked = {name: archive[name] + 100 for name in archive.files}
+    np.savez(first, **marked)
+    second.write_bytes(second.read_bytes()[:500])
+    capsys.readouterr()
+    assert main([*words, "-o", str(out)]) == 0
+    whole, found = load_predictions(tmp_path / "whole.npz"), load_predictions(out)
+    for name in SCORES:
+        np.testing.assert_allclose(found.scores[name][:8], whole.scores[name][:8] + 100, atol=1e-4)  # it was used
+        np.testing.assert_array_equal(found.scores[name][8:], whole.scores[name][8:])  # damaged: computed again
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.npz", "whole.npz"]
+
+
+def test_chunks_of_another_job_are_not_used(shapes_folder, shapes_model, tmp_path):
+    out, chunks = tmp_path / "p.npz", tmp_path / ".p.npz.chunks"
+    chunks.mkdir()
+    np.savez(chunks / "chunk_000000.npz", **{name: np.full((8, 16), 7.0) for name in SCORES})
+    for job in ("{", "{}", '{"weights": "other"}'):
+        (chunks / "job.json").write_text(job)
+        assert main([str(shapes_model), "--data", str(shapes_folder), "--batch-size", "2", "-o", str(out)]) == 0
+        assert not (load_predictions(out).scores["score"] == 7).any() and not chunks.exists()
+        chunks.mkdir()
+        np.savez(chunks / "chunk_000000.npz", **{name: np.full((8, 16), 7.0) for name in SCORES})
+
+
+def test_two_at_once_are_kept_apart(shapes_folder, shapes_model, tmp_path, capsys):
+    chunks = tmp_path / ".p.npz.chunks"
+    chunks.mkdir()
+    with open(chunks / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        assert main([str(shapes_model), "--data", str(shapes_folder), "-o", str(tmp_path / "p.npz")]) == 1
+    assert "another process is predicting" in capsys.readouterr().err
+
+
+def test_several_processes_write_the_same_bytes(shapes_folder, shapes_model, tmp_path, capsys):
+    words = [str(shapes_model), "--data", str(shapes_folder), "--batch-size", "1"]  # six chunks
+    assert main([*words, "-o", str(tmp_path / "one.npz")]) == 0
+    assert main([*words, "-o", str(tmp_path / "two.npz"), "--workers", "2"]) == 0
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+    assert "21/21 images" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_killed_with_its_workers_it_goes_on(shapes_folder, shapes_model, tmp_path):
+    words = [str(shapes_model), "--data", str(shapes_folder), "--batch-size", "1", "-o", str(tmp_path / "p.npz")]
+    parent = subprocess.Popen([sys.executable, "-m", "tools.predict", *words, "--workers", "2"])
+    chunks = tmp_path / ".p.npz.chunks"
+    wait_until(lambda: list(chunks.glob("chunk_*")) or parent.poll() is not None)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    wait_until(lambda: not processes_with(str(chunks)))
+    assert main(words) == 0
+    assert len(load_predictions(tmp_path / "p.npz").keys) == 21 and not chunks.exists()
+
+
+def test_a_worker_that_fails_says_why(shapes_folder, shapes_model, tmp_path, capsys):
+    folder = tmp_path / "data"
+    shutil.copytree(shapes_folder, folder)
+    key = PairReader(shapes_folder, "test").keys[13]
+    with lmdb.open(str(pair_paths(folder, "test")[0])) as database, database.begin(write=True) as transaction:
+        transaction.put(key.encode(), b"no datum")
+    words = [str(shapes_model), "--data", str(folder), "--batch-size", "1", "-o", str(tmp_path / "p.npz")]
+    assert main([*words, "--workers", "2"]) == 1
+    assert f"broken record {key}" in capsys.readouterr().err
+    assert not processes_with(str(tmp_path)) and not (tmp_path / "p.npz").exists()
+
+
+def test_chosen_scores(shapes_folder, shapes_model, tmp_path, capsys):
+    out = tmp_path / "p.npz"
+    words = ["--data", str(shapes_folder), "-o", str(out)]
+    assert main([str(shapes_model), *words, "--score", "score", "score_att"]) == 0
+    assert list(load_predictions(out).scores) == ["score_att", "score"]
+    main_only = without(shapes_model, tmp_path / "main.caffemodel", "att_", "conf_", "sr_")
+    assert main([str(main_only), *words, "--score", "score"]) == 2
+    assert "computes score_cls, not score" in capsys.readouterr().err
+
+
+def wait_until(done) -> None:
+    """Return when `done()` is true; fail after a minute."""
+    deadline = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def processes_with(text: str) -> list[str]:
+    """Command lines of other processes that name `text`."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [line for line in found if text in line and "predict_workers" in line]
 
 
 def test_batches_cover_everything_once():
@@ -72,6 +189,12 @@ def test_without_arguments_it_is_the_embedded_run(shapes_folder, shapes_model, t
         (["{model}", "--data", "{data}", "--batch-size", "0"], 2, "at least 1"),
         (["{model}", "--data", "{data}", "--batch-size", "9999"], 2, "at most 1024"),
         (["{model}", "--data", "{data}", "-o", "{empty}"], 2, "is a folder"),
+        (["{model}", "--data", "{data}", "--workers", "0"], 2, "at least 1"),
+        (["{model}", "--data", "{data}", "--workers", "2", "--gpu", "0"], 2, "1 with --gpu"),
+        (["{model}", "--data", "{data}", "--attention"], 2, "is for photos"),
+        (["{model}", "--data", "{data}", "--image-list", "x"], 2, "--from-text"),
+        (["{model}", "{empty}", "--data", "{data}"], 2, "more than one run"),
+        (["{model}", "--run", "{empty}", "--data", "{data}"], 2, "more than one run"),
         (["{model}", "--data", "{data}", "--gpu", "99"], 3, "CUDA device 99 cannot be used: "),
         (["{model}", "--data", "{cut}"], 1, "is truncated"),
         (["{broken}", "--data", "{data}"], 1, "damaged or no caffemodel"),
@@ -88,7 +211,7 @@ def test_bad_input_is_one_line(shapes_folder, shapes_model, tmp_path, capsys, ar
     assert main(filled) == code
     errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  mend it: ")]
     assert len(errors) == 1 and reason in errors[0], errors
-    assert not list(shapes_model.parent.glob("*.npz"))
+    assert not list(shapes_model.parent.glob("*.npz")) + list(shapes_model.parent.glob(".*"))
 
 
 def test_a_data_set_with_other_labels_is_refused(shapes_folder, shapes_model, tmp_path, capsys):

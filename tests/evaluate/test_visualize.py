@@ -1,5 +1,7 @@
 """tools/visualize.py: the pictures show what they should, and bad input is one line."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -69,6 +71,8 @@ def test_attention_tool(shapes_folder, shapes_model, tmp_path, capsys):
     assert main([*arguments, "--count", "2", "--pointing"]) == 0
     printed = capsys.readouterr().out
     assert "pointing accuracy of att_map" in printed and "pointing accuracy of sr_map" in printed
+    assert f"pointing accuracy of {shapes_model}'s class-activation map" in printed
+    assert len(re.findall(r"; objects [\d.]+ %, chance [\d.]+ %; relations .*; faint things ", printed)) == 3
     wide = cv2.imread(str(out)).shape
     assert main([*arguments, "--images", "4", "--labels", "circle", "--maps", "conf_map"]) == 0
     narrow = cv2.imread(str(out)).shape
@@ -101,3 +105,20 @@ def test_bad_input_is_one_line(shapes_folder, shapes_model, tmp_path, capsys, ar
     errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  mend it: ")]
     assert len(errors) == 1 and reason in errors[0], errors
     assert not list(tmp_path.rglob("*.png")) + list(shapes_model.parent.glob("*.png"))
+
+
+def test_annotations_of_another_split_are_refused(shapes_folder, shapes_model, tmp_path, capsys):
+    words = [
+        "attention",
+        str(shapes_model),
+        "--data",
+        str(shapes_folder),
+        "--split",
+        "train",
+        "-o",
+        str(tmp_path / "a"),
+    ]
+    boxes = ["--annotations", str(shapes_folder / "annotations" / "test.json")]
+    boxes += ["--image-folder", str(shapes_folder / "images" / "test")]
+    assert main([*words, *boxes]) == 1
+    assert "has other labels" in capsys.readouterr().err and not list(tmp_path.iterdir())
