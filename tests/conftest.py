@@ -1,9 +1,13 @@
 """Fixtures that more than one room uses."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
+# A shell starts jobs in the background with Ctrl-C ignored, and what the tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

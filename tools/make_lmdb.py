@@ -51,7 +51,7 @@ def _work(arguments: argparse.Namespace) -> None:
     end_like_an_interrupt()
     out = arguments.out or f"data/{arguments.dataset}"
     if arguments.verify:
-        counts = verify_dataset(out, arguments.workers)
+        counts = verify_dataset(arguments.dataset, out, arguments.workers)
     else:
         counts = build_dataset(
             arguments.dataset,
@@ -69,17 +69,15 @@ def _work(arguments: argparse.Namespace) -> None:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("at least 1 is needed")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("a whole number, at least 1 is needed")
+    return int(text)
 
 
 def _quality(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 100:
-        raise argparse.ArgumentTypeError("1 to 100")
-    return value
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError("a whole number, 1 to 100")
+    return int(text)
 
 
 if __name__ == "__main__":

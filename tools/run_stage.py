@@ -63,7 +63,15 @@ def main(argv: list[str] | None = None) -> int:
     recipe.add_argument("--weight-decay", type=fraction, metavar="F")
     recipe.add_argument("--seed", type=seed_number)
     machine = parser.add_argument_group("machine")
-    machine.add_argument("--gpu", type=int, help="CUDA device (default: CPU)")
+    machine.add_argument(
+        "--gpu", type=devices, default=(), metavar="N", help="CUDA device, or N,N,... for the ranks (default: CPU)"
+    )
+    machine.add_argument(
+        "--ranks", type=positive, default=1, metavar="N", help="processes that share every batch, by MPI (default: 1)"
+    )
+    machine.add_argument(
+        "--launcher", help='what starts them, as "mpiexec -hostfile FILE -n 8" (default: mpiexec -n RANKS, here)'
+    )
     machine.add_argument("--workers", type=int, default=1, help="processes that load images (default: %(default)s)")
     machine.add_argument("--snapshot-every", type=positive, default=200, help="iterations (default: %(default)s)")
     machine.add_argument("--keep", type=positive, default=2, help="newest snapshots that stay (default: %(default)s)")
@@ -76,6 +84,14 @@ def positive(text: str) -> int:
     if (value := int(text)) < 1:
         raise argparse.ArgumentTypeError("at least 1 is needed")
     return value
+
+
+def devices(text: str) -> tuple[int, ...]:
+    """CUDA device numbers divided by commas."""
+    values = tuple(int(part) for part in text.split(","))
+    if min(values) < 0:
+        raise argparse.ArgumentTypeError("devices are counted from 0")
+    return values
 
 
 def numbers(kind: type):
@@ -107,12 +123,14 @@ def fractions(text: str) -> list[tuple[float, ...]]:
 
 def work(arguments: argparse.Namespace) -> None:
     """Print the state, the plan, or carry it out."""
+    from pysrn.train.launch import Launch, refuse_launched_command
     from pysrn.train.pipeline import run_up_to
     from pysrn.train.preparation import Device
     from pysrn.train.run_folder import RunFolder
     from pysrn.train.settings import choose_settings
     from pysrn.train.status import status
 
+    refuse_launched_command()
     run = RunFolder(arguments.runs / (arguments.run or arguments.dataset or "shapes"))
     earlier = run.read_settings()
     if arguments.status:
@@ -130,7 +148,14 @@ def work(arguments: argparse.Namespace) -> None:
         recipe_fields={name: getattr(arguments, name) for name in RECIPE_FLAGS},
         stage_fields={name: getattr(arguments, name) for name in STAGE_FLAGS} | {"schedule": schedule},
     )
-    device = Device(arguments.gpu, arguments.workers, arguments.snapshot_every, arguments.keep, arguments.tensorboard)
+    device = Device(
+        gpus=arguments.gpu,
+        workers=arguments.workers,
+        snapshot_every=arguments.snapshot_every,
+        keep=arguments.keep,
+        tensorboard=arguments.tensorboard,
+        launch=Launch(arguments.ranks, arguments.launcher),
+    )
     stage = arguments.stage or len(STAGE_NAMES)
     run_up_to(run, settings, stage, device, restart=arguments.restart, dry_run=arguments.dry_run)
     if not arguments.dry_run:

@@ -20,13 +20,14 @@ from pysrn.data.lmdb_file import check_whole, pair_paths
 from pysrn.data.manifest import NAME, read_manifest, replace_text
 from pysrn.data.pair_reader import REBUILD
 from pysrn.data.pair_writer import discard_unfinished, partial_paths, write_pair
-from pysrn.data.readers import AVAILABLE, NO_OPTIONS, SPLITS, ReaderOptions, read_splits
+from pysrn.data.readers import NO_OPTIONS, SPLITS, ReaderOptions, check_options, read_splits
 from pysrn.data.records import AnnotatedSplit
 from pysrn.data.shapes import write_shapes
 from pysrn.data.skipped_images import SKIPPED_NAME
 from pysrn.recipes import DATASETS
 
 DRAWING = "drawing.partial"  # pictures that are being drawn
+DRAWN = ("images", "annotations")  # the annotations last: they say that the images are there
 REPLACED = "replaced.partial"  # fingerprints of what an unfinished build with `force` has replaced
 _DRAWN_WITH = "shapes, drawn with seed"  # what `shapes.py` writes into its annotations
 
@@ -49,11 +50,11 @@ def build_dataset(
     images of each split of `shapes` (default: the recipe's). A split that is there with the same fingerprint is
     kept. Any other, and with `force` every one, is replaced only with `force`, and only when its successor is
     complete. A build that was interrupted goes on.
-    Raises UsageError for an unknown data set or an `out` that holds another one, MissingError when there is none
-    in `root`, SrnError when another process builds in `out` or it cannot be written, InterruptedRun on Ctrl-C.
+    Raises UsageError for an unknown data set or option or an `out` that holds another data set, MissingError when
+    there is none in `root`, SrnError when another process builds in `out` or it cannot be written, InterruptedRun
+    on Ctrl-C.
     """
-    if dataset not in AVAILABLE:
-        raise UsageError(f"no reader for data set {dataset!r}; there are: {', '.join(AVAILABLE)}")
+    check_options(dataset, options)
     if (dataset == "shapes") != (root is None):
         raise UsageError("shapes is drawn, it has no --root" if root else f"--root: where does {dataset} lie?")
     out = Path(out)
@@ -62,6 +63,9 @@ def build_dataset(
     with resumable(out):
         out.mkdir(parents=True, exist_ok=True)
         with sole_builder(out):
+            held = (read_manifest(out) or {}).get("dataset", dataset)
+            if held != dataset:
+                raise UsageError(f"{out} holds the data set {held}, not {dataset}", "choose another --out")
             if dataset == "shapes":
                 _draw_shapes(out, counts or shapes_counts(), seed, workers, force)
                 annotated = read_splits(dataset, out, options)
@@ -84,6 +88,8 @@ def _write_splits(
     there = _splits_there(out)
     if not force:
         for split in there:
+            if not there[split]:
+                raise _occupied(out, f"its {NAME} does not know the databases of {split}")
             if there[split].get("fingerprint") != marks.get(split):
                 raise _occupied(out, f"{split} was made from other labels or with other settings or versions")
             for path in pair_paths(out, split):
@@ -109,6 +115,7 @@ def _write_splits(
             sources=part.sources,
             workers=workers,
             left_out=part.left_out,
+            force=force,
         )
         if force:
             fresh.append(marks[split])
@@ -166,18 +173,18 @@ def _draw_shapes(out: Path, counts: Mapping[str, int], seed: int, workers: int |
     unfinished = (out / REPLACED).exists() or any(journal_path(out, split).exists() for split in SPLITS)
     if _drawn(out, counts, seed) and (not force or unfinished):
         return
-    if not force:
-        if _splits_there(out):
-            raise _occupied(out, "shapes of another seed or number, or another data set")
-        if (out / "images").exists() and not (out / DRAWING).exists() and not _annotation(out, SPLITS[0]):
-            raise _occupied(out, f"{out / 'images'} was not drawn by this tool")
+    if not force and _splits_there(out):
+        raise _occupied(out, "shapes of another seed or number")
     drawing = out / DRAWING
+    foreign = [out / part for part in DRAWN if (out / part).exists()]
+    if foreign and not drawing.exists() and not _annotation(out, SPLITS[0]):  # of another data set: never deleted
+        raise UsageError(f"{foreign[0]} was not drawn by this tool", "choose another --out, or remove it yourself")
     shutil.rmtree(drawing, ignore_errors=True)
     drawing.mkdir(parents=True)
     write_shapes(drawing, counts, seed, workers)
     os.sync()  # thousands of files: all at once
     shutil.rmtree(out / "annotations", ignore_errors=True)
-    for part in ("images", "annotations"):  # the annotations last: they say that the images are there
+    for part in DRAWN:
         shutil.rmtree(out / part, ignore_errors=True)
         os.replace(drawing / part, out / part)
     drawing.rmdir()

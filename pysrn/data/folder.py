@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pysrn.console import SrnError, existing_folder
+from pysrn.console import existing_folder, message
 from pysrn.data.image_lists import CLASSES_NAME
 from pysrn.data.label_table import LabelTable, read_split_tables
-from pysrn.data.label_text import printable, text_lines
+from pysrn.data.label_text import class_list, printable
 from pysrn.data.listed_images import annotated_split
 from pysrn.data.records import POSITIVE, AnnotatedSplit
 
@@ -24,6 +24,7 @@ def read_folder(root: Path, *, drop_unlabelled: bool = False) -> dict[str, Annot
     root = existing_folder(root, "folder of the data set")
     tables = read_split_tables(root)
     classes = _classes(root, tables["train"])
+    message(f"{root}: {len(classes)} classes: {printable(', '.join(classes), 200)}")
     return {
         split: annotated_split([table.in_order(classes).part(split)], root, classes, drop_unlabelled=drop_unlabelled)
         for split, table in tables.items()
@@ -37,7 +38,4 @@ def _classes(root: Path, train: LabelTable) -> tuple[str, ...]:
             used = (train.part("train").labels == POSITIVE).any(0)
             return tuple(name for name, there in zip(train.classes, used, strict=True) if there)
         return train.classes
-    classes = tuple(printable(line.strip()) for line in text_lines(path))
-    if len(set(classes)) != len(classes) or "" in classes:
-        raise SrnError(f"{path}: a class stands there twice, or a line is empty")
-    return classes
+    return class_list(path)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pysrn.console import MissingError, SrnError, UsageError, existing_folder, message
-from pysrn.data.label_text import labels_of, number_rows, printable, text_lines
+from pysrn.data.label_text import class_list, labels_of, number_rows, printable, text_lines
 from pysrn.data.listed_images import LabelRows, annotated_split
 from pysrn.data.records import POSITIVE, AnnotatedSplit
 from pysrn.recipes import class_names
@@ -84,20 +84,18 @@ def _split_files(names: list[str], folder: Path, dataset: str, paired: bool) -> 
 def _classes(dataset: str, folder: Path) -> tuple[tuple[str, ...], list[int]]:
     """The classes, and for each of them its column in the files."""
     path = folder / CLASSES_NAME
-    listed = [line.strip() for line in text_lines(path)] if path.is_file() else None
+    listed = class_list(path) if path.is_file() else None
     if dataset == "folder":
         if listed is None:
             raise MissingError(f"no file {path}: lists do not name their label columns", "write it, one class a line")
-        if len(set(listed)) != len(listed) or "" in listed:
-            raise SrnError(f"{path}: a class stands there twice, or a line is empty")
-        return tuple(map(printable, listed)), list(range(len(listed)))
+        return listed, list(range(len(listed)))
     classes = class_names(dataset)
     if listed is None:
         return classes, list(range(len(classes)))
     plain = [plain_name(name) for name in listed]
     expected = [plain_name(name) for name in classes]
     if sorted(plain) != sorted(expected):
-        odd = sorted(set(plain) ^ set(expected)) or ["one stands there twice"]
+        odd = sorted(set(plain) ^ set(expected)) or ["two are the same but for case or underscores"]
         raise SrnError(f"{path}: not the {len(classes)} classes of {dataset}; differing: {printable(', '.join(odd))}")
     return classes, [plain.index(name) for name in expected]
 

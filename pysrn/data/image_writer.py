@@ -26,9 +26,7 @@ from pysrn.data.records import Sample
 
 KEY_BYTES = 511  # lmdb.h: the default MDB_MAXKEYSIZE
 TRANSACTION = 256  # records; so many are decoded again after a kill
-_IN_FLIGHT = (
-    512  # records made ahead of the writer, so that threads work on while it waits for the disk; at most 100 MB
-)
+_IN_FLIGHT = 512  # records ahead of the writer, so that threads work on while it waits for the disk; at most 100 MB
 
 
 def shuffled(count: int, split: str, seed: int) -> list[int]:

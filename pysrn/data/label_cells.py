@@ -65,7 +65,9 @@ class NamedCells:
         try:
             self.rows.append(self.parse(cell.strip()))
         except (ValueError, SyntaxError, MemoryError, RecursionError):
-            raise SrnError(f"{self.path} line {line}: {shown(cell)} is no list of label names") from None
+            raise SrnError(
+                f"{self.path} line {line}: {shown(cell)} is no list of label names", "write cat;dog or ['cat', 'dog']"
+            ) from None
 
     def result(self, lines: list[int]) -> tuple[np.ndarray, tuple[str, ...]]:
         """Labels int8 (rows, classes) of 1/0/-1, and the classes; `lines` are the rows' lines in the file."""
@@ -81,6 +83,8 @@ class NamedCells:
 
 def _label_names(cell: str) -> tuple[str, ...]:
     if not cell.startswith("["):
+        if "," in cell:  # who divides by commas would get a class "cat,dog" without a word
+            raise ValueError(cell)
         return tuple(name.strip() for name in cell.split(";") if name.strip())
     names = ast.literal_eval(cell)
     if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):

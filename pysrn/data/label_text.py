@@ -16,19 +16,24 @@ from pysrn.console import MissingError, SrnError, existing_file, message
 from pysrn.data.annotation_checks import shown
 from pysrn.data.records import NEGATIVE, POSITIVE, UNSPECIFIED
 
+LARGEST_TEXT = 2**27  # bytes; assumed: four times the largest list of labels that circulates, NUS-WIDE's
+
 
 def text_lines(path: Path) -> list[str]:
     """Lines of a text file (or of a `.gz` of one) without line ends and without empty lines at the end.
 
     Bytes that are not UTF-8 become surrogates, so that one bad name does not cost the others.
-    Raises MissingError when there is none, SrnError for one that is empty, UTF-16 or a damaged archive.
+    Raises MissingError when there is none or it is empty, SrnError for one that is UTF-16, a damaged archive or
+    too large.
     """
-    data = existing_file(path, "annotation file").read_bytes()
-    if path.suffix == ".gz":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise SrnError(f"{path}: damaged archive: {error}") from None
+    existing_file(path, "annotation file")
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            data = stream.read(LARGEST_TEXT + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise SrnError(f"{path}: damaged archive: {error}") from None
+    if len(data) > LARGEST_TEXT:
+        raise SrnError(f"{path}: more than {LARGEST_TEXT >> 20} MiB: too large for a list of labels")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise SrnError(f"{path}: the file is UTF-16", "save it as UTF-8")
     lines = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
@@ -41,6 +46,14 @@ def text_lines(path: Path) -> list[str]:
     return lines
 
 
+def class_list(path: Path) -> tuple[str, ...]:
+    """The class names of a file with one a line. Raises SrnError when a line is empty or stands there twice."""
+    names = tuple(printable(line.strip()) for line in text_lines(path))
+    if "" in names or len(set(names)) != len(names):
+        raise SrnError(f"{path}: a class stands there twice, or a line is empty")
+    return names
+
+
 def printable(text: str, longest: int = 80) -> str:
     """Text that can be shown and stored as UTF-8: whatever cannot is escaped, and the end of a long one is cut."""
     text = text.encode("utf-8", "backslashreplace").decode()
@@ -48,7 +61,7 @@ def printable(text: str, longest: int = 80) -> str:
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 
-def number_rows(rows: list[str], path: Path, first_line: int = 1) -> np.ndarray:
+def number_rows(rows: list[str], path: Path) -> np.ndarray:
     """Numbers divided by white space, float32 of shape (rows, columns).
 
     Raises SrnError for an empty row, one with another number of columns than the first, or what is no number.
@@ -60,9 +73,9 @@ def number_rows(rows: list[str], path: Path, first_line: int = 1) -> np.ndarray:
     except ValueError:
         pass
     columns = len(rows[0].split())
-    for line, row in enumerate(rows, first_line):
+    for line, row in enumerate(rows, 1):
         if len(row.split()) != columns or not columns:
-            raise SrnError(f"{path} line {line}: {len(row.split())} labels where line {first_line} has {columns}")
+            raise SrnError(f"{path} line {line}: {len(row.split())} labels where line 1 has {columns}")
         for value in row.split():
             try:
                 float(value)

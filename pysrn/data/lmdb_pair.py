@@ -6,8 +6,9 @@ In a folder: `<split>_image.lmdb` holds Caffe Datums of 256 x 256 x 3 BGR pixels
 splits that are complete, `skipped.csv` (split, file, reason) the images that were left out.
 """
 
+from pysrn.data.encoding import Encoding
 from pysrn.data.lmdb_file import pair_paths
 from pysrn.data.pair_reader import PairReader
-from pysrn.data.pair_writer import Encoding, write_pair
+from pysrn.data.pair_writer import write_pair
 
 __all__ = ["Encoding", "PairReader", "pair_paths", "write_pair"]

@@ -14,7 +14,7 @@ import numpy as np
 from pysrn.console import MissingError, SrnError, existing_folder, message
 from pysrn.data.annotation_checks import shown
 from pysrn.data.label_table import LabelTable, read_split_tables
-from pysrn.data.label_text import labels_of, number_rows, printable, text_lines
+from pysrn.data.label_text import class_list, labels_of, number_rows, printable, text_lines
 from pysrn.data.listed_images import FOLDERS, LabelRows, annotated_split
 from pysrn.data.records import POSITIVE, AnnotatedSplit
 from pysrn.recipes import class_names
@@ -69,10 +69,9 @@ def _check_concepts(folders: list[Path], classes: tuple[str, ...]) -> None:
     path = _found(folders, "Concepts81.txt")
     if path is None:
         return
-    listed = [line.strip() for line in text_lines(path)]
-    if sorted(listed) != sorted(classes):
-        odd = sorted(set(listed) ^ set(classes)) or ["one stands there twice"]
-        raise SrnError(f"{path}: not the {len(classes)} concepts; differing: {printable(', '.join(odd), 200)}")
+    odd = set(class_list(path)) ^ set(classes)
+    if odd:
+        raise SrnError(f"{path}: not the {len(classes)} concepts; differing: {printable(', '.join(sorted(odd)), 200)}")
 
 
 def _distributed(root: Path, folders: list[Path], split: str, classes: tuple[str, ...]) -> LabelRows:

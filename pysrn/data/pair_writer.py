@@ -17,15 +17,13 @@ import numpy as np
 from pysrn.console import MissingError, SrnError, message
 from pysrn.data import datum
 from pysrn.data.build_journal import Journal, fingerprint
-from pysrn.data.encoding import DEFAULT_ENCODING, JPEG_QUALITY, Encoding
+from pysrn.data.encoding import DEFAULT_ENCODING, Encoding
 from pysrn.data.image_writer import shuffled, thread_count, write_images
 from pysrn.data.lmdb_file import RecordsHash, append, open_growing, pair_paths
 from pysrn.data.manifest import file_hashes, read_manifest, sync_folder, versions, write_manifest
 from pysrn.data.records import Sample
 from pysrn.data.skipped_images import SKIPPED_NAME, say_skipped, write_skipped
 from pysrn.recipes import DATASETS, IMAGE_SIZE
-
-__all__ = ["DEFAULT_ENCODING", "JPEG_QUALITY", "Encoding", "write_pair"]
 
 _LABEL_TRANSACTION = 1 << 13  # records: a few megabytes
 
@@ -42,13 +40,15 @@ def write_pair(
     sources: Iterable[Path] = (),
     workers: int | None = None,
     left_out: Iterable[tuple[str, str]] = (),
+    force: bool = False,
 ) -> int:
     """Write the pair of a split and enter it into the manifest; returns the number of records.
 
     Images that cannot be read are left out and listed in `skipped.csv`, behind the (file, reason) that the
     reader `left_out`. Everything is written beside and renamed at the end; a pair that was there is replaced.
     A build of the same records that was interrupted goes on. `sources`: files whose hashes go into the
-    manifest. `workers`: decoding threads (default: one a CPU); the bytes do not depend on them.
+    manifest. `workers`: decoding threads (default: one a CPU); the bytes do not depend on them. With `force` a
+    folder that has other classes gets these, and the manifest forgets its other splits.
     Raises MissingError when there is no sample or none can be read, SrnError when the folder holds other
     classes or cannot be written.
     """
@@ -57,8 +57,12 @@ def write_pair(
     if not samples:
         raise MissingError(f"the {split} split of {dataset} is empty")
     manifest = read_manifest(folder) or {"dataset": dataset, "classes": list(classes), "splits": {}}
-    if (manifest.get("dataset"), manifest["classes"]) != (dataset, list(classes)):
+    if manifest.get("dataset") != dataset:
         raise SrnError(f"{folder} holds another data set ({manifest.get('dataset')})", "choose another folder")
+    if manifest["classes"] != list(classes):
+        if not force:
+            raise SrnError(f"{folder} holds {dataset} with other classes", "choose another folder")
+        manifest |= {"classes": list(classes), "splits": {}}
     journal = _journal(folder, split, fingerprint(samples, split, classes, seed, dataset, encoding))
     if journal.entry is None:
         order = shuffled(len(samples), split, seed)

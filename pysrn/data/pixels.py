@@ -2,12 +2,13 @@
 
 Policy: the EXIF orientation is applied; grey becomes three equal channels; CMYK is converted as OpenCV does,
 without a colour profile; alpha is dropped, whatever colour lies beneath it shows (a TIFF that declares its alpha
-is multiplied by it, by libtiff); 16 bits become 8. The image
+is multiplied by it, by libtiff); 16 bits become 8; of several frames or pages the first is taken. The image
 (or the part of the box that is inside it) is warped, not padded, to the square: with "area" by averaging where
 it shrinks and bilinearly where it grows, with "linear" bilinearly always, as Caffe's `convert_imageset` does.
 
 What is not whole, not a plain file or too large is refused with a reason, and so costs little memory; how many
-pixels OpenCV accepts is set in `pysrn/__init__.py`.
+pixels OpenCV accepts is set in `pysrn/__init__.py`. Wrong bytes within the data of a complete JPEG pass, as
+everywhere: the decoder says so on stderr, without a name, and goes on.
 """
 
 from __future__ import annotations

@@ -39,16 +39,21 @@ def read_splits(dataset: str, root: Path, options: ReaderOptions = NO_OPTIONS) -
     Raises UsageError for an unknown data set or an option it does not know, MissingError for what is not there,
     SrnError for a damaged file.
     """
+    check_options(dataset, options)
+    root = existing_folder(root, f"folder of {dataset}")
+    splits = _read(dataset, root, options)
+    _say_shared_images(splits)
+    return splits
+
+
+def check_options(dataset: str, options: ReaderOptions) -> None:
+    """Raise UsageError for an unknown data set or an option that it does not know."""
     if dataset not in AVAILABLE:
         raise UsageError(f"no reader for data set {dataset!r}; there are: {', '.join(AVAILABLE)}")
     if options.drop_unlabelled and dataset not in CAN_DROP:
         raise UsageError(f"--drop-unlabelled is not for {dataset}, only for {', '.join(CAN_DROP)}")
     if options.lists is not None and dataset == "shapes":
         raise UsageError("--lists is not for shapes, which is drawn")
-    root = existing_folder(root, f"folder of {dataset}")
-    splits = _read(dataset, root, options)
-    _say_shared_images(splits)
-    return splits
 
 
 def _read(dataset: str, root: Path, options: ReaderOptions) -> dict[str, AnnotatedSplit]:
@@ -75,7 +80,8 @@ def _read_coco(root: Path, split: str, drop_unlabelled: bool) -> AnnotatedSplit:
     found = sorted(root.glob(f"annotations/instances_{part}*.json"))
     if len(found) != 1:
         pattern = root / "annotations" / f"instances_{part}<year>.json"
-        raise MissingError(f"{len(found)} annotation files for the {split} split: exactly one {pattern} is needed")
+        there = f"there are {len(found)}" if found else "there is none"
+        raise MissingError(f"annotation of the {split} split: one file {pattern} is needed, {there}")
     images = root / found[0].stem.removeprefix("instances_")
     return read_coco(found[0], images, class_names("coco"), drop_unlabelled=drop_unlabelled)
 

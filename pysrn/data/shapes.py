@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 
 from pysrn.console import SrnError, deaf_to_interrupts, progress
+from pysrn.data.build_lock import end_with_parent
 from pysrn.data.shapes_render import render
 from pysrn.data.shapes_scene import CANVAS, CLASSES, Box, compose
 
@@ -32,7 +33,7 @@ def write_shapes(folder: Path, counts: dict[str, int], seed: int = 0, workers: i
     """
     workers = workers or len(os.sched_getaffinity(0))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context) as pool:
+    with ProcessPoolExecutor(workers, context, end_with_parent) as pool:
         for split, count in counts.items():
             images = folder / "images" / split
             images.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
-from pysrn.console import Progress, SrnError, message
+from pysrn.console import Progress, SrnError, UsageError, message
+from pysrn.data.build_lock import end_with_parent
 from pysrn.data.image_writer import in_order, thread_count
 from pysrn.data.lmdb_file import RecordsHash, open_whole, pair_paths
 from pysrn.data.manifest import read_manifest
@@ -25,9 +26,15 @@ _KEY = re.compile(rb"(\d{8})_", re.DOTALL)
 _SHOWN = 10  # faults
 
 
-def verify_dataset(out: str | Path, workers: int | None = None) -> dict[str, int]:
-    """`verify_here` in a process of its own: reading a database whose tree is damaged may end the process."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+def verify_dataset(dataset: str, out: str | Path, workers: int | None = None) -> dict[str, int]:
+    """`verify_here` in a process of its own: reading a database whose tree is damaged may end the process.
+
+    Raises UsageError when `out` holds another data set.
+    """
+    held = (read_manifest(Path(out)) or {}).get("dataset", dataset)
+    if held != dataset:
+        raise UsageError(f"{out} holds the data set {held}, not {dataset}")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as pool:
         try:
             return pool.submit(verify_here, out, workers).result()
         except BrokenProcessPool:

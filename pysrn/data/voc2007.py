@@ -12,8 +12,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from pysrn.console import MissingError, SrnError, existing_file, existing_folder, progress
+from pysrn.console import MissingError, existing_file, existing_folder, progress
 from pysrn.data.annotation_checks import shown, usable
+from pysrn.data.label_text import text_lines
 from pysrn.data.records import NEGATIVE, POSITIVE, UNSPECIFIED, AnnotatedSplit, ObjectBox, Sample
 from pysrn.recipes import class_names
 
@@ -44,11 +45,7 @@ def read_voc2007(root: str | Path, split: str) -> AnnotatedSplit:
     listed = existing_file(folder / "ImageSets" / "Main" / f"{LISTS[split]}.txt", "list of images")
     annotations = existing_folder(folder / "Annotations", "annotation folder")
     images = existing_folder(folder / "JPEGImages", "image folder")
-    try:
-        names = [line.strip() for line in listed.read_text("utf-8-sig").splitlines() if line.strip()]
-    except ValueError as error:
-        raise SrnError(f"{listed}: not a text file: {error}") from None
-
+    names = [line.strip() for line in text_lines(listed) if line.strip()]
     classes = class_names("voc2007")
     found = AnnotatedSplit([], classes, sources=(listed,))
     seen: set[str] = set()

@@ -112,7 +112,8 @@ def _annotation_file(root: Path, name: str) -> Path:
     for folder in ANNOTATION_FOLDERS:
         if (root / folder / name).is_file():
             return root / folder / name
-    raise MissingError(f"annotation file not found: no {name} in {root} ({', '.join(ANNOTATION_FOLDERS[1:])})")
+    looked = ", ".join(str(root / folder) for folder in ANNOTATION_FOLDERS)
+    raise MissingError(f"annotation file not found: no {name} in {looked}")
 
 
 def _image_folder(root: Path, firsts: set[str]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,7 +22,8 @@ class Job:
     resume_from: int | None  # iteration of the snapshot to go on from
     snapshot_every: int
     keep: int  # newest snapshots that stay on disk
-    gpu: int | None  # device number; None: CPU
+    gpus: list[int]  # devices of a machine, shared out among its ranks; empty: CPU
+    ranks: int
     schedule: dict  # fields of schedule.Rules
     base_lr: float
     validation_images: int
@@ -34,4 +36,5 @@ class Job:
 
 def send(**fields) -> None:
     """Send an event: one JSON object a line on stdout. BrokenPipeError where nobody reads it any more."""
-    print(json.dumps(fields), flush=True)
+    sys.stdout.write(f"{json.dumps(fields)}\n")  # in one piece: several ranks may share the pipe
+    sys.stdout.flush()

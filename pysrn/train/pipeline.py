@@ -19,6 +19,7 @@ from pysrn.train import event_file, validation
 from pysrn.train.first_weights import check_first_weights
 from pysrn.train.plan import Step, plan, settings_digest
 from pysrn.train.preparation import Device, prepare, source_weights, stage_line
+from pysrn.train.rank_net import check_batch
 from pysrn.train.run_folder import BEGUN, MANIFEST, RunFolder, source_hash, write_json
 from pysrn.train.settings import Settings, with_real_counts
 from pysrn.train.stage_process import run_child
@@ -56,8 +57,11 @@ def run_up_to(
             event_file.check_installed()
         if settings.weights is not None and steps[0].action in ("run", "redo"):
             check_first_weights(settings)
-        if device.gpu is not None and any(step.action != "keep" for step in steps):
-            check_gpu(device.gpu)
+        if any(step.action != "keep" for step in steps):
+            check_batch(settings.recipe.batch_size, device.launch.ranks)
+            device.launch.command(run.path)  # whether it can be started
+            for gpu in device.gpus:
+                check_gpu(gpu)
         run.write_settings(settings)
         for step in steps:
             if step.action == "redo":
@@ -71,11 +75,11 @@ def _run_stage(run: RunFolder, settings: Settings, step: Step, device: Device) -
     prepare(run, settings, number, step.first, device)
     begun = {"digest": settings_digest(settings, number), "source_sha256": source_hash(source)}
     write_json(folder / BEGUN, begun)
-    message(stage_line(settings.recipe, number))
+    message(stage_line(settings.recipe, number, device.launch.ranks))
     started = time.monotonic()
     small = TRUNKS[settings.recipe.trunk].width < TRUNKS["resnet101"].width
     title = f"stage {number} ({STAGE_NAMES[number]})"
-    last = run_child(folder, title, step.iterations, step.first, ONE_THREAD if small else None)
+    last = run_child(folder, title, step.iterations, step.first, ONE_THREAD if small else None, device.launch)
     write_json(
         folder / MANIFEST,
         {
@@ -84,6 +88,7 @@ def _run_stage(run: RunFolder, settings: Settings, step: Step, device: Device) -
             "iterations": last["done"],
             "best_validation": last["best"],
             "seconds": round(time.monotonic() - started, 1),
+            "ranks": device.launch.ranks,
             "resumed_from": step.first or None,
             "source": None if source is None else str(source),
             **begun,

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from caffe.proto import caffe_pb2
 
-from pysrn.console import existing_file
+from pysrn.console import UsageError, existing_file
 from pysrn.nets import prototxt, stages
 from pysrn.nets.solvers import stage_solver
 from pysrn.recipes import Recipe
 from pysrn.train import snapshots, validation
 from pysrn.train.first_weights import RELEASE_CLASSIFIER
 from pysrn.train.job import Job
+from pysrn.train.launch import PLAIN, Launch
 from pysrn.train.run_folder import NET, SOLVER, VALIDATION_NET, RunFolder
 from pysrn.train.schedule import rules_of
 from pysrn.train.settings import Settings
@@ -23,11 +24,20 @@ from pysrn.train.settings import Settings
 class Device:
     """Where and how a stage runs; changes no result but for rounding."""
 
-    gpu: int | None = None  # None: CPU
+    gpus: tuple[int, ...] = ()  # of each machine, shared out among its ranks; empty: CPU
     workers: int = 1
     snapshot_every: int = 200
     keep: int = 2  # newest snapshots that stay on disk, besides the best
     tensorboard: bool = False
+    launch: Launch = PLAIN
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for devices that no rank would use."""
+        if len(self.gpus) > self.launch.ranks:
+            raise UsageError(
+                f"--gpu names {len(self.gpus)} devices, but --ranks is {self.launch.ranks}",
+                f"give --ranks {len(self.gpus)}, or fewer devices",
+            )
 
 
 def prepare(run: RunFolder, settings: Settings, number: int, first: int, device: Device) -> None:
@@ -48,7 +58,7 @@ def prepare(run: RunFolder, settings: Settings, number: int, first: int, device:
         prototxt.write_message(twin, folder / VALIDATION_NET)
     solver = stage_solver(recipe, number, str(folder / NET), str(snapshots.partial_prefix(folder)))
     solver.display = 0  # log.csv has every iteration
-    solver.solver_mode = caffe_pb2.SolverParameter.CPU if device.gpu is None else caffe_pb2.SolverParameter.GPU
+    solver.solver_mode = caffe_pb2.SolverParameter.GPU if device.gpus else caffe_pb2.SolverParameter.CPU
     prototxt.write_message(solver, folder / SOLVER)
     whole = stages.parameter_layers(stages.recipe_deploy_net(recipe))
     Job(
@@ -60,7 +70,8 @@ def prepare(run: RunFolder, settings: Settings, number: int, first: int, device:
         resume_from=first or None,
         snapshot_every=device.snapshot_every,
         keep=device.keep,
-        gpu=device.gpu,
+        gpus=list(device.gpus),
+        ranks=device.launch.ranks,
         schedule=asdict(rules),
         base_lr=recipe.stages[number - 1].base_lr,
         validation_images=recipe.validation_images,
@@ -92,6 +103,7 @@ def stage_line(recipe: Recipe, stage: int, ranks: int = 1) -> str:
         rate += f"(every {plan.validate_every} iterations), down to {plan.min_lr:g}"
     else:
         rate = f"lr {plan.base_lr:g}, x {plan.gamma:g} at {drops or 'no iteration'}"
-    batch = f"batch {recipe.batch_size} x {recipe.iter_size} x {ranks} = {recipe.batch_size * recipe.iter_size * ranks}"
+    own = recipe.batch_size // ranks
+    batch = f"batch {own} x {recipe.iter_size} x {ranks} = {recipe.batch_size * recipe.iter_size}"
     images = f"{validation.training_records(recipe)[1]} images, {recipe.validation_images} for validation"
-    return f"  {recipe.trunk}, variant {recipe.variant}, {batch} (batch size x iter size x ranks), {rate}, {images}"
+    return f"  {recipe.trunk}, variant {recipe.variant}, {batch} (of a rank x iter size x ranks), {rate}, {images}"

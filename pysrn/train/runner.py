@@ -2,7 +2,8 @@
 
 `pipeline.py` prepares the folder (net, solver, job.json) and reads this process's events: one JSON object a line on
 stdout. Caffe's own log and anything else go to stderr, which the parent keeps as train.log. Exit codes are those
-of `console.py`; a failed CHECK in Caffe ends the process with its own FATAL line on stderr.
+of `console.py`; a failed CHECK in Caffe ends the process with its own FATAL line on stderr. With several ranks each of
+them runs this (`rank.py`); what they share and agree on goes through their team (`parallel.py`).
 """
 
 from __future__ import annotations
@@ -13,81 +14,81 @@ import os
 import sys
 from pathlib import Path
 
-import caffe
 from caffe.proto import caffe_pb2
 
 from pysrn.console import DONE, FAILED, SrnError
-from pysrn.nets.caffemodel import read_layers
+from pysrn.nets.caffemodel import read_layers, sha256_of
 from pysrn.nets.prototxt import read_message
 from pysrn.nets.stages import fixed_layers
 from pysrn.train import snapshots, surgery
-from pysrn.train.job import Job, send
+from pysrn.train.job import Job
+from pysrn.train.parallel import ALONE, Alone
 from pysrn.train.run_folder import JOB, NET, SOLVER, WEIGHTS
 from pysrn.train.schedule import Rules, Schedule, State
 from pysrn.train.training import StopRequest, Training
 
 
-def main(argv: list[str]) -> int:
-    """Run the stage prepared in the folder argv[0]."""
+def main(argv: list[str], team: Alone = ALONE) -> int:
+    """Run the stage prepared in the folder argv[0], alone or as one rank of a team."""
     folder = Path(argv[0])
     try:
-        with open(folder / JOB, "r+", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # until this process ends: a killed parent leaves a child for a moment
-            run(folder, Job(**json.load(file)))
+        with open(folder / JOB, "r+" if team.rank == 0 else "r", encoding="utf-8") as file:
+            if team.rank == 0:
+                fcntl.flock(file, fcntl.LOCK_EX)  # until this process ends: a killed parent leaves a child for a moment
+            run(folder, Job(**json.load(file)), team)
         return DONE
     except SrnError as error:
-        send(error=str(error), cure=error.cure)
-        return error.exit_code
+        return team.fail(error)
     except BrokenPipeError:  # the parent is gone; the newest snapshot is on disk
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        return team.end(FAILED)
     except OSError as error:
         what = f"{error.filename or folder}: {error.strerror or error}"
-        send(error=f"{what}; the last snapshot is kept", cure="mend that, then run the same command again")
-        return FAILED
+        return team.fail(SrnError(f"{what}; the last snapshot is kept", "mend that, then run the same command again"))
 
 
-def run(folder: Path, job: Job) -> None:
+def run(folder: Path, job: Job, team: Alone) -> None:
     """Train to the end of the stage; then write weights.caffemodel, with the carried layers."""
-    stop = StopRequest()
-    if job.gpu is None:
-        caffe.set_mode_cpu()
-    else:
-        caffe.set_device(job.gpu)
-        caffe.set_mode_gpu()
-    solver = caffe.get_solver(str(folder / SOLVER))
+    stop = StopRequest(team)
+    team.check_size(job.ranks)
+    team.set_device(job.gpus)
+    solver = team.solver(folder / SOLVER, folder / NET)
     message = read_message(folder / NET, caffe_pb2.NetParameter)
-    schedule = _load(solver, folder, job)
+    schedule = _load(solver, folder, job, team)
+    team.begin(solver, message)
     fixed = sorted(fixed_layers(message))
     source = {} if job.source is None else read_layers(job.source)
     start = {name: blobs for name, (_, blobs) in source.items()}
     if source:
         surgery.check_unchanged(solver.net, start, fixed)  # a snapshot from elsewhere would show here
     watched = [name for name in solver.net.params if name not in fixed]
-    training = Training(solver, folder, job, schedule, watched)
+    training = Training(solver, folder, job, schedule, watched, team)
     training.run(stop)
     prints = surgery.check_unchanged(solver.net, start, fixed) if source else {}
     carried = {name: start[name] for name in start if job.carry and name not in solver.net.params}
     kinds = {name: kind for name, (kind, _) in source.items()}
-    surgery.save_with_carried(solver.net, message, folder / WEIGHTS, carried, kinds)
+    if team.rank == 0:
+        surgery.save_with_carried(solver.net, message, folder / WEIGHTS, carried, kinds)
     best = {"iteration": schedule.state.best_iteration, "loss": schedule.state.best_loss}
-    send(done=solver.iter, fixed=prints, carried=list(carried), best=best if best["iteration"] else None)
+    team.tell(done=solver.iter, fixed=prints, carried=list(carried), best=best if best["iteration"] else None)
 
 
-def _load(solver, folder: Path, job: Job) -> Schedule:
+def _load(solver, folder: Path, job: Job, team: Alone) -> Schedule:
     """Give the net the weights, momentum and schedule that the job starts or goes on with."""
     state = State(job.base_lr)
     if job.resume_from is not None:
         surgery.load_strict(solver.net, snapshots.weights_path(folder, job.resume_from))
         solver.restore(str(snapshots.state_path(folder, job.resume_from)))
         state = State(**snapshots.read_schedule(folder, job.resume_from))
-        snapshots.drop_newer(folder, job.resume_from)
-        send(report=[f"going on from the snapshot of iteration {job.resume_from}"])
+        team.check_same("snapshot", sha256_of(snapshots.state_path(folder, job.resume_from)))
+        if team.rank == 0:
+            snapshots.drop_newer(folder, job.resume_from)
+        team.tell(report=[f"going on from the snapshot of iteration {job.resume_from}"])
     elif job.source is None:
-        send(report=[f"weights from scratch\n  initialised {len(solver.net.params)} layers"])
+        team.tell(report=[f"weights from scratch\n  initialised {len(solver.net.params)} layers"])
     else:
         report = surgery.load_strict(solver.net, job.source, job.may_initialise, job.may_leave)
-        send(report=report.lines(unused="carried" if job.carry else "unused"))
+        team.tell(report=report.lines(unused="carried" if job.carry else "unused"))
     return Schedule(Rules(**job.schedule), state)
 
 

@@ -56,6 +56,25 @@ class StageLog:
         self._log.flush()
 
 
+class NoLog:
+    """What the other ranks have in place of a StageLog: rank 0 alone writes."""
+
+    def __enter__(self) -> NoLog:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        """Nothing to close."""
+
+    def iteration(self, iteration: int, losses: list[float], lr: float, seconds: float) -> None:
+        """Write nothing."""
+
+    def validation(self, iteration: int, loss: float, lr: float) -> None:
+        """Write nothing."""
+
+    def flush(self) -> None:
+        """Nothing to hand over."""
+
+
 def read_columns(path: Path, names: tuple[str, ...]) -> list[tuple[float, ...]]:
     """The rows of a log, only the named columns; a line that is being written or damaged ends them."""
     rows: list[tuple[float, ...]] = []

@@ -1,77 +1,126 @@
 """One stage in a child process: start it, show its progress, and turn the way it ends into a result or an error.
 
-A failed CHECK aborts Caffe, and GPU memory is only surely freed by exit; so each stage has its own process (D9).
+A failed CHECK aborts Caffe, and GPU memory is only surely freed by exit; so each stage has its own process (D9). With
+several ranks the child is their launcher, which passes their events on to us and our stop request to rank 0.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
-from pysrn.console import INTERRUPTED, InterruptedRun, Progress, SrnError, message
+from pysrn.console import FAILED, INTERRUPTED, InterruptedRun, Progress, SrnError, message
+from pysrn.train.launch import PLAIN, Launch, broken_rank
 from pysrn.train.run_folder import TRAIN_LOG
 
+STOP = b"stop\n"  # any byte on rank 0's stdin, and its end too, is a request to save and stop
+_DECODER = json.JSONDecoder()
 _FATAL = re.compile(r"^F\d{4,8} \S+\s+\d+ (.*)$")  # glog: level and date, time, thread, file:line] text
 
 
-def run_child(folder: Path, title: str, total: int, initial: int, environment: dict[str, str] | None = None) -> dict:
+class _Events:
+    """What the child has said so far: its last event, its error, and the lines that are no events."""
+
+    def __init__(self) -> None:
+        self.last: dict = {}
+        self.error: dict | None = None
+        self.processes: list[list] = []
+        self.other_lines: list[str] = []  # the launcher's own
+
+    def take(self, line: str, bar: Progress) -> None:
+        """One line of the child's stdout; those of two ranks that fail at once may have become one."""
+        while line := line.strip():
+            try:
+                event, end = _DECODER.raw_decode(line)
+            except json.JSONDecodeError:  # something else printed to stdout
+                self.other_lines.append(line)
+                return
+            line = line[end:]
+            if isinstance(event, dict):
+                self._take_event(event, bar)
+
+    def _take_event(self, event: dict, bar: Progress) -> None:
+        self.last = event
+        for text in event.get("report", []):
+            message(text)
+        if "iteration" in event:
+            bar.update(event["iteration"] - bar.done, f"loss {event['loss']:.3f}")
+        if "error" in event:
+            self.error = self.error or event
+        self.processes = event.get("processes", self.processes)
+
+
+def run_child(
+    folder: Path,
+    title: str,
+    total: int,
+    initial: int,
+    environment: dict[str, str] | None = None,
+    launch: Launch = PLAIN,
+) -> dict:
     """Run `pysrn.train.runner` on a prepared stage folder; returns its last event (what was fixed, carried).
 
     In it, `interrupted` says whether Ctrl-C or SIGTERM came too late to stop the stage before its end.
 
-    `environment`: variables for the child where the caller's environment does not set them.
-    Raises SrnError with the child's own error, or Caffe's last FATAL line; InterruptedRun after Ctrl-C or SIGTERM.
+    `environment`: variables for the child where the caller's environment does not set them. `launch`: its ranks.
+    Raises SrnError with the child's own error, Caffe's last FATAL line, or what the launcher says about a rank that
+    died; MissingError when there is no launcher; InterruptedRun after Ctrl-C or SIGTERM.
     """
+    command = launch.command(folder)
+    several = launch.ranks > 1
     with open(folder / TRAIN_LOG, "a", encoding="utf-8") as log:
+        begin = log.tell()  # what earlier attempts left is not this one's
         child = subprocess.Popen(
-            [sys.executable, "-m", "pysrn.train.runner", str(folder)],
+            command,
+            stdin=subprocess.PIPE if several else None,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
             start_new_session=True,  # Ctrl-C reaches the child once, through us
             env={**(environment or {}), **os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"},
         )
+        events = _Events()
+        bar = Progress(total, title, "it", initial)
         with _forwarded_signals(child) as signals:
-            last, error = _follow(child, Progress(total, title, "it", initial))
+            for line in child.stdout:
+                events.take(line, bar)
+            bar.close()
             code = child.wait()
-    if code == 0 and "done" in last:
-        return {**last, "interrupted": signals.seen}
-    if signals.seen and code == -signal.SIGTERM:  # the child was not ready to catch it yet
-        raise InterruptedRun("interrupted before the stage began", "run the same command again")
-    if error is not None:
+            if several:
+                with contextlib.suppress(BrokenPipeError):
+                    child.stdin.close()
+    if code == 0 and "done" in events.last:
+        return {**events.last, "interrupted": signals.seen}
+    if events.error is None and signals.seen and (several or code == -signal.SIGTERM):
+        # not ready to catch it yet, or asked twice
+        raise InterruptedRun("interrupted before anything new was saved", "run the same command again")
+    if events.error is not None:
+        code = events.error.get("exit_code", code)
         kind = InterruptedRun if code == INTERRUPTED else SrnError
-        failure = kind(error["error"], error["cure"])
-        failure.exit_code = code
+        failure = kind(events.error["error"], events.error["cure"])
+        failure.exit_code = code if code > 0 else FAILED
         raise failure
-    raise SrnError(f"{title}: {_last_words(folder / TRAIN_LOG, code)}", f"the whole log is {folder / TRAIN_LOG}")
-
-
-def _follow(child: subprocess.Popen, bar: Progress) -> tuple[dict, dict | None]:
-    """Read events until the child closes its output; returns the last event and the error event, if one came."""
-    last: dict = {}
-    error = None
-    for line in child.stdout:
-        try:
-            last = json.loads(line)
-        except json.JSONDecodeError:  # something else printed to stdout
-            continue
-        for text in last.get("report", []):
-            message(text)
-        if "iteration" in last:
-            bar.update(last["iteration"] - bar.done, f"loss {last['loss']:.3f}")
-        if "error" in last:
-            error = last
-    bar.close()
-    return last, error
+    cure = f"the whole log is {folder / TRAIN_LOG}"
+    with open(folder / TRAIN_LOG, encoding="utf-8", errors="replace") as log:
+        log.seek(begin)
+        lines = [line.strip() for line in log if line.strip()]
+    if several and (broken := broken_rank(events.other_lines + lines, events.processes)):
+        words = f"{fatal} ({broken})" if (fatal := _fatal(lines)) else broken
+        raise SrnError(f"{title}: {words}", f"run the same command again; {cure}")
+    raise SrnError(f"{title}: {_last_words(lines or events.other_lines, code)}", cure)
 
 
 class _forwarded_signals:  # noqa: N801 - reads as a phrase in `with`
-    """While active, SIGINT and SIGTERM go to the child, which saves and ends; we wait for it."""
+    """While active, SIGINT and SIGTERM ask the child to save and end; we wait for it.
+
+    A launcher may end its ranks at once when it gets a signal; so several ranks are asked through stdin, and only the
+    second signal ends a launcher.
+    """
 
     def __init__(self, child: subprocess.Popen) -> None:
         self._child = child
@@ -88,18 +137,28 @@ class _forwarded_signals:  # noqa: N801 - reads as a phrase in `with`
             signal.signal(number, handler)
 
     def _forward(self, number: int, frame) -> None:
-        self.seen = True
-        if self._child.poll() is None:
+        again, self.seen = self.seen, True
+        if self._child.poll() is not None:
+            return
+        if self._child.stdin is None:
             message("interrupted: saving, then stopping")
             self._child.send_signal(signal.SIGTERM)
+        elif not again:
+            message("interrupted: saving, then stopping (once more: stop at once)")
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._child.stdin.fileno(), STOP)
+        else:
+            self._child.kill()  # its ranks end with it
 
 
-def _last_words(log: Path, code: int) -> str:
+def _fatal(lines: list[str]) -> str:
+    """Caffe's last FATAL line, or nothing."""
+    return next((match[1] for line in reversed(lines) if (match := _FATAL.match(line))), "")
+
+
+def _last_words(lines: list[str], code: int) -> str:
     """Caffe's last FATAL line, else the last line of the log, and how the process ended."""
     if code == -signal.SIGKILL:  # leaves no words of its own
         return "killed from outside (SIGKILL), as the system does when memory runs out"
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    fatal = [match.group(1) for line in lines if (match := _FATAL.match(line))]
     end = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    words = fatal[-1] if fatal else (lines[-1].strip() if lines else "no message")
-    return f"{words} ({end})"
+    return f"{_fatal(lines) or (lines[-1] if lines else 'no message')} ({end})"

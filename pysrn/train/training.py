@@ -15,10 +15,11 @@ import numpy as np
 
 from pysrn.console import InterruptedRun, SrnError
 from pysrn.train import snapshots
-from pysrn.train.job import Job, send
+from pysrn.train.job import Job
+from pysrn.train.parallel import Alone
 from pysrn.train.run_folder import VALIDATION_NET
 from pysrn.train.schedule import Schedule
-from pysrn.train.stage_log import StageLog
+from pysrn.train.stage_log import NoLog, StageLog
 from pysrn.train.validation import Validation
 
 EVENT_SECONDS = 0.5  # how often progress is reported to the parent
@@ -28,24 +29,32 @@ CHECK_EVERY = 50  # assumed: iterations between looks at all weights; a NaN most
 class StopRequest:
     """Becomes true on SIGINT or SIGTERM, so that the running iteration can end and be saved."""
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, team: Alone) -> None:
+        self._signalled, self._team = False, team
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
 
+    @property
+    def asked(self) -> bool:
+        """Whether this process has been asked to stop; the ranks of a team still have to agree on it."""
+        return self._signalled or self._team.parent_asks_to_stop()
+
     def _ask(self, number: int, frame) -> None:
-        self.asked = True
+        self._signalled = True
 
 
 class Training:
     """The iterations of a stage: one step at a time, its loss looked at, logged, validated and saved."""
 
-    def __init__(self, solver, folder: Path, job: Job, schedule: Schedule, watched: Collection[str]) -> None:
+    def __init__(
+        self, solver, folder: Path, job: Job, schedule: Schedule, watched: Collection[str], team: Alone
+    ) -> None:
         self._solver, self._folder, self._job, self._schedule = solver, folder, job, schedule
+        self._team = team
         self._watched = watched  # layers that may change
         self._losses = LossMeans(solver.net, job.losses)
         self._validation = None
-        if schedule.rules.validate_every is not None:
+        if schedule.rules.validate_every is not None and team.rank == 0:
             self._validation = Validation(folder / VALIDATION_NET, solver.net, job.validation_images)
         self._reported, self._last_loss = 0.0, math.nan
         self._set_rate()
@@ -58,20 +67,22 @@ class Training:
     def run(self, stop: StopRequest) -> None:
         """Train to the end; raises InterruptedRun, with everything saved, when `stop` is asked for before it."""
         solver, job = self._solver, self._job
-        validated = None if self._validation is None else self._schedule.state.validated
-        with StageLog(self._folder, solver.iter, job.losses, validated, job.tensorboard) as log:
+        with self._open_log() as log:
             before = self._schedule.record()
             self._validate(log, stop)  # the stage may have been interrupted in the middle of it
+            if self._schedule.due(solver.iter, last=self.finished):  # and it was again
+                raise InterruptedRun("interrupted in a validation", "run the same command again")
             if self._schedule.record() != before:
                 self._snapshot()
             while not self.finished:
                 self._step(log)
                 best = self._validate(log, stop)
                 self._report(log)
-                if stop.asked or self.finished or best or solver.iter % job.snapshot_every == 0:
+                stopping = self._team.any(stop.asked)
+                if stopping or self.finished or best or solver.iter % job.snapshot_every == 0:
                     log.flush()
                     self._snapshot()
-                if stop.asked and not self._over:
+                if stopping and not self._over:
                     raise InterruptedRun(f"interrupted; iteration {solver.iter} is saved", "run the same command again")
             if not self._over:
                 raise InterruptedRun("interrupted in the last validation", "run the same command again")
@@ -80,11 +91,17 @@ class Training:
     def _over(self) -> bool:
         return self.finished and not self._schedule.due(self._solver.iter, last=True)
 
-    def _step(self, log: StageLog) -> None:
+    def _open_log(self) -> StageLog | NoLog:
+        if self._team.rank:
+            return NoLog()
+        validated = None if self._validation is None else self._schedule.state.validated
+        return StageLog(self._folder, self._solver.iter, self._job.losses, validated, self._job.tensorboard)
+
+    def _step(self, log: StageLog | NoLog) -> None:
         solver = self._solver
         started, learning_rate = time.monotonic(), solver.lr
         solver.step(1)
-        losses = self._losses.take()
+        losses = self._team.mean(self._losses.take())
         if not math.isfinite(sum(losses)):
             raise _diverged(f"the loss became {sum(losses)} in iteration {solver.iter}", self._folder)
         if solver.iter % CHECK_EVERY == 0:
@@ -92,30 +109,33 @@ class Training:
         log.iteration(solver.iter, losses, learning_rate, time.monotonic() - started)
         self._last_loss = sum(losses)
 
-    def _report(self, log: StageLog) -> None:
+    def _report(self, log: StageLog | NoLog) -> None:
         """Tell the parent now and then how far it is, and at the end."""
         if time.monotonic() - self._reported > EVENT_SECONDS or self.finished:
             log.flush()
-            send(iteration=self._solver.iter, loss=self._last_loss)
+            self._team.tell(iteration=self._solver.iter, loss=self._last_loss)
             self._reported = time.monotonic()
 
-    def _validate(self, log: StageLog, stop: StopRequest) -> bool:
-        """Validate where it is due; returns whether these are the best weights so far."""
+    def _validate(self, log: StageLog | NoLog, stop: StopRequest) -> bool:
+        """Validate where it is due; returns whether these are the best weights so far.
+
+        Rank 0 does it alone, with the weights that all have; all take in its loss, so their schedules stay alike.
+        """
         iteration, schedule = self._solver.iter, self._schedule
         if not schedule.due(iteration, last=self.finished):
             return False
 
         def asked_to_stop() -> bool:
-            send()  # a validation may be long: this ends the process where its parent is gone
+            self._team.tell()  # a validation may be long: this ends the process where its parent is gone
             return stop.asked
 
-        loss = self._validation.loss(asked_to_stop)
+        loss = self._team.from_first(self._validation and self._validation.loss(asked_to_stop))
         if loss is None:
             return False
         if not math.isfinite(loss):
             raise _diverged(f"the validation loss became {loss} after iteration {iteration}", self._folder)
         log.validation(iteration, loss, self._solver.lr)
-        send(report=schedule.observe(iteration, loss))
+        self._team.tell(report=schedule.observe(iteration, loss))
         self._set_rate()
         return schedule.state.best_iteration == iteration
 
@@ -125,7 +145,9 @@ class Training:
 
     def _snapshot(self) -> None:
         self._check_weights()
-        snapshots.take(self._solver, self._folder, self._schedule.record(), self._job.keep)
+        self._team.check_weights(self._solver.net)
+        if self._team.rank == 0:
+            snapshots.take(self._solver, self._folder, self._schedule.record(), self._job.keep)
 
     def _check_weights(self) -> None:
         """Raise SrnError when a number that the stage may change is no longer finite (or its square is not)."""

@@ -222,7 +222,10 @@ def test_another_data_set_in_the_folder_is_not_mixed_in(tmp_path):
     samples = make_samples(tmp_path, 2)
     write(samples, tmp_path / "out")
     with pytest.raises(SrnError, match="another data set"):
+        write_pair(samples, tmp_path / "out", "test", CLASSES, 0, dataset="other")
+    with pytest.raises(SrnError, match="with other classes"):
         write_pair(samples, tmp_path / "out", "test", ("x", "y", "z"), 0, dataset="own")
+    assert PairReader(tmp_path / "out", "train").classes == CLASSES
 
 
 def test_the_map_grows(tmp_path, monkeypatch):

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from pysrn.data.build import unfinished_shapes
@@ -68,6 +70,8 @@ def test_mistakes_are_one_line_and_the_right_code(tmp_path):
     refusal(2, "shapes", "imagenet", "--out", tmp_path / "x")  # lists what there is
     refusal(2, "--root", "coco", "--out", tmp_path / "x")
     refusal(2, "no --root", "shapes", "--root", tmp_path, "--out", tmp_path / "x")
+    refusal(2, "--lists is not for shapes", "shapes", "--lists", tmp_path, "--out", tmp_path / "x")
+    refusal(2, "a whole number, at least 1", "shapes", "--workers", "two", "--out", tmp_path / "x")
     refusal(2, "at least 1", "shapes", "--train", 0, "--out", tmp_path / "x")
     refusal(3, "no folder", "coco", "--root", tmp_path / "nowhere", "--out", tmp_path / "x")
     refusal(3, "instances_train<year>.json", "coco", "--root", tmp_path, "--out", tmp_path / "x")
@@ -95,6 +99,52 @@ def test_what_an_interrupted_drawing_leaves_is_known_from_other_data(small_shape
     for dataset, unfinished in (("shapes", True), ("coco", False)):
         (folder / "manifest.json").write_text(json.dumps(manifest | {"dataset": dataset}))
         assert unfinished_shapes(folder) is unfinished
+
+
+def own_data(root, classes):
+    """Two images of a user's own, labelled with the first class and with the last."""
+    root.mkdir(exist_ok=True)
+    for split, labels in (("train", [1] + [0] * (len(classes) - 1)), ("test", [0] * (len(classes) - 1) + [1])):
+        cv2.imwrite(str(root / f"{split}.png"), np.full((9, 9, 3), 99, np.uint8))
+        rows = (("file", *classes), (f"{split}.png", *map(str, labels)))
+        (root / f"{split}.csv").write_text("\n".join(map(",".join, rows)))
+
+
+def test_other_classes_replace_the_old_ones_only_with_force(tmp_path):
+    out = tmp_path / "out"
+    for classes, force, code in ((("a", "b"), [], 0), (("b", "c", "d"), [], 2), (("b", "c", "d"), ["--force"], 0)):
+        own_data(tmp_path / "own", classes)
+        done = run("folder", "--root", tmp_path / "own", "--out", out, *force)
+        assert done.returncode == code, done.stderr
+    for split, labels in (("train", [1, -1, -1]), ("test", [-1, -1, 1])):
+        reader = PairReader(out, split)
+        assert reader.classes == ("b", "c", "d") and reader.labels(0).tolist() == labels
+
+
+def test_another_data_set_is_neither_replaced_nor_verified(small_shapes, tmp_path):
+    own_data(tmp_path / "own", "ab")
+    before = contents(small_shapes)
+    for words in (["--root", tmp_path / "own"], ["--root", tmp_path / "own", "--force"], ["--verify"]):
+        refusal(2, "holds the data set shapes, not folder", "folder", "--out", small_shapes, *words)
+    assert contents(small_shapes) == before
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+@pytest.mark.parametrize("part", ["images", "annotations"])
+def test_shapes_are_not_drawn_over_other_peoples_files(tmp_path, part, force):
+    (tmp_path / part).mkdir()
+    (tmp_path / part / "instances_train2014.json").write_text("{}")
+    refusal(2, "was not drawn by this tool", "shapes", "--out", tmp_path, *force)
+    assert [path.name for path in tmp_path.rglob("*")] == [part, "instances_train2014.json"]
+
+
+def test_databases_without_a_manifest_are_named_as_such(tmp_path):
+    own_data(tmp_path / "own", "ab")
+    command = ("folder", "--root", tmp_path / "own", "--out", tmp_path / "out")
+    assert run(*command).returncode == 0
+    (tmp_path / "out" / "manifest.json").unlink()
+    refusal(2, "manifest.json does not know the databases of train", *command)
+    assert run(*command, "--force").returncode == 0
 
 
 def write_coco(root, images):

@@ -290,8 +290,7 @@ def test_closing_and_forgetting_end_the_workers(small_shapes):
 
 
 PARENT = """
-import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
+import sys, time
 from pysrn.data.batches import FeedSettings
 from pysrn.data.prefetch import Feeder
 from pysrn.data.records import Sample

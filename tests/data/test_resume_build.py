@@ -224,6 +224,15 @@ def test_shapes_killed_at_random_moments(tmp_path, kills):
     kill_until(kills, None, tmp_path / "out", words, random.Random(kills), check)
 
 
+def test_no_process_outlives_a_killed_drawing(tmp_path):
+    process = start("shapes", "--out", tmp_path / "out", "--workers", 2)
+    while not any(tmp_path.rglob("*.jpg")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.communicate(timeout=30)  # returns when all that hold its pipes are gone
+
+
 class Ended(Exception):
     pass
 

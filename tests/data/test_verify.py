@@ -155,4 +155,4 @@ def test_a_tree_that_ends_the_process_is_damage_too(pair):
         content[page * 4096 + 16 : page * 4096 + 200] = b"\xf1" * 184
     file.write_bytes(content)
     with pytest.raises(SrnError):
-        verify_dataset(pair)
+        verify_dataset("shapes", pair)

@@ -93,9 +93,9 @@ def test_missing_parts_are_named(write, tmp_path):
         with pytest.raises(MissingError, match=f"no folder .*{name}"):
             read_voc2007(root, "train")
         (root / name).rename(folder)
-    with pytest.raises(MissingError, match="trainval.txt: the data set is empty"):
+    with pytest.raises(MissingError, match="trainval.txt: the file is empty"):
         read_voc2007(write({}, "\n\n"), "train")
-    with pytest.raises(SrnError, match="trainval.txt: not a text file"):
+    with pytest.raises(SrnError, match="trainval.txt: the file is UTF-16"):
         read_voc2007(write({}, b"\xff\xfe1\0"), "train")
     with pytest.raises(SrnError, match=r"trainval.txt: none .* can be used \(1\); first, .*9.jpg: 9.xml: no such file"):
         read_voc2007(write({}, "9\n"), "train")
