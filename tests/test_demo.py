@@ -16,7 +16,14 @@ def test_demo_walks_the_whole_way_and_keeps_what_is_done(tmp_path, capfd):
     said = capfd.readouterr()
     assert said.out.rindex("stage4 score ") > said.out.index("srn.pth")  # the table comes last
     run = runs / "shapes-seed0"
-    for name in ("loss_curves.png", "metrics.json", "stage4/attention_test.png", "stage4/srn.pth", "stage4/srn.json"):
+    for name in (
+        "loss_curves.png",
+        "metrics.json",
+        "stage4/attention_test.png",
+        "stage4/srn.pth",
+        "stage4/srn.json",
+        "report.html",
+    ):
         assert (run / name).stat().st_size > 500, name
     assert set(json.loads((run / "metrics.json").read_text()))
     assert torch.load(run / "stage4/srn.pth", weights_only=True)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare a run with the paper: its figures, ours, the difference, and whether that is within tolerance.
 
-With no arguments: runs/shapes, for which the paper has no figures. Writes compare.json too.
+With no arguments: the run finished last in runs/. Writes compare.json too.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "run", nargs="?", type=Path, default=Path("runs/shapes"),
-        help="a run's folder, or a file of tools/predict.py (default: %(default)s)",
+        "run", nargs="?", type=Path,
+        help="a run's folder, or a file of tools/predict.py (default: the run finished last in runs/)",
     )  # fmt: skip
     parser.add_argument("--split", default="test", help="which predictions of the folder (default: %(default)s)")
     parser.add_argument("--expect", action="store_true", help="exit code 4 when a figure is outside its tolerance")
@@ -48,12 +48,13 @@ def work(arguments: argparse.Namespace) -> None:
     """Print the comparison and write the JSON file; ToleranceError when --expect is not met."""
     from pysrn.evaluate import compare
     from pysrn.evaluate.comparison_text import text
+    from pysrn.evaluate.trained import default_run
 
     if arguments.resamples < 0:
         raise UsageError("--resamples: a whole number from 0")
     if arguments.out is not None and arguments.out.is_dir():
         raise UsageError(f"--out must name a file: {arguments.out} is a folder")
-    run, changes = arguments.run, dict(arguments.tolerance)
+    run, changes = arguments.run or default_run(), dict(arguments.tolerance)
     dataset, found = compare.compare_run(run, arguments.split, changes, arguments.resamples, arguments.seed)
     out = arguments.out or (run if run.is_dir() else run.parent) / "compare.json"
     compare.write_json(dataset, found, out)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The whole way with the embedded data set: pictures, LMDBs, four stages, PyTorch weights, the table.
+"""The whole way with the embedded data set: pictures, LMDBs, four stages, PyTorch weights, the report, the table.
 
 Each step is one of the other tools and is printed as the command that it is. What is done already is kept, so an
 interrupted demo goes on where it stopped.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pysrn.console import message, run_main, seed_number
 from pysrn.data.build import unfinished_shapes
-from tools import evaluate, make_lmdb, predict, run_stage, to_torch, visualize
+from tools import evaluate, make_lmdb, predict, report, run_stage, to_torch, visualize
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,6 +43,7 @@ def work(arguments: argparse.Namespace) -> int:
         (visualize, ["curves", run]),
         (visualize, ["attention", run, "--pointing"]),
         (to_torch, [run]),
+        (report, [run]),
         (evaluate, [run]),
     ]
     if unfinished_shapes(arguments.data):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure predictions: mAP, precision, recall and F1 of every score, as tables and as metrics.json.
 
-With no arguments: all predictions on the test split in runs/shapes.
+With no arguments: all predictions on the test split of the run finished last in runs/.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "predictions", nargs="*", type=Path, default=[Path("runs/shapes")],
+        "predictions", nargs="*", type=Path,
         help="files of tools/predict.py, or a run's folder: those of all its stages",
     )  # fmt: skip
     parser.add_argument("--split", default="test", help="which predictions of a run's folder (default: %(default)s)")
@@ -35,9 +35,11 @@ def work(arguments: argparse.Namespace) -> None:
     """Print the tables and write the JSON file."""
     from pysrn.evaluate import table
     from pysrn.evaluate.predictions import find_predictions
+    from pysrn.evaluate.trained import default_run
 
-    first = arguments.predictions[0]
-    paths = [path for given in arguments.predictions for path in find_predictions(given, arguments.split)]
+    folders_or_files = arguments.predictions or [default_run()]
+    first = folders_or_files[0]
+    paths = [path for given in folders_or_files for path in find_predictions(given, arguments.split)]
     if arguments.resamples < 0:
         raise UsageError("--resamples: a whole number from 0")
     if arguments.out is not None and arguments.out.is_dir():

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write a run's page: metrics, classes, attention pictures, curves, and how it was made, in one file for any browser.
 
-With no arguments: of runs/shapes. What is not there yet is left out; the page says which command makes it.
+With no arguments: of the run finished last in runs/. What is not there yet is left out; the page says which command makes it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pysrn.console import UsageError, message, run_main
 def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", nargs="?", type=Path, default=Path("runs/shapes"), help="default: %(default)s")
+    parser.add_argument("run", nargs="?", type=Path, help="default: the one finished last in runs/")
     parser.add_argument("--data", help="folder of the LMDB pair (default: the one that the run was trained on)")
     parser.add_argument("--split", default="test", help="default: %(default)s")
     parser.add_argument("--annotations", type=Path, help="COCO JSON with boxes (default: DATA/annotations/SPLIT.json)")
@@ -28,13 +28,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> None:
     """Write the page."""
+    from pysrn.evaluate.trained import default_run
     from pysrn.report import page
 
-    out = arguments.out or arguments.run / page.NAME
+    run = arguments.run or default_run()
+    out = arguments.out or run / page.NAME
     if out.is_dir():
         raise UsageError(f"--out must name a file: {out} is a folder")
     boxes = page.BoxSource(arguments.annotations, arguments.image_folder)
-    lacking = page.write_report(arguments.run, out, arguments.data, arguments.split, boxes, arguments.gpu)
+    lacking = page.write_report(run, out, arguments.data, arguments.split, boxes, arguments.gpu)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     for gap in lacking:
         message(f"left out: {gap.what}")

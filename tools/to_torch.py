@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Turn trained weights into a PyTorch state dict with a card, after checking both nets against each other.
 
-With no arguments: the last stage of runs/shapes. Exit 4, and nothing written, when Caffe and PyTorch differ.
+With no arguments: the last stage of the run finished last in runs/. Exit 4, and nothing written, when Caffe and PyTorch differ.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pysrn.recipes import DATASETS
 def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", nargs="?", default="runs/shapes", help="a run's folder, or a caffemodel")
+    parser.add_argument("weights", nargs="?", help="a run's folder, or a caffemodel (default: see above)")
     parser.add_argument("-o", "--out", type=Path, help="file.pth (default: srn.pth beside the weights)")
     parser.add_argument("--dataset", choices=list(DATASETS), help="whose labels (default: those of the run)")
     parser.add_argument("--data", help="LMDB pair whose test images are compared (default: that of the run)")
@@ -33,9 +33,9 @@ def work(arguments: argparse.Namespace) -> None:
     from pysrn.convert import torch_export
     from pysrn.convert.torch_weights import load_model
     from pysrn.evaluate.deploy import DeployNet
-    from pysrn.evaluate.trained import find_weights
+    from pysrn.evaluate.trained import default_run, find_weights
 
-    weights = find_weights(arguments.weights)
+    weights = find_weights(arguments.weights or default_run())
     out = arguments.out or weights.parent / torch_export.FILE_NAME
     if out.suffix != ".pth" or out.is_dir():
         raise UsageError(f"--out must name a .pth file, not {out}")

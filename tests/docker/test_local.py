@@ -109,6 +109,15 @@ def test_wrong_usage(clone, arguments):
     assert "docker/local CMD" in result.stderr
 
 
+def test_packages_of_the_tests_are_listed_apart(clone):
+    for name in ("packages.txt", "packages-test.txt"):
+        with (clone / "docker" / name).open("a") as file:
+            file.write(f"srn-no-such-{name.removesuffix('.txt')}\n")
+    for words, expected in (([], 1), (["test"], 2)):
+        listed = subprocess.run([clone / "docker/missing-packages", *words], capture_output=True, text=True, check=True)
+        assert sum(name.startswith("srn-no-such-packages") for name in listed.stdout.split()) == expected
+
+
 def test_missing_packages_are_named_to_an_ordinary_user(clone, tmp_path):
     with (clone / "docker/packages.txt").open("a") as file:
         file.write("srn-no-such-package  # a comment\n")

@@ -30,7 +30,9 @@ from tests.evaluate.chromium import Chromium, find
 from tests.realistic_weights import without, write_realistic
 from tools import predict, report
 
-needs_browser = pytest.mark.skipif(find() is None, reason="no Chromium on this machine (docker/packages.txt names it)")
+needs_browser = pytest.mark.skipif(
+    find() is None, reason="no Chromium on this machine (docker/packages-test.txt names it)"
+)
 WIDTHS = (390, 1280)  # a phone, a desktop
 LOG = "iteration,loss,lr,seconds\n" + "".join(f"{i},{9 / i + 1:.4f},0.01,0.1\n" for i in range(1, 60))
 BAD_NAMES = (
