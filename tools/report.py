@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Write a run's page: metrics, classes, attention pictures, curves, and how it was made, in one file for any browser.
 
-With no arguments: of the run finished last in runs/. What is not there yet is left out; the page says which command makes it.
+With no arguments: of the run finished last in runs/. What is not there yet is left out; the page says which command
+makes it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Turn trained weights into a PyTorch state dict with a card, after checking both nets against each other.
 
-With no arguments: the last stage of the run finished last in runs/. Exit 4, and nothing written, when Caffe and PyTorch differ.
+With no arguments: the last stage of the run finished last in runs/. Exit 4, and nothing written, when Caffe and PyTorch
+differ.
 """
 
 from __future__ import annotations
