@@ -22,6 +22,7 @@ setup(
     extras_require={
         "mpi": ["mpi4py>=4.1,<5", "mpich>=5,<6"],  # several ranks (--ranks); mpich brings mpiexec and the library
         "torch": ["torch>=2.2,<3", "safetensors>=0.4,<1"],
+        "onnx": ["onnx>=1.16,<2", "onnxruntime>=1.18,<2"],  # tools/to_torch.py --onnx
         "tensorboard": ["tensorboardX>=2.6,<3"],
         "test": ["pytest>=8,<10", "ruff>=0.6,<1", "scikit-learn>=1.4,<2", "scipy>=1.11,<2", "pillow>=10,<14"],
     },

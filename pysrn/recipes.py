@@ -21,6 +21,7 @@ SCORE_WEIGHT = 0.5  # alpha of the final score, on logits; two re-implementation
 # (author, official repo issue 15).
 VARIANTS = ("paper", "released")
 PREACT = "_preact"  # ending of a pre-activation trunk's name: the trunks of variant `released`
+V15 = "_v15"  # ending of the post-activation trunks that take torchvision's weights ("ResNet v1.5")
 OWN_DATASET = "folder"  # a user's own images; labels and counts are those of the LMDB pair
 STAGE_NAMES = {1: "main", 2: "attention", 3: "regulariser", 4: "joint"}  # step_1 ... step_4 of the release
 
@@ -65,8 +66,13 @@ class TrunkSpec:
 
     @property
     def conv1_bias(self) -> bool:
-        """The release's post-activation net of 50 layers alone has a bias in conv1, although BN follows."""
-        return not (self.numbered or self.preact)
+        """Whether conv1 has a bias, although BN follows: it tells the two post-activation families apart.
+
+        In the release the net of 50 layers alone has one. Place of stride and padding of pool1 leave no trace in
+        weights; so the v1.5 trunk of the same depth has a bias where the release has none, and the reverse, and a
+        weight file fits one of the two only.
+        """
+        return not self.preact and self.numbered == self.stride_in_3x3
 
     @property
     def feature_channels(self) -> int:
@@ -154,7 +160,9 @@ class Recipe:
         """Let trunk and heads follow the variant: `released` has the pre-activation trunk of the same depth."""
         if self.variant not in VARIANTS:
             raise ValueError(f"no variant {self.variant}")
-        trunk = self.trunk.removesuffix(PREACT) + (PREACT if self.variant == "released" else "")
+        trunk = self.trunk.removesuffix(PREACT)
+        if self.variant == "released":
+            trunk = trunk.removesuffix(V15) + PREACT
         object.__setattr__(self, "trunk", trunk)
         object.__setattr__(self, "heads", replace(self.heads, variant=self.variant))
 
@@ -180,16 +188,20 @@ def class_names(dataset: str) -> tuple[str, ...]:
 
 
 def _families(*specs: TrunkSpec) -> dict[str, TrunkSpec]:
-    """Each post-activation trunk and its pre-activation counterpart, by name."""
+    """Each trunk of the public release, its v1.5 and its pre-activation counterpart, by name.
+
+    Both counterparts have PyTorch's stride and pooling, because their ImageNet weights come from there.
+    """
     counterparts = [
         replace(
             spec,
-            name=spec.name + PREACT,
-            title=f"{spec.title}, pre-activation",
-            preact=True,
+            name=spec.name + ending,
+            title=f"{spec.title}{words}",
+            preact=ending == PREACT,
             stride_in_3x3=True,
             pool1_pad=1,
         )
+        for ending, words in ((V15, " v1.5"), (PREACT, ", pre-activation"))
         for spec in specs
     ]
     return {spec.name: spec for spec in (*specs, *counterparts)}

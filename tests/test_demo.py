@@ -4,6 +4,7 @@ import json
 
 import torch
 
+from pysrn.convert.torch_model import SRN
 from pysrn.data.build import build_dataset
 from tools import demo
 
@@ -14,19 +15,19 @@ def test_demo_walks_the_whole_way_and_keeps_what_is_done(tmp_path, capfd):
     words = ["--data", str(data), "--runs", str(runs), "--iterations", "2"]
     assert demo.main(words) == 0
     said = capfd.readouterr()
-    assert said.out.rindex("stage4 score ") > said.out.index("srn.pth")  # the table comes last
+    assert said.out.rindex("stage4 score ") > said.out.index("srn-check.npz")  # the table comes last
     run = runs / "shapes-seed0"
     for name in (
         "loss_curves.png",
         "metrics.json",
         "stage4/attention_test.png",
-        "stage4/srn.pth",
-        "stage4/srn.json",
+        "stage4/srn-check.npz",
         "report.html",
     ):
         assert (run / name).stat().st_size > 500, name
     assert set(json.loads((run / "metrics.json").read_text()))
-    assert torch.load(run / "stage4/srn.pth", weights_only=True)
+    assert torch.load(next((run / "stage4").glob("srn-*.pth")), weights_only=True)
+    assert SRN.from_pretrained(next((run / "stage4").glob("srn-*.safetensors"))).class_names[0] == "circle"
     before = (run / "stage4/weights.caffemodel").stat().st_mtime_ns
     assert demo.main(words) == 0
     assert capfd.readouterr().err.count(": keep,") == 4

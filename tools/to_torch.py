@@ -1,55 +1,126 @@
 #!/usr/bin/env python3
-"""Turn trained weights into a PyTorch state dict with a card, after checking both nets against each other.
+"""Turn trained weights into PyTorch files: .safetensors and .pth, each with a card, after both nets were compared.
 
-With no arguments: the last stage of the run finished last in runs/. Exit 4, and nothing written, when Caffe and PyTorch
-differ.
+With no arguments: the last stage of the run finished last in runs/. The files' names end in digits of their SHA-256.
+Exit 4, and nothing written, when PyTorch differs from Caffe. The conversion needs no Caffe; without it the comparison
+is with the tensors (*-check.npz) that this tool stored beside the weights where Caffe was.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
-from pysrn.console import MissingError, ToleranceError, UsageError, run_main
+from pysrn.console import MissingError, ToleranceError, UsageError, message, run_main
 from pysrn.recipes import DATASETS
+
+FILE_NAME = "srn.pth"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", nargs="?", help="a run's folder, or a caffemodel (default: see above)")
-    parser.add_argument("-o", "--out", type=Path, help="file.pth (default: srn.pth beside the weights)")
+    parser.add_argument(
+        "-o", "--out", type=Path, help="FILE: FILE-<SHA-256>.pth and so on (default: beside the weights)"
+    )
     parser.add_argument("--dataset", choices=list(DATASETS), help="whose labels (default: those of the run)")
     parser.add_argument("--data", help="LMDB pair whose test images are compared (default: that of the run)")
+    parser.add_argument("--onnx", action="store_true", help="write an ONNX file, too, checked with onnxruntime")
+    parser.add_argument(
+        "--layers", action="store_true", help="print the difference of every layer, not only the outputs"
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="WEIGHTS is a file that this tool wrote: only compare it with the tensors stored beside it",
+    )
     return run_main(work, parser.parse_args(argv))
 
 
 def work(arguments: argparse.Namespace) -> None:
     """Convert, verify, write."""
-    try:
-        import torch  # noqa: F401 - only to say what is missing
-    except ImportError:
-        raise MissingError("PyTorch is not installed", "pip install -e .[torch]") from None
-    from pysrn.convert import torch_export
-    from pysrn.convert.torch_weights import load_model
-    from pysrn.evaluate.deploy import DeployNet
-    from pysrn.evaluate.trained import default_run, find_weights
+    for package, extra in [("torch", "torch"), ("safetensors", "torch")] + [("onnxruntime", "onnx")] * arguments.onnx:
+        if find_spec(package) is None:
+            raise MissingError(f"the Python package {package} is not installed", f"pip install -e .[{extra}]")
+    from pysrn.convert import check_tensors, torch_export, torch_files, torch_weights
+    from pysrn.evaluate.trained import architecture_of, default_run, find_weights
+    from pysrn.nets.caffemodel import read_weights, sha256_of
 
+    if arguments.verify:
+        verify_file(arguments.weights, arguments.layers)
+        return
     weights = find_weights(arguments.weights or default_run())
-    out = arguments.out or weights.parent / torch_export.FILE_NAME
-    if out.suffix != ".pth" or out.is_dir():
-        raise UsageError(f"--out must name a .pth file, not {out}")
-    model, net = load_model(weights), DeployNet(weights)
-    classes = torch_export.label_names(net, arguments.dataset)
-    images, checked_on = torch_export.images_to_check(net, arguments.data)
-    differences = torch_export.verify(net, model, images)
-    print(torch_export.report(differences, checked_on))
-    if not all(found.ok for found in differences.values()):
-        raise ToleranceError("PyTorch differs from Caffe by more than the tolerance; nothing was written")
-    card = torch_export.card(weights, net.architecture, classes, differences, checked_on)
-    card_path = torch_export.save(model, card, out)
-    print(f"{out}: state dict of {len(model.state_dict())} tensors\n{card_path}: its card")
+    out = arguments.out or weights.parent / FILE_NAME
+    if out.suffix not in ("", *torch_files.SUFFIXES) or out.is_dir():
+        raise UsageError(f"--out must name a {' or '.join(torch_files.SUFFIXES)} file, not {out}")
+    blobs = read_weights(weights)
+    architecture = architecture_of(blobs, weights)
+    model = torch_weights.model_of(blobs, architecture, str(weights))
+    del blobs
+    classes = torch_export.label_names(weights, architecture, arguments.dataset)
+    digest = sha256_of(weights)
+    verification = to_store = None
+    if torch_export.has_caffe():
+        verification, to_store = with_caffe(weights, model, arguments.data)
+    elif tensors := check_tensors.find_check([weights.parent, out.parent], digest):
+        verification = torch_export.verify_stored(tensors, model)
+    if verification is None:
+        message("not verified: there is neither Caffe nor a *-check.npz of these weights beside them; the card says so")
+    else:
+        judge(verification, arguments.layers, "; nothing was written")
+    values = model.state_dict()
+    card = torch_export.card(weights, architecture, classes, verification)
+    paths = [
+        torch_files.write_named(out, suffix, partial(torch_files.write_state_dict, values, suffix))
+        for suffix in torch_files.SUFFIXES
+    ]
+    if arguments.onnx:
+        from pysrn.convert.onnx_export import export_onnx
+
+        path, differences = export_onnx(model, out, torch_export.check_images(2, seed=1))
+        paths.append(path)
+        print(f"onnxruntime and PyTorch: {max(found.absolute for found in differences.values()):.2e} at most")
+    for path in paths:
+        print(f"{path}\n{torch_files.write_card(card, path)}: its card")
+    if to_store is not None:
+        path = out.with_name(f"{out.stem}{check_tensors.ENDING}")
+        check_tensors.write_check(path, *to_store, digest)
+        print(f"{path}: an image and Caffe's outputs, to verify with where no Caffe is")
+
+
+def with_caffe(weights: Path, model, data: str | None):
+    """Compare with Caffe; returns the verification, and the first image with Caffe's outputs."""
+    from pysrn.convert import torch_export
+    from pysrn.evaluate.deploy import DeployNet
+
+    net = DeployNet(weights)
+    images, which = torch_export.images_to_check(net, data)
+    verification = torch_export.Verification("Caffe", which, torch_export.verify(net, model, images))
+    return verification, (images[:1], net.forward(images[:1], torch_export.OUTPUTS))
+
+
+def judge(verification, every_layer: bool, consequence: str = "") -> None:
+    """Print the comparison; ToleranceError where it is out of tolerance."""
+    print(verification.report(every_layer))
+    if not verification.ok:
+        raise ToleranceError(f"PyTorch differs from Caffe by more than the tolerance{consequence}")
+
+
+def verify_file(file: str | None, every_layer: bool) -> None:
+    """Compare written weights with the tensors stored beside them."""
+    from pysrn.convert import check_tensors, torch_export, torch_files
+    from pysrn.convert.torch_model import SRN
+
+    if file is None:
+        raise UsageError("--verify needs a file", "tools/to_torch.py --verify FILE")
+    path = Path(file)
+    model, card = SRN.from_pretrained(path), torch_files.read_card(path)
+    tensors = check_tensors.check_beside(path, card["source"]["sha256"])
+    judge(torch_export.verify_stored(tensors, model), every_layer)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """What a user takes away: PyTorch weights with a card, after both nets were run on the same images.
 
-`tools/to_torch.py` is the command line of this module.
+`tools/to_torch.py` is the command line of this module. The conversion needs no Caffe; the comparison takes Caffe where
+it is there (layer by layer), else the tensors that it left earlier (`check_tensors.py`).
 """
 
 from __future__ import annotations
 
-import json
-import os
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,51 +16,91 @@ import torch
 
 import pysrn
 from pysrn.console import UsageError
-from pysrn.convert.torch_model import SRN
-from pysrn.data.lmdb_pair import PairReader
-from pysrn.data.manifest import NAME as PAIR_MANIFEST
-from pysrn.evaluate.deploy import DeployNet
-from pysrn.evaluate.predict import check_labels, whole_views
+from pysrn.convert import layer_check
+from pysrn.convert.check_tensors import CheckTensors
+from pysrn.convert.layer_check import TOLERANCE, Difference
+from pysrn.convert.torch_model import SRN, SRNOutput
 from pysrn.evaluate.trained import Architecture, settings_of
 from pysrn.nets.caffemodel import sha256_of
-from pysrn.nets.stages import MAPS, SCORES
 from pysrn.recipes import CROP_SIZE, MEAN_BGR, class_names
 
-TOLERANCE = 1e-4  # of every output in float32; ours
 CHECK_IMAGES = 4
-FILE_NAME = "srn.pth"
+OUTPUTS = SRNOutput._fields
+SCORES, MAPS = OUTPUTS[:4], OUTPUTS[4:]
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Of one output: the greatest difference between Caffe and PyTorch, the greatest value in Caffe."""
+class Verification:
+    """How PyTorch was compared, with what, and the differences by blob, the outputs last."""
 
-    absolute: float
-    greatest: float
+    against: str  # "Caffe", or which stored tensors
+    images: str
+    differences: Mapping[str, Difference]
 
     @property
     def ok(self) -> bool:
-        """Within the tolerance, which grows with values above 1: float32 has only seven digits."""
-        return self.absolute <= TOLERANCE * max(1.0, self.greatest)
+        """Whether everything is within the tolerance."""
+        return all(found.ok for found in self.differences.values())
 
+    @property
+    def worst(self) -> str:
+        """The blob that uses up most of the tolerance (NaN: all of it)."""
+        return max(self.differences, key=lambda name: np.nan_to_num(self.differences[name].excess, nan=np.inf))
 
-def verify(net: DeployNet, model: SRN, images: np.ndarray) -> dict[str, Difference]:
-    """Compare every output of Caffe and PyTorch on N x 3 x 224 x 224 images."""
-    names = (*SCORES, *MAPS)
-    caffe_outputs = net.forward(images, names)
-    with torch.inference_mode():
-        torch_outputs = model(torch.from_numpy(np.asarray(images, np.float32)))._asdict()
-    return {
-        name: Difference(
-            float(np.abs(caffe_outputs[name] - torch_outputs[name].numpy()).max()),
-            float(np.abs(caffe_outputs[name]).max()),
+    def report(self, every_layer: bool = False) -> str:
+        """A line for each output and for each blob out of tolerance (or each at all), and the worst."""
+        lines = [
+            f"{self.against} and PyTorch on {self.images}; tolerance {TOLERANCE:g} (times a greatest value above 1)",
+            f"  {'blob':<24}{'difference':>11}{'relative':>11}{'greatest':>10}",
+        ]
+        for name, found in self.differences.items():
+            if every_layer or name in OUTPUTS or not found.ok:
+                verdict = "ok" if found.ok else "OUT OF TOLERANCE"
+                lines.append(
+                    f"  {name:<24}{found.absolute:11.2e}{found.relative:11.2e}{found.greatest:10.3g}  {verdict}"
+                )
+        worst = self.differences[self.worst]
+        good = sum(found.ok for found in self.differences.values())
+        lines.append(
+            f"  {good} of {len(self.differences)} blobs within it; worst: {self.worst}, {worst.absolute:.2e}"
+            f" (relative {worst.relative:.2e})"
         )
-        for name in names
-    }
+        return "\n".join(lines)
 
 
-def images_to_check(net: DeployNet, data: str | None) -> tuple[np.ndarray, str]:
+def has_caffe() -> bool:
+    """Whether Caffe's Python package is there."""
+    return importlib.util.find_spec("caffe") is not None
+
+
+def verify(net, model: SRN, images: np.ndarray) -> dict[str, Difference]:
+    """Compare every blob of Caffe (a `DeployNet`) and PyTorch on N x 3 x 224 x 224 images, one after the other."""
+    from pysrn.evaluate.deploy import deploy_message
+
+    message = deploy_message(net.architecture)
+    worst: dict[str, Difference] = {}
+    for image in images[:, None]:
+        net.forward(image)
+        for name, found in layer_check.compare(message, net.net.blobs, model, image).items():
+            before = worst.get(name, found)
+            worst[name] = Difference(
+                float(np.maximum(before.absolute, found.absolute)), max(before.greatest, found.greatest)
+            )
+    return {name: worst[name] for name in (*(name for name in worst if name not in OUTPUTS), *OUTPUTS)}
+
+
+def verify_stored(tensors: CheckTensors, model: SRN) -> Verification:
+    """Compare PyTorch's outputs with stored ones of Caffe."""
+    count = len(tensors.images)
+    return Verification(f"Stored tensors of Caffe ({tensors.path.name})", f"{count} images", tensors.compare(model))
+
+
+def images_to_check(net, data: str | None) -> tuple[np.ndarray, str]:
     """Images for `verify` and what they are: of the pair `data`, else of the run's pair, else random ones."""
+    from pysrn.data.lmdb_pair import PairReader
+    from pysrn.data.manifest import NAME as PAIR_MANIFEST
+    from pysrn.evaluate.predict import check_labels, whole_views
+
     if data is None:
         settings = settings_of(net.path)
         if settings is None or not (Path(settings.data) / PAIR_MANIFEST).is_file():
@@ -72,17 +112,15 @@ def images_to_check(net: DeployNet, data: str | None) -> tuple[np.ndarray, str]:
     return whole_views(pair, range(count)), f"{count} test images of {data}"
 
 
-def label_names(net: DeployNet, dataset: str | None) -> tuple[str, ...]:
-    """Names of the net's labels: of the named data set, else the run's; UsageError when they do not fit."""
-    settings = settings_of(net.path)
+def label_names(weights: Path, architecture: Architecture, dataset: str | None) -> tuple[str, ...]:
+    """Names of a net's labels: of the named data set, else the run's; UsageError when they do not fit."""
+    settings = settings_of(weights)
     if dataset is None and settings is None:
-        raise UsageError(
-            f"{net.path} is in no run's folder, so the names of its labels are not known", "--dataset NAME"
-        )
+        raise UsageError(f"{weights} is in no run's folder, so the names of its labels are not known", "--dataset NAME")
     name = dataset or settings.recipe.dataset.name
     names = class_names(dataset) if dataset else settings.recipe.dataset.classes
-    if len(names) != net.architecture.classes:
-        raise UsageError(f"{net.path} has {net.architecture.classes} labels, {name} has {len(names)}", "--dataset NAME")
+    if len(names) != architecture.classes:
+        raise UsageError(f"{weights} has {architecture.classes} labels, {name} has {len(names)}", "--dataset NAME")
     return names
 
 
@@ -94,26 +132,8 @@ def check_images(count: int = CHECK_IMAGES, seed: int = 0) -> np.ndarray:
     return (np.clip(pixels, 0, 255) - np.array(MEAN_BGR)[:, None, None]).astype(np.float32)
 
 
-def report(differences: Mapping[str, Difference], checked_on: str) -> str:
-    """The verification as text: a line for each output."""
-    lines = [
-        f"Caffe and PyTorch on {checked_on}; tolerance {TOLERANCE:g} (times the greatest value if above 1)",
-        f"  {'output':<10}{'difference':>11}{'greatest':>10}",
-    ]
-    for name, found in differences.items():
-        verdict = "ok" if found.ok else "OUT OF TOLERANCE"
-        lines.append(f"  {name:<10}{found.absolute:11.2e}{found.greatest:10.3g}  {verdict}")
-    return "\n".join(lines)
-
-
-def card(
-    source: Path,
-    architecture: Architecture,
-    classes: Sequence[str],
-    differences: Mapping[str, Difference],
-    checked_on: str,
-) -> dict:
-    """What a user must know to use the weights, ready for JSON."""
+def card(source: Path, architecture: Architecture, classes: Sequence[str], verification: Verification | None) -> dict:
+    """What a user must know to use the weights, ready for JSON; `verification` null: nothing to compare with."""
     return {
         "model": "SRN",
         "variant": architecture.heads.variant,
@@ -126,28 +146,18 @@ def card(
         "mean": list(MEAN_BGR),
         "outputs": {"scores": list(SCORES), "maps": list(MAPS), "scores_are": "logits"},
         "source": {"file": source.name, "sha256": sha256_of(source)},
-        "verification": {
-            "images": checked_on,
-            "tolerance": TOLERANCE,
-            "max_abs_difference_to_caffe": {name: found.absolute for name, found in differences.items()},
-            "max_abs_value": {name: found.greatest for name, found in differences.items()},
-        },
+        "verification": verification and _described(verification),
         "pysrn": pysrn.__version__,
         "torch": torch.__version__,
     }
 
 
-def save(model: SRN, description: Mapping, path: Path) -> Path:
-    """Write the state dict to `path` and beside it the card (`.json`), each whole; returns its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    card_path = path.with_suffix(".json")
-    partials = {target: target.with_name(f".{target.name}.{os.getpid()}.part") for target in (path, card_path)}
-    try:
-        torch.save(model.state_dict(), partials[path])
-        partials[card_path].write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-        for target, partial in partials.items():
-            partial.replace(target)
-    finally:
-        for partial in partials.values():
-            partial.unlink(missing_ok=True)
-    return card_path
+def _described(verification: Verification) -> dict:
+    return {
+        "against": verification.against,
+        "images": verification.images,
+        "tolerance": TOLERANCE,
+        "worst": verification.worst,
+        "max_abs_difference": {name: found.absolute for name, found in verification.differences.items()},
+        "max_abs_value": {name: found.greatest for name, found in verification.differences.items()},
+    }

@@ -4,20 +4,25 @@ Parameters carry the names of Caffe's layers, so that `torch_weights.py` maps th
 is `trunk.res4.res4b1.branch2a`, the pair `bn4b1_branch2a` and `scale4b1_branch2a` is
 `trunk.res4.res4b1.bn_branch2a`; in variant `released` `bn4b1` and `scale4b1` are `trunk.res4.res4b1.bn`, and
 `att_conv1_bn` and `att_conv1_scale` are `att_conv1_bn`.
+
+`torch.jit.trace` and `torch.export.export` take the module as it is (not `torch.jit.script`: parts are looked up by
+name). `Preprocessing` in front of it lets users feed RGB pictures from 0 to 1.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils import _pytree
 
 from pysrn.nets.resnet import FEATURE_STAGE, STAGES, block_names
 from pysrn.nets.srn import RESIDUAL_BLOCKS, blocks_prefix
-from pysrn.recipes import FEATURE_SIZE, SCORE_WEIGHT, HeadSpec, TrunkSpec
+from pysrn.recipes import FEATURE_SIZE, MEAN_BGR, SCORE_WEIGHT, HeadSpec, TrunkSpec
 
 BN_EPSILON = 1e-5  # Caffe's default, BatchNormParameter.eps
 
@@ -34,6 +39,40 @@ class SRNOutput(NamedTuple):
     sr_map: Tensor
 
 
+# Else `torch.export.save` refuses a net that returns it. PyTorch has no public function for this.
+_pytree._register_namedtuple(SRNOutput, serialized_type_name="pysrn.convert.torch_model.SRNOutput")
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """PyTorch's own, and Caffe's three blobs as they were, so that a way there and back changes no bit.
+
+    Caffe stores mean and variance times a factor, and the factor; what is divided cannot always be multiplied back.
+    `caffe_sums` (2 * channels + 1 numbers) holds the three end to end; zeros where there are none. It is not computed
+    with, and disregarded once the running statistics are no longer those that it gives.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, BN_EPSILON)
+        self.register_buffer("caffe_sums", torch.zeros(2 * channels + 1))
+
+    def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:
+        """Take state dicts without `caffe_sums`, too."""
+        state_dict.setdefault(f"{prefix}caffe_sums", torch.zeros_like(self.caffe_sums))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class Preprocessing(nn.Module):
+    """RGB from 0 to 1 (N x 3 x 224 x 224) -> what `SRN` eats: BGR, 0 to 255, minus the mean. Resizes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(MEAN_BGR).reshape(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """N x 3 x 224 x 224 -> the same shape."""
+        return images.flip(1) * 255 - self.mean
+
+
 class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 (the first or the second strided) beside an identity or a strided projection; sum, ReLU."""
 
@@ -41,13 +80,13 @@ class Bottleneck(nn.Module):
         super().__init__()
         outputs, strides = 4 * inside, (1, stride) if stride_in_3x3 else (stride, 1)
         self.branch1 = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if projected else nn.Identity()
-        self.bn_branch1 = nn.BatchNorm2d(outputs, BN_EPSILON) if projected else nn.Identity()
+        self.bn_branch1 = BatchNorm2d(outputs) if projected else nn.Identity()
         self.branch2a = nn.Conv2d(inputs, inside, 1, strides[0], bias=False)
-        self.bn_branch2a = nn.BatchNorm2d(inside, BN_EPSILON)
+        self.bn_branch2a = BatchNorm2d(inside)
         self.branch2b = nn.Conv2d(inside, inside, 3, strides[1], padding=1, bias=False)
-        self.bn_branch2b = nn.BatchNorm2d(inside, BN_EPSILON)
+        self.bn_branch2b = BatchNorm2d(inside)
         self.branch2c = nn.Conv2d(inside, outputs, 1, bias=False)
-        self.bn_branch2c = nn.BatchNorm2d(outputs, BN_EPSILON)
+        self.bn_branch2c = BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """N x inputs x H x W -> N x 4*inside x H/stride x W/stride."""
@@ -67,11 +106,11 @@ class PreactBottleneck(nn.Module):
         outputs, strides = 4 * inside, (1, stride) if stride_in_3x3 else (stride, 1)
         self.branch1 = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if projected else None
         self.branch2a = nn.Conv2d(inputs, inside, 1, strides[0], bias=False)
-        self.bn_branch2a = nn.BatchNorm2d(inside, BN_EPSILON)
+        self.bn_branch2a = BatchNorm2d(inside)
         self.branch2b = nn.Conv2d(inside, inside, 3, strides[1], padding=1, bias=False)
-        self.bn_branch2b = nn.BatchNorm2d(inside, BN_EPSILON)
+        self.bn_branch2b = BatchNorm2d(inside)
         self.branch2c = nn.Conv2d(inside, outputs, 1, bias=False)
-        self.bn = nn.BatchNorm2d(outputs, BN_EPSILON)  # of the sum
+        self.bn = BatchNorm2d(outputs)  # of the sum
 
     def forward(self, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """N x inputs x H x W, twice -> N x 4*inside x H/stride x W/stride, twice."""
@@ -89,9 +128,11 @@ class Trunk(nn.Module):
 
     def __init__(self, spec: TrunkSpec) -> None:
         super().__init__()
-        self.preact, self.pool1_pad = spec.preact, spec.pool1_pad
+        self.preact = spec.preact
         self.conv1 = nn.Conv2d(3, spec.width, 7, 2, 3, bias=spec.conv1_bias)
-        self.add_module("bn_pool1" if spec.preact else "bn_conv1", nn.BatchNorm2d(spec.width, BN_EPSILON))
+        self.add_module("bn_pool1" if spec.preact else "bn_conv1", BatchNorm2d(spec.width))
+        # Without padding Caffe's own ceil rule.
+        self.pool1 = nn.MaxPool2d(3, 2, padding=spec.pool1_pad, ceil_mode=not spec.pool1_pad)
         block = PreactBottleneck if spec.preact else Bottleneck
         inputs = spec.width
         for stage in STAGES:
@@ -110,8 +151,7 @@ class Trunk(nn.Module):
         x = self.conv1(x)
         if not self.preact:
             x = functional.relu(self.bn_conv1(x))
-        # Without padding Caffe's own ceil rule.
-        x = functional.max_pool2d(x, 3, 2, padding=self.pool1_pad, ceil_mode=not self.pool1_pad)
+        x = self.pool1(x)
         if self.preact:
             features = self.res4(self.res3(self.res2((x, functional.relu(self.bn_pool1(x))))))
             return features[1], self.res5(features)[1]
@@ -126,11 +166,14 @@ class SRN(nn.Module):
         trunk: one of `pysrn.recipes.TRUNKS`.
         classes: number of labels C.
         heads: structure and widths of the attention and regularisation heads.
+
+    `class_names` are the labels in the order of the scores, where they are known (`from_pretrained`).
     """
 
     def __init__(self, trunk: TrunkSpec, classes: int, heads: HeadSpec | None = None) -> None:
         super().__init__()
         heads = heads or HeadSpec()
+        self.class_names: tuple[str, ...] = ()
         self.trunk = Trunk(trunk)
         self.cls_fc = nn.Linear(self.trunk.channels, classes)
         features, attention, width = (
@@ -141,7 +184,7 @@ class SRN(nn.Module):
         self.heads, self.released = heads, heads.variant == "released"
         if self.released:
             prefix = blocks_prefix(heads)
-            self.add_module(f"{prefix}input_bn", nn.BatchNorm2d(features, BN_EPSILON))
+            self.add_module(f"{prefix}input_bn", BatchNorm2d(features))
             for number in range(1, RESIDUAL_BLOCKS + 1):
                 self.add_module(f"{prefix}res{number}", PreactBottleneck(features, features // 4))
         self._add_hidden("att_conv1", features, attention, 1)  # f_att, Sec. 3.2
@@ -156,6 +199,25 @@ class SRN(nn.Module):
         self._add_hidden("sr_conv3", width, width, 1)
         self._add_hidden("sr_conv4", width, width * heads.neurons_per_channel, FEATURE_SIZE, groups=width)
         self.sr_fc = nn.Linear(width * heads.neurons_per_channel, classes)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> SRN:
+        """The net of a `.safetensors` or `.pth` file that tools/to_torch.py wrote, in evaluation mode.
+
+        The card (`.json` of the same name) says which net it is; its labels become `class_names`. Nothing but tensors
+        is read from the file.
+
+        Raises:
+            MissingError: the file or its card is not there.
+            SrnError: the SHA-256 does not begin as the file's name ends, the card is damaged, or the two do not fit.
+        """
+        from pysrn.convert.torch_files import load_pretrained
+
+        return load_pretrained(path)
+
+    def with_preprocessing(self) -> nn.Sequential:
+        """The same net (not a copy) behind `Preprocessing`: feed it RGB from 0 to 1, N x 3 x 224 x 224."""
+        return nn.Sequential(Preprocessing(), self)
 
     def forward(self, images: Tensor) -> SRNOutput:
         """N x 3 x 224 x 224 -> scores and maps."""
@@ -196,7 +258,7 @@ class SRN(nn.Module):
         """A hidden convolution; in variant `released` with BN and therefore no bias."""
         self.add_module(name, nn.Conv2d(inputs, outputs, kernel, bias=not self.released, **options))
         if self.released:
-            self.add_module(f"{name}_bn", nn.BatchNorm2d(outputs, BN_EPSILON))
+            self.add_module(f"{name}_bn", BatchNorm2d(outputs))
 
     def _hidden(self, name: str, x: Tensor) -> Tensor:
         x = getattr(self, name)(x)

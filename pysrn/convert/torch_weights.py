@@ -1,4 +1,7 @@
-"""Weights from Caffe to PyTorch: every blob under PyTorch's name, nothing left over, nothing missing."""
+"""Weights between Caffe and PyTorch, both ways: every blob under its other name, nothing left over, nothing missing.
+
+There and back gives the same bits (`BatchNorm2d.caffe_sums`). Caffe itself is not needed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pysrn.convert.torch_model import SRN
 from pysrn.evaluate.trained import Architecture, architecture_of
@@ -27,12 +30,18 @@ def empty_model(architecture: Architecture) -> SRN:
 def load_model(caffemodel: str | Path) -> SRN:
     """The PyTorch module with the weights of a caffemodel (trained to the end of stage 4)."""
     weights = read_weights(caffemodel)
-    model = empty_model(architecture_of(weights, caffemodel))
-    model.load_state_dict(state_dict(model, weights, str(caffemodel)))
+    return model_of(weights, architecture_of(weights, caffemodel), str(caffemodel))
+
+
+def model_of(weights: Mapping[str, Sequence[np.ndarray]], architecture: Architecture, source: str) -> SRN:
+    """The PyTorch module of an architecture with Caffe's weights; `source` names them in errors."""
+    with torch.device("meta"):  # no random weights are drawn only to be replaced
+        model = empty_model(architecture)
+    model.load_state_dict(state_dict(model, weights, source), assign=True)
     return model
 
 
-def state_dict(model: SRN, weights: Mapping[str, Sequence[np.ndarray]], source: str) -> dict[str, torch.Tensor]:
+def state_dict(model: nn.Module, weights: Mapping[str, Sequence[np.ndarray]], source: str) -> dict[str, Tensor]:
     """Caffe's weights under PyTorch's names.
 
     Caffe's BatchNorm stores sums: mean and variance are divided by its third blob, the scale factor (0 means
@@ -44,20 +53,47 @@ def state_dict(model: SRN, weights: Mapping[str, Sequence[np.ndarray]], source: 
     for path, module in _weighted(model):
         if isinstance(module, nn.BatchNorm2d):
             bn, scale = batch_norm_names(path)
-            mean, variance, factor = weights[bn]
-            inverse = 0.0 if factor.item() == 0 else 1.0 / factor.item()
-            values = {"running_mean": mean * inverse, "running_var": variance * inverse}
-            values |= dict(zip(("weight", "bias"), weights[scale], strict=True))
+            values = dict(zip(("weight", "bias"), weights[scale], strict=True))
+            sums = np.concatenate([blob.reshape(-1) for blob in weights[bn]])
+            values["running_mean"], values["running_var"] = _statistics(sums)
             values["num_batches_tracked"] = np.array(0)
+            values["caffe_sums"] = sums
         else:
             values = dict(zip(("weight", "bias"), weights[layer_name(path)], strict=False))
         for name, array in values.items():
             shape = getattr(module, name).shape
+            # A copy: the array may be a view of a file's bytes, and training would write to it.
             result[f"{path}.{name}"] = torch.from_numpy(np.array(array)).reshape(shape)
+    for name, value in model.named_parameters():
+        if isinstance(value, nn.Parameter):
+            result[name] = nn.Parameter(result[name])
     return result
 
 
-def caffe_shapes(model: SRN) -> dict[str, list[tuple[int, ...]]]:
+def caffe_layers(values: Mapping[str, Tensor]) -> dict[str, tuple[str, list[np.ndarray]]]:
+    """A state dict of `SRN` or `Trunk` as Caffe's layers: name -> (type, blobs float32), for `write_weights`.
+
+    The inverse of `state_dict`, to the bit. Batch statistics that no longer belong to `caffe_sums` (trained in
+    PyTorch), or without it, are written as they are with the factor 1.
+    """
+    result = {}
+    for path in dict.fromkeys(name.rpartition(".")[0] for name in values):
+        part = {
+            name: values[f"{path}.{name}"].detach().cpu().numpy()
+            for name in ("weight", "bias", "running_mean", "running_var", "caffe_sums")
+            if f"{path}.{name}" in values
+        }
+        parameters = [np.asarray(part[name], np.float32) for name in ("weight", "bias") if name in part]
+        if "running_mean" in part:
+            bn, scale = batch_norm_names(path)
+            result[bn], result[scale] = ("BatchNorm", _sums(part)), ("Scale", parameters)
+        else:
+            kind = "InnerProduct" if part["weight"].ndim == 2 else "Convolution"
+            result[layer_name(path)] = (kind, parameters)
+    return result
+
+
+def caffe_shapes(model: nn.Module) -> dict[str, list[tuple[int, ...]]]:
     """Caffe layer name -> shapes of its blobs, for every layer that the module holds weights of."""
     shapes = {}
     for path, module in _weighted(model):
@@ -84,5 +120,22 @@ def batch_norm_names(path: str) -> tuple[str, str]:
     return layers.batch_norm_names("_".join(part for part in layer_name(path).split("_") if part != "bn"))
 
 
-def _weighted(model: SRN) -> list[tuple[str, nn.Module]]:
+def _weighted(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(path, part) for path, part in model.named_modules() if isinstance(part, Kinds)]
+
+
+def _statistics(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance (float32) of Caffe's three blobs end to end."""
+    factor = float(sums[-1])
+    values = sums[:-1] * np.float32(0.0 if factor == 0 else 1.0 / factor)
+    return tuple(np.split(values, 2))
+
+
+def _sums(part: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Caffe's three blobs of a BatchNorm2d: those that it came with, if its statistics are still theirs."""
+    running = np.concatenate([part["running_mean"], part["running_var"]]).astype(np.float32)
+    sums = part.get("caffe_sums")
+    if sums is None or not np.any(sums) or not np.array_equal(np.concatenate(_statistics(sums)), running):
+        sums = np.append(running, np.float32(1))
+    channels = len(running) // 2
+    return [sums[:channels], sums[channels:-1], sums[-1:]]

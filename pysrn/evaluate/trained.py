@@ -87,6 +87,7 @@ def architecture_of(weights: Weights, source: str | Path) -> Architecture:
         names = [name for stage in resnet.STAGES for name in resnet.block_names(spec, stage)]
         to_features = {name for name in names if int(name[3]) <= resnet.FEATURE_STAGE}
         same = spec.preact == preact and _width(weights, "conv1") == spec.width
+        same = same and len(weights["conv1"]) == 1 + spec.conv1_bias  # the release, or v1.5 (TrunkSpec.conv1_bias)
         if same and to_features <= blocks <= set(names):
             break
     else:

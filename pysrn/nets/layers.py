@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from caffe.proto import caffe_pb2
 from google.protobuf import json_format
+
+if TYPE_CHECKING:  # names, shapes and the other tools of this file are needed without Caffe, too
+    from caffe.proto import caffe_pb2
 
 BN_MOMENTUM = 0.9  # official repo, bn_layer.cpp; Caffe's own 0.999 remembers more iterations than a short run has
 BIAS_RATE = 2.0  # assumed: biases learn twice as fast, the custom of Caffe's own models

@@ -25,8 +25,7 @@ pool1 and none before the first block.
 from __future__ import annotations
 
 from string import ascii_lowercase
-
-from caffe.proto import caffe_pb2
+from typing import TYPE_CHECKING
 
 from pysrn.nets.layers import (
     Learning,
@@ -38,6 +37,9 @@ from pysrn.nets.layers import (
     relu,
 )
 from pysrn.recipes import TrunkSpec
+
+if TYPE_CHECKING:  # names, shapes and the other tools of this file are needed without Caffe, too
+    from caffe.proto import caffe_pb2
 
 STAGES = (2, 3, 4, 5)  # res2 ... res5
 FEATURE_STAGE = 4  # X: the end of res4, 14 x 14 (official repo issue 15)

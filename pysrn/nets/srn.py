@@ -11,8 +11,7 @@ hidden layer in the confidence branch; BN and ReLU after each hidden convolution
 from __future__ import annotations
 
 import math
-
-from caffe.proto import caffe_pb2
+from typing import TYPE_CHECKING
 
 from pysrn.nets.layers import (
     Learning,
@@ -25,6 +24,9 @@ from pysrn.nets.layers import (
     relu,
 )
 from pysrn.recipes import FEATURE_SIZE, SCORE_WEIGHT, HeadSpec
+
+if TYPE_CHECKING:  # names, shapes and the other tools of this file are needed without Caffe, too
+    from caffe.proto import caffe_pb2
 
 POSITIONS = FEATURE_SIZE * FEATURE_SIZE
 RESIDUAL_BLOCKS = 2  # variant `released`: official repo issue 15; 1024-256-256-1024 each

@@ -14,7 +14,6 @@ import os
 import re
 from pathlib import Path
 
-from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
 
 from pysrn.console import SrnError
@@ -163,6 +162,8 @@ def _finish(partial: dict[str, Path], iteration: int) -> dict[str, str]:
     Caffe ends the process when it cannot write, but does not ask whether closing the file (NFS) or the disk lost some
     of it. Raises OSError when that happened.
     """
+    from caffe.proto import caffe_pb2  # here, so that a run's folder can be looked at without Caffe
+
     try:
         caffe_pb2.NetParameter.FromString(partial[".caffemodel"].read_bytes())
         state = caffe_pb2.SolverState.FromString(partial[".solverstate"].read_bytes())

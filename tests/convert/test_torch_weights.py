@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from pysrn.console import SrnError
-from pysrn.convert import torch_export, torch_weights
+from pysrn.convert import torch_export, torch_files, torch_weights
+from pysrn.convert.layer_check import Difference
 from pysrn.evaluate.deploy import DeployNet
 from pysrn.evaluate.trained import Architecture
 from pysrn.nets.caffemodel import read_layers, read_weights, write_weights
@@ -46,7 +47,9 @@ def test_small_net_agrees_with_caffe(small_model):
     assert all(0.3 < outputs[score].std() < 10 for score in SCORES)  # else agreement would say little
     assert outputs["att_map"].max() > 0.05
     differences = torch_export.verify(net, model, images)
-    assert set(differences) == {*SCORES, *MAPS}
+    steps = {"data", "pool5", "att_flatten", "att_softmax", "att_weighted", "conf_gate"}
+    assert {name for name in net.net.blobs if "_split_" not in name} - set(differences) == steps
+    assert tuple(differences)[-7:] == (*SCORES, *MAPS)
     assert max(found.absolute for found in differences.values()) < 1e-4, differences
 
 
@@ -94,6 +97,51 @@ def test_a_wrong_weight_is_seen(small_model):
     differences = torch_export.verify(DeployNet(small_model), model, images)
     assert max(found.absolute for found in differences.values()) > 1e-2
     assert not differences["score"].ok
+    assert next(name for name, found in differences.items() if not found.ok) == "res4a_branch2b"  # where it begins
+    report = torch_export.Verification("Caffe", "a picture", differences)
+    assert not report.ok and "res4a_branch2b" in report.report() and "res3a_branch2b " not in report.report()
+
+
+@pytest.mark.parametrize("trunk", ["resnet14", "resnet14_v15", "resnet14_preact", "resnet50"])
+def test_there_and_back_changes_no_bit(trunk, tmp_path):
+    """Random statistics with Caffe's factors, also of a layer that saw no batch; through a file of either format."""
+    architecture = Architecture(trunk, 7, HeadSpec(32, 32, variant="released" if "preact" in trunk else "paper"))
+    model, random = torch_weights.empty_model(architecture), np.random.default_rng(0)
+    shapes = torch_weights.caffe_shapes(model)
+    layers = {}
+    for number, (name, blobs) in enumerate(shapes.items()):
+        values = [random.lognormal(0, 3, shape).astype(np.float32) for shape in blobs]
+        if len(blobs) == 3:
+            values[2] = np.array([0.0 if number == 1 else [999.98, 10.0, 1.0, 9.99][number % 4]], np.float32)
+        kind = {3: "BatchNorm"}.get(len(blobs)) or ("Scale" if name.startswith("scale") or "_scale" in name else "?")
+        layers[name] = (kind, values)
+    write_weights(tmp_path / "before", "net", layers)
+    torch_files.write_state_dict(torch_weights.load_model(tmp_path / "before").state_dict(), ".pth", tmp_path / "a.pth")
+    back = torch_weights.caffe_layers(torch_files.read_state_dict(tmp_path / "a.pth"))
+    assert list(back) == list(shapes)
+    for name, (kind, blobs) in layers.items():
+        assert [blob.tobytes() for blob in back[name][1]] == [blob.tobytes() for blob in blobs], name
+        assert [blob.shape for blob in back[name][1]] == [blob.shape for blob in blobs], name
+        assert back[name][0] == kind or (kind == "?" and back[name][0] in ("Convolution", "InnerProduct"))
+
+
+def test_statistics_trained_in_pytorch_are_what_goes_back(small_model):
+    model = torch_weights.load_model(small_model)
+    part = model.trunk.res4.res4a.bn_branch2b
+    with torch.no_grad():
+        part.running_mean[3] += 0.25
+    mean, variance, factor = torch_weights.caffe_layers(model.state_dict())["bn4a_branch2b"][1]
+    assert factor == 1
+    np.testing.assert_array_equal(mean, part.running_mean.numpy())
+    np.testing.assert_array_equal(variance, part.running_var.numpy())
+
+
+def test_a_state_dict_without_caffes_sums_loads():
+    model = torch_weights.empty_model(SMALL)
+    values = {name: value for name, value in model.state_dict().items() if not name.endswith("caffe_sums")}
+    assert len(values) < len(model.state_dict())
+    torch_weights.empty_model(SMALL).load_state_dict(values)
+    assert torch_weights.caffe_layers(values)["bn_conv1"][1][2] == 1
 
 
 def test_batch_statistics_are_divided_by_the_scale_factor(small_model):
@@ -125,9 +173,9 @@ def test_accounting_is_strict(small_model, tmp_path, change, reason):
 
 
 def test_the_tolerance_grows_with_great_values_only():
-    assert torch_export.Difference(0.9e-4, 0.01).ok and not torch_export.Difference(1.1e-4, 0.01).ok
-    assert torch_export.Difference(0.9e-2, 100).ok and not torch_export.Difference(1.1e-2, 100).ok
-    assert not torch_export.Difference(float("nan"), 1.0).ok
+    assert Difference(0.9e-4, 0.01).ok and not Difference(1.1e-4, 0.01).ok
+    assert Difference(0.9e-2, 100).ok and not Difference(1.1e-2, 100).ok
+    assert not Difference(float("nan"), 1.0).ok
 
 
 @pytest.mark.parametrize(

@@ -69,12 +69,12 @@ def test_batch_of_another_size_gives_the_same_scores(shapes_model):
 
 @pytest.mark.parametrize(
     "trunk",
-    ["resnet50", "resnet101", "resnet152", "resnet50_preact", "resnet101_preact", "resnet152_preact"],
+    [f"resnet{depth}{ending}" for depth in (50, 101, 152) for ending in ("", "_v15", "_preact")],
 )
 def test_trunks_are_told_apart_by_their_layers(trunk):
     wanted = Architecture(trunk, 9, HeadSpec())
-    layers = [layer.name for layer in deploy_message(wanted).layer if layer.param]
-    weights = {name: [np.zeros((64, 1))] for name in layers}
+    layers = {layer.name: len(layer.param) for layer in deploy_message(wanted).layer if layer.param}
+    weights = {name: [np.zeros((64, 1))] * count for name, count in layers.items()}
     weights |= {name: [np.zeros((9, 1))] for name in ("cls_fc", "att_conv3", "conf_conv1", "sr_fc")}
     assert architecture_of(weights, "test").trunk == trunk
 

@@ -1,0 +1,145 @@
+"""What a user brings: PyTorch weights as a caffemodel, after both nets were run on the same images.
+
+`tools/from_torch.py` is the command line of this module. Weights are an ImageNet net's (`imagenet.py`: the caffemodel
+holds the trunk, for stage 1) or of our own `SRN`. Without Caffe the file is read back into our PyTorch modules.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pysrn.console import SrnError
+from pysrn.convert import imagenet, torch_export, torch_weights
+from pysrn.convert.layer_check import Difference, difference
+from pysrn.convert.torch_model import Trunk
+from pysrn.evaluate.trained import architecture_of
+from pysrn.nets.caffemodel import read_weights, write_weights
+from pysrn.recipes import TRUNKS, TrunkSpec
+from pysrn.train.surgery import plan_copy
+
+FEATURES = ("X (14 x 14)", "top (7 x 7)")
+# A net of 101 layers with random weights may itself lose 2e-4 in float32 (measured against float64): so many times what
+# the original loses is allowed, and at most this part of the greatest value.
+OWN_ROUNDING, MOST_ROUNDING = 4.0, 1e-2
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of a state dict: trunk, number of Caffe layers, how it was compared, with which result.
+
+    `border` (ImageNet nets): the differences to the original with its own zeros beyond the border, see `imagenet.py`.
+    """
+
+    trunk: TrunkSpec
+    layers: int
+    verification: torch_export.Verification
+    border: Mapping[str, Difference] | None = None
+
+
+def import_srn(values: Mapping[str, Tensor], source: str, path: Path, images: np.ndarray) -> Imported:
+    """Write our own SRN's state dict as the caffemodel `path` and compare; SrnError where it is no whole SRN."""
+    missing = [name for name, value in values.items() if name.endswith("running_mean") and value.ndim != 1]
+    if missing or not all(name.rpartition(".")[0] for name in values):
+        raise SrnError(f"{source}: {(missing or list(values))[0]} is no tensor of SRN")
+    try:
+        layers = torch_weights.caffe_layers(values)
+    except KeyError as error:
+        raise SrnError(f"{source} is no whole state dict: {error.args[0]} is missing") from None
+    weights = {name: blobs for name, (_, blobs) in layers.items()}
+    architecture = architecture_of(weights, source)
+    with torch.device("meta"):
+        model = torch_weights.empty_model(architecture)
+    plan_copy(torch_weights.caffe_shapes(model), weights, source)
+    model.load_state_dict(dict(values), assign=True)
+    write_weights(path, f"SRN_{architecture.trunk}_{architecture.classes}_labels", layers)
+    if torch_export.has_caffe():
+        from pysrn.evaluate.deploy import DeployNet
+
+        against, differences = "Caffe", torch_export.verify(DeployNet(path), model, images)
+    else:
+        again = torch_weights.load_model(path)
+        with torch.inference_mode():
+            pairs = zip(model(torch.from_numpy(images)), again(torch.from_numpy(images)), strict=True)
+        differences = {
+            name: difference(a.numpy(), b.numpy()) for name, (a, b) in zip(torch_export.OUTPUTS, pairs, strict=True)
+        }
+        against = "The file read back (no Caffe is here)"
+    verification = torch_export.Verification(against, f"{len(images)} random pictures", differences)
+    return Imported(TRUNKS[architecture.trunk], len(layers), verification)
+
+
+def import_trunk(
+    values: Mapping[str, Tensor],
+    family: imagenet.Family,
+    source: str,
+    path: Path,
+    images: np.ndarray,
+    mean: Sequence[float] | None = None,
+    deviation: Sequence[float] | None = None,
+) -> Imported:
+    """Write an ImageNet net's trunk as the caffemodel `path`, its input folded, and compare with the original.
+
+    `mean` and `deviation` (RGB, of values from 0 to 1) default to the family's.
+    """
+    mean, deviation = mean or family.normalisation[0], deviation or family.normalisation[1]
+    trunk = imagenet.trunk_with(values, family, source)
+    imagenet.fold_input(trunk, mean, deviation)
+    spec = imagenet.trunk_of(values, family, source)
+    layers = torch_weights.caffe_layers(trunk.state_dict())
+    write_weights(path, f"{spec.title} trunk", layers)
+    count = len(layers)
+    del trunk, layers
+    border = imagenet.shift_bgr(mean, deviation)[::-1]
+    exact, rounded = (
+        imagenet.their_forward(values, family, imagenet.their_input(images, mean, deviation, dtype), border)
+        for dtype in (torch.float64, torch.float32)
+    )
+    original = imagenet.their_forward(values, family, imagenet.their_input(images, mean, deviation))
+    if torch_export.has_caffe():
+        found, against = trunk_in_caffe(spec, path, images), "Caffe"
+    else:
+        found, against = trunk_read_back(spec, path, images), "The file read back (no Caffe is here)"
+    differences, at_border = {}, {}
+    for name, e, r, o, f in zip(FEATURES, exact, rounded, original, found, strict=True):
+        plain, own = difference(e.numpy(), f), difference(e.numpy(), r.numpy()).absolute
+        differences[name] = replace(plain, allowance=min(OWN_ROUNDING * own, MOST_ROUNDING * plain.greatest))
+        at_border[name] = difference(o.numpy(), f)
+    verification = torch_export.Verification(against, f"{len(images)} random pictures", differences)
+    return Imported(spec, count, verification, at_border)
+
+
+def trunk_in_caffe(spec: TrunkSpec, path: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """X and the top of a trunk in Caffe, which reads the caffemodel itself."""
+    import caffe
+    from caffe.proto import caffe_pb2
+
+    from pysrn.nets import prototxt, resnet
+    from pysrn.nets.layers import FIXED, add_layer
+
+    message = caffe_pb2.NetParameter(name=spec.name)
+    add_layer(message, "data", "Input", [], input_param={"shape": [{"dim": list(images.shape)}]})
+    top = resnet.add_trunk(message, spec, FIXED, "data")
+    with tempfile.TemporaryDirectory() as folder:
+        net_path = Path(folder) / "trunk.prototxt"
+        prototxt.write_message(message, net_path)
+        net = caffe.Net(str(net_path), caffe.TEST, weights=str(path))
+    shapes = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in net.params.items()}
+    plan_copy(shapes, read_weights(path), str(path))
+    net.blobs["data"].data[...] = images
+    net.forward()
+    return net.blobs[resnet.feature_name(spec)].data.copy(), net.blobs[top].data.copy()
+
+
+@torch.inference_mode()
+def trunk_read_back(spec: TrunkSpec, path: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """X and the top of a trunk in PyTorch, with the weights of a caffemodel."""
+    trunk = Trunk(spec).eval()
+    trunk.load_state_dict(torch_weights.state_dict(trunk, read_weights(path), str(path)))
+    return tuple(output.numpy() for output in trunk(torch.from_numpy(images)))

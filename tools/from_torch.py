@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Turn PyTorch weights into a caffemodel, after both nets were compared.
+
+Takes a state dict (.safetensors, .pth) of torchvision's ResNet-50, -101 or -152 (for the trunks resnet*_v15), of timm's
+resnetv2_50, _101 or _152 (for variant released), or of our own SRN. ImageNet weights become a trunk for stage 1 whose
+input is that of all our nets. Exit 4, and nothing written, when Caffe differs from PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from pysrn.console import MissingError, SrnError, ToleranceError, UsageError, run_main
+from pysrn.recipes import PREACT
+
+CHECK_IMAGES = 2
+ENDING = ".caffemodel"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line entry; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path, help="file.safetensors or file.pth")
+    parser.add_argument("-o", "--out", type=Path, help="file.caffemodel (default: beside the weights)")
+    rgb = "of the RGB input from 0 to 1 that an ImageNet net was trained with (default: torchvision's; timm's 0.5)"
+    parser.add_argument("--mean", type=three_numbers, metavar="R,G,B", help=f"mean {rgb}")
+    parser.add_argument("--std", type=three_numbers, metavar="R,G,B", help=f"deviation {rgb}")
+    return run_main(work, parser.parse_args(argv))
+
+
+def three_numbers(text: str) -> tuple[float, ...]:
+    """Three numbers greater than zero, divided by commas."""
+    values = tuple(map(float, text.split(",")))
+    if len(values) != 3 or not all(0 < value < float("inf") for value in values):
+        raise argparse.ArgumentTypeError("three numbers above 0 are needed, as 0.485,0.456,0.406")
+    return values
+
+
+def work(arguments: argparse.Namespace) -> None:
+    """Convert, verify, write."""
+    for package in ("torch", "safetensors"):
+        if find_spec(package) is None:
+            raise MissingError(f"the Python package {package} is not installed", "pip install -e .[torch]")
+    from pysrn.convert import imagenet, torch_export, torch_files, torch_import
+
+    out = arguments.out or arguments.weights.with_suffix(ENDING)
+    if out.suffix != ENDING or out.is_dir():
+        raise UsageError(f"--out must name a {ENDING} file, not {out}")
+    values, source = torch_files.read_state_dict(arguments.weights), str(arguments.weights)
+    family, images = imagenet.family_of(values), torch_export.check_images(CHECK_IMAGES)
+    if family is None and "trunk.conv1.weight" not in values:
+        first = ", ".join(list(values)[:3])
+        raise SrnError(
+            f"{source} is of another net (its tensors: {first}, ...)", "give torchvision's, timm's resnetv2 or SRN's"
+        )
+    if family is None and (arguments.mean or arguments.std):
+        raise UsageError("--mean and --std are for ImageNet nets: SRN's own input is ours already")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.stem}.{os.getpid()}.part{ENDING}")
+    try:
+        if family is None:
+            done = torch_import.import_srn(values, source, partial, images)
+        else:
+            done = torch_import.import_trunk(values, family, source, partial, images, arguments.mean, arguments.std)
+        print(done.verification.report(every_layer=family is not None))
+        if not done.verification.ok:
+            raise ToleranceError("Caffe differs from PyTorch by more than the tolerance; nothing was written")
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    if done.border:
+        shown = ", ".join(f"{found.relative:.2%} of the greatest {name}" for name, found in done.border.items())
+        print(f"  beyond the border our mean colour stands for theirs; to the original net that makes at most {shown}")
+    print(f"{out}: {done.layers} layers of {done.trunk.title}")
+    if family is not None:
+        depth = done.trunk.name.removesuffix(PREACT)
+        words = f"--variant released --trunk {depth}" if done.trunk.preact else f"--trunk {depth}"
+        print(f"train with it: tools/run_stage.py 1 {words} --weights {out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
