@@ -43,7 +43,8 @@ def rank_processes(folder: Path) -> list[int]:
             words = path.read_bytes().split(b"\0")
         except OSError:  # it has ended meanwhile
             continue
-        if b"pysrn.train.rank" in words and words[-2] == bytes(folder) and b"python" in words[0]:
+        is_python = Path(os.fsdecode(words[0])).name.startswith("python")  # and not their launcher
+        if b"pysrn.train.rank" in words and words[-2] == bytes(folder) and is_python:
             found.append(int(path.parent.name))
     return sorted(found)
 
