@@ -79,6 +79,10 @@ def work(arguments: argparse.Namespace) -> None:
             f"more than one run: {', '.join(runs)}", "photos without an image's ending: --images PHOTO ..."
         )
     run = runs[0] if runs else None
+    if run in arguments.words and Path(run).is_file() and Path(run).suffix != ".caffemodel":
+        raise UsageError(
+            f"{run} is neither named as an image file nor as a caffemodel", "say what it is: --images or --run"
+        )
     if photos and (arguments.split or arguments.workers > 1 or arguments.from_text or arguments.image_list):
         raise UsageError("--split, --workers, --from-text and --image-list are not for photos")
     if arguments.image_list and not arguments.from_text:
@@ -138,6 +142,7 @@ def import_text(arguments: argparse.Namespace, run: str | None) -> None:
     out = arguments.out or arguments.from_text.with_suffix(".npz")
     found.save(out)
     print(summary(out, found))
+    write_text(arguments.text, found)
 
 
 def predict_photos(arguments: argparse.Namespace, run: str | None, words: list[str]) -> None:

@@ -14,13 +14,16 @@ from pathlib import Path
 from pysrn.console import MissingError, run_main, seed_number
 from pysrn.recipes import PREACT, RECIPES, STAGE_NAMES, TRUNKS, VARIANTS
 
-# Flags that are fields of Recipe, and of StageSpec.
+# Flags that are fields of Recipe, of StageSpec and of HeadSpec.
 RECIPE_FLAGS = (
     "variant", "trunk", "batch_size", "iter_size", "validation_fraction", "momentum", "weight_decay", "seed"
 )  # fmt: skip
 STAGE_FLAGS = (
-    "iterations", "epochs", "base_lr", "new_layer_lr", "drops", "gamma", "patience", "min_lr", "validate_every"
+    "iterations", "epochs", "base_lr", "new_layer_lr", "drops", "gamma", "patience", "min_lr", "validate_every",
+    "train_bn"
 )  # fmt: skip
+HEAD_FLAGS = ("confidence_sees_blocks",)
+LARGEST = 2**31 - 1  # Caffe's integers
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,6 +46,17 @@ def main(argv: list[str] | None = None) -> int:
     )
     recipe.add_argument("--variant", choices=VARIANTS, help="the net of the paper's text, or the one that was released")
     recipe.add_argument("--trunk", choices=[name for name in TRUNKS if not name.endswith(PREACT)])
+    recipe.add_argument(
+        "--confidence-sees-blocks",
+        action=argparse.BooleanOptionalAction,
+        help="released: whether the confidence branch reads the residual blocks (default: yes) or X; sources differ",
+    )
+    recipe.add_argument(
+        "--train-bn",
+        type=stages_of_batch_statistics,
+        metavar="STAGES",
+        help="none, 1, 4 or 1,4: stages whose BN statistics follow the batch; the others keep the stored ones",
+    )
     recipe.add_argument("--batch-size", type=positive)
     recipe.add_argument("--iter-size", type=positive, help="batches whose gradients are added up for one update")
     length = recipe.add_mutually_exclusive_group()
@@ -72,7 +86,9 @@ def main(argv: list[str] | None = None) -> int:
     machine.add_argument(
         "--launcher", help='what starts them, as "mpiexec -hostfile FILE -n 8" (default: mpiexec -n RANKS, here)'
     )
-    machine.add_argument("--workers", type=int, default=1, help="processes that load images (default: %(default)s)")
+    machine.add_argument(
+        "--workers", type=whole, default=1, metavar="N", help="processes that load images (default: %(default)s)"
+    )
     machine.add_argument("--snapshot-every", type=positive, default=200, help="iterations (default: %(default)s)")
     machine.add_argument("--keep", type=positive, default=2, help="newest snapshots that stay (default: %(default)s)")
     machine.add_argument("--tensorboard", action="store_true", help="write event files, too (stageN/events)")
@@ -81,26 +97,43 @@ def main(argv: list[str] | None = None) -> int:
 
 def positive(text: str) -> int:
     """A whole number of at least 1."""
-    if (value := int(text)) < 1:
+    if (value := whole(text)) < 1:
         raise argparse.ArgumentTypeError("at least 1 is needed")
     return value
 
 
+def whole(text: str) -> int:
+    """A whole number of at least 0."""
+    if not text.isdecimal() or int(text) > LARGEST:
+        raise argparse.ArgumentTypeError(f"a whole number up to {LARGEST} is needed")
+    return int(text)
+
+
+def stages_of_batch_statistics(text: str) -> list[bool]:
+    """Which of the four stages follow the batch; in stages 2 and 3 nothing that could is left to choose."""
+    stages = [] if text == "none" else text.split(",")
+    if not set(stages) <= {"1", "4"}:
+        raise argparse.ArgumentTypeError("none, 1, 4 or 1,4 is needed")
+    return [str(number) in stages for number in STAGE_NAMES]
+
+
 def devices(text: str) -> tuple[int, ...]:
     """CUDA device numbers divided by commas."""
-    values = tuple(int(part) for part in text.split(","))
-    if min(values) < 0:
-        raise argparse.ArgumentTypeError("devices are counted from 0")
-    return values
+    return tuple(whole(part) for part in text.split(","))
 
 
 def numbers(kind: type):
     """Parser of one positive number or four divided by commas."""
+    most = LARGEST + 1 if kind is int else 1e100  # so that products with it are finite
 
     def parse(text: str) -> list:
-        values = [kind(part) for part in text.split(",")]
-        if len(values) not in (1, 4) or not all(0 < value < math.inf for value in values):
-            raise argparse.ArgumentTypeError("one positive number, or four divided by commas: one a stage")
+        try:
+            values = [kind(part) for part in text.split(",")]
+        except ValueError:
+            values = []
+        if len(values) not in (1, 4) or not all(0 < value < most for value in values):
+            one = "one positive whole number" if kind is int else "one positive number"
+            raise argparse.ArgumentTypeError(f"{one}, or four divided by commas: one a stage")
         return values
 
     return parse
@@ -108,7 +141,11 @@ def numbers(kind: type):
 
 def fraction(text: str) -> float:
     """A number from 0 up to, but not, 1."""
-    if not 0 <= (value := float(text)) < 1:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
         raise argparse.ArgumentTypeError("a number from 0 to below 1 is needed")
     return value
 
@@ -123,6 +160,7 @@ def fractions(text: str) -> list[tuple[float, ...]]:
 
 def work(arguments: argparse.Namespace) -> None:
     """Print the state, the plan, or carry it out."""
+    from pysrn.data.build_lock import end_like_an_interrupt
     from pysrn.train.launch import Launch, refuse_launched_command
     from pysrn.train.pipeline import run_up_to
     from pysrn.train.preparation import Device
@@ -131,6 +169,7 @@ def work(arguments: argparse.Namespace) -> None:
     from pysrn.train.status import status
 
     refuse_launched_command()
+    end_like_an_interrupt()
     run = RunFolder(arguments.runs / (arguments.run or arguments.dataset or "shapes"))
     earlier = run.read_settings()
     if arguments.status:
@@ -147,6 +186,7 @@ def work(arguments: argparse.Namespace) -> None:
         from_scratch=arguments.from_scratch,
         recipe_fields={name: getattr(arguments, name) for name in RECIPE_FLAGS},
         stage_fields={name: getattr(arguments, name) for name in STAGE_FLAGS} | {"schedule": schedule},
+        head_fields={name: getattr(arguments, name) for name in HEAD_FLAGS},
     )
     device = Device(
         gpus=arguments.gpu,

@@ -55,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> None:
     """Draw one picture."""
+    if arguments.out is not None and arguments.out.is_dir():
+        raise UsageError(f"--out must name a file: {arguments.out} is a folder")
     {"curves": draw_curves, "attention": draw_attention, "neurons": draw_neurons}[arguments.kind](arguments)
 
 
@@ -85,6 +87,8 @@ def draw_attention(arguments: argparse.Namespace) -> None:
         raise UsageError("--count must be at least 1")
     chosen = list(indices)[: None if arguments.images else arguments.count]
     labels = [find_label(pair, name) for name in arguments.labels] if arguments.labels else None
+    columns = 1 + (attention.LABELS_SHOWN if labels is None else len(labels))
+    pictures.check_panels(len(chosen) * len(arguments.maps), columns, "choose fewer images, labels or maps")
     annotations = arguments.annotations or pair.folder / "annotations" / f"{pair.split}.json"
     images = arguments.image_folder or pair.folder / "images" / pair.split
     known = annotations.is_file() or arguments.annotations is not None
@@ -157,6 +161,7 @@ def draw_neurons(arguments: argparse.Namespace) -> None:
         best = [regulariser.strongest_for(label, 1)[0] for label in range(len(classes))]
         chosen = list(dict.fromkeys(best))[:MOST_NEURONS]
     inputs = min(arguments.inputs, len(classes))
+    pictures.check_panels(len(chosen), 1 + inputs, "choose fewer --neurons, or a smaller --count or --inputs")
     out = arguments.out or weights.parent / "neurons.png"
     pictures.save_figure(neurons.relation_picture(regulariser, chosen, classes, inputs), out)
     for number in chosen:

@@ -23,7 +23,7 @@ def text(dataset: str, comparisons: Sequence[Comparison], whole_table: bool = Fa
         if whole_table:
             figures = [figure for row in table.rows.values() for figure in row.values()]
             lines += ["", *_paper_lines(table)]
-        parts.append("\n".join(lines + _legend(figures)))
+        parts.append("\n".join(lines + legend(figures)))
     return "\n\n".join(parts)
 
 
@@ -42,13 +42,13 @@ def _comparison_text(found: Comparison, known: bool) -> str:
     if known:
         header = ["metric", "paper", "ours", "difference", "verdict", "source"]
         body = [
-            [row.metric, _number(row.paper.value, 1), _number(row.ours, 2), _number(row.difference, 2, "+"),
-             _verdict(row), _source(row.paper)]
+            [row.metric, number(row.paper.value, 1), number(row.ours, 2), number(row.difference, 2, "+"),
+             _verdict(row), source(row.paper)]
             for row in found.rows
         ]  # fmt: skip
         lines = [aligned(f"{found.method} of the paper against {name}, in percent", header, body)]
     else:
-        body = [[row.metric, _number(row.ours, 2)] for row in found.rows]
+        body = [[row.metric, number(row.ours, 2)] for row in found.rows]
         lines = [aligned(f"{name}, in percent", ["metric", "ours"], body)]
     if found.interval is not None:
         lines.append(interval_sentence(found.interval))
@@ -61,12 +61,12 @@ def _verdict(row: Row) -> str:
     return row.verdict
 
 
-def _number(value: float | None, digits: int, sign: str = "") -> str:
+def number(value: float | None, digits: int, sign: str = "") -> str:
     """A figure in percent, or a dash."""
     return "-" if value is None or math.isnan(value) else f"{value:{sign}.{digits}f}"
 
 
-def _source(figure: Figure) -> str:
+def source(figure: Figure) -> str:
     """`Q2L ZFT [2+]`, or what is known of an empty cell."""
     if figure.value is None:
         return "not found" if figure.trust == NOT_FOUND else "not printed"
@@ -75,7 +75,7 @@ def _source(figure: Figure) -> str:
 
 def interval_sentence(found: Interval) -> str:
     """The bootstrap interval of mAP as a sentence."""
-    low, high = _number(100 * found.low, 2), _number(100 * found.high, 2)
+    low, high = number(100 * found.low, 2), number(100 * found.high, 2)
     return (
         f"mAP of other test images of this kind: {low} to {high} "
         f"({100 * found.level:g} % of {found.resamples} resamples of the images, seed {found.seed})"
@@ -93,7 +93,7 @@ def _footnotes(comparisons: Sequence[Comparison]) -> list[str]:
     return lines + [f"within {one.points:g} of {', '.join(names)}: {one.reason}" for one, names in reasons.items()]
 
 
-def _legend(figures: Sequence[Figure]) -> list[str]:
+def legend(figures: Sequence[Figure]) -> list[str]:
     """What the keys of the sources and the marks of trust mean."""
     sources = {key for figure in figures for key in figure.sources}
     marks = {figure.trust for figure in figures}
@@ -113,8 +113,8 @@ def _paper_lines(table: PaperTable) -> list[str]:
         by_source: dict[str, list[str]] = {}
         for column, figure in row.items():
             if figure.value is not None:
-                by_source.setdefault(_source(figure).removesuffix(" *"), []).append(column)
+                by_source.setdefault(source(figure).removesuffix(" *"), []).append(column)
             if figure.note:
                 lines.append(f"{method}, {column}: {figure.note}")
-        lines += [f"{method}, {', '.join(columns)}: {source}" for source, columns in by_source.items()]
+        lines += [f"{method}, {', '.join(columns)}: {words}" for words, columns in by_source.items()]
     return [*lines, "-: not printed by the sources; ?: no source was found"]

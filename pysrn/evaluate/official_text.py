@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from pysrn.console import MissingError, SrnError, message
+from pysrn.console import MissingError, SrnError, existing_file, message
 from pysrn.data.annotation_checks import key_names, shown
 from pysrn.data.label_text import labels_of, number_rows, text_lines
 from pysrn.data.lmdb_pair import PairReader
@@ -42,7 +42,7 @@ def read_text(path: Path, labels: int, images: int, listed_in: str | Path) -> np
     Raises MissingError for no such file, SrnError for another number of rows than `listed_in` has images, or a row with
     another number of values or one that is no finite number, with its line.
     """
-    lines = text_lines(path)
+    lines = text_lines(existing_file(path, "text file of logits"))
     if len(lines) != images:
         raise SrnError(f"{path} has {len(lines)} rows, {listed_in} has {images} images")
     values = np.empty((images, labels), np.float32)

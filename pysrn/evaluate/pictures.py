@@ -1,4 +1,4 @@
-"""Writing a matplotlib figure as PNG, whole or not at all."""
+"""Grids of panels in one picture: how many fit, and writing the matplotlib figure as PNG, whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from pysrn.console import UsageError
+
 RESOLUTION = 110  # dots an inch
+MOST_PANELS = 400  # a minute of work; with two columns or more their rows stay below matplotlib's 65,536 pixels
+
+
+def check_panels(rows: int, columns: int, cure: str) -> None:
+    """Raise UsageError where so many panels are too many for a picture."""
+    if rows * columns > MOST_PANELS:
+        raise UsageError(f"{rows} rows of {columns} panels are too many for one picture: {MOST_PANELS} at most", cure)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

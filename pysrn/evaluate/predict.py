@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import Progress, SrnError, UsageError
+from pysrn.console import Progress, SrnError, UsageError, existing_folder
 from pysrn.data.augment import whole_image, write_view
 from pysrn.data.lmdb_pair import PairReader
 from pysrn.data.manifest import NAME as DATA_MANIFEST
@@ -142,8 +142,13 @@ def check_labels(net: DeployNet, pair: PairReader) -> None:
 
 
 def data_folder(weights: str | Path, given: str | Path | None) -> Path:
-    """The LMDB pair to use: the one `given`, else the one that the run was trained on, else shapes."""
+    """The LMDB pair to use: the one `given`, else the one that the run was trained on, else shapes.
+
+    Raises MissingError where there is no such folder; a run's may be relative to where it was trained.
+    """
     if given is not None:
         return Path(given)
     settings = settings_of(weights)
-    return Path(DEFAULT_DATA if settings is None else settings.data)
+    folder = Path(DEFAULT_DATA if settings is None else settings.data)
+    existing_folder(folder.absolute(), "LMDB folder", "--data FOLDER, or tools/make_lmdb.py builds it")
+    return folder

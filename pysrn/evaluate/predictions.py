@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import zipfile
 import zlib
 from collections import Counter
@@ -17,8 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import MissingError, SrnError, existing_file
+from pysrn.console import MissingError, SrnError, existing_file, message
+from pysrn.nets.caffemodel import sha256_of
 from pysrn.nets.stages import SCORES
+from pysrn.train.run_folder import WEIGHTS
 
 CURE = "predict again: tools/predict.py"
 LISTED = "arrays"  # in `about`: what else the file holds; an archive can lose a part without notice
@@ -105,6 +108,8 @@ def load_predictions(path: str | Path, classes: Sequence[str] | None = None) -> 
     path = existing_file(path, "predictions", "tools/predict.py makes them")
     content = io.BytesIO(path.read_bytes())
     try:
+        if not zipfile.is_zipfile(content):  # else NumPy takes it for a pickle, and advises to trust it
+            raise ValueError("it is no whole .npz archive")
         with np.load(content, allow_pickle=False) as archive:
             if len(set(archive.files)) < len(archive.files):
                 raise ValueError("it holds two arrays of one name")
@@ -154,8 +159,23 @@ def find_predictions(path: Path, split: str) -> list[Path]:
     name = f"predictions_{split}.npz"
     found = [*path.glob(name), *sorted(path.glob(f"stage[1-9]/{name}"))]
     if not found:
-        raise MissingError(f"no predictions: neither a file {path} nor any {name} below it", "tools/predict.py")
+        cure = (
+            f"tools/predict.py {shlex.quote(str(path))} --split {shlex.quote(split)}"
+            if path.is_dir()
+            else "tools/predict.py"
+        )
+        raise MissingError(f"no predictions: neither a file {path} nor any {name} below it", cure)
     return found
+
+
+def warn_of_other_weights(found: Predictions, path: Path) -> None:
+    """Say so where a predictions file lies beside weights other than those that made it: a stage trained anew."""
+    weights = path.parent / WEIGHTS
+    made_by = found.about.get("weights_sha256")
+    if made_by is not None and weights.is_file() and sha256_of(weights) != made_by:
+        message(f"beware: {path} was made by other weights than {weights}")
+        split = shlex.quote(found.about.get("split", "test"))
+        message(f"  mend it: tools/predict.py {shlex.quote(str(path.parent))} --split {split}")
 
 
 def check_same_images(found: Predictions, expected: Predictions, where: str | Path, other: str | Path) -> None:
@@ -187,4 +207,4 @@ def check_classes(found: Sequence[str], expected: Sequence[str], where: str | Pa
         odd = sorted(set(found) ^ set(expected))
         few = ", ".join(odd[:6]) + (", ..." if len(odd) > 6 else "")
         how = f"{len(found)}, expected {len(expected)}; differing: {few}"
-    raise SrnError(f"{where}: wrong classes: {how}")
+    raise SrnError(f"{where}: wrong classes: {how}", CURE)

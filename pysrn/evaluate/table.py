@@ -17,7 +17,13 @@ import numpy as np
 from pysrn.console import MissingError
 from pysrn.evaluate.bootstrap import Interval, mean_ap_interval
 from pysrn.evaluate.metrics import BLOCKS, DECISION_METRICS, Evaluation, evaluate
-from pysrn.evaluate.predictions import Predictions, check_classes, check_same_images, load_predictions
+from pysrn.evaluate.predictions import (
+    Predictions,
+    check_classes,
+    check_same_images,
+    load_predictions,
+    warn_of_other_weights,
+)
 
 TITLES = {
     "threshold": "labels with a probability > 0.5",
@@ -48,6 +54,7 @@ def evaluate_files(paths: Sequence[Path], resamples: int = 0, seed: int = 0) -> 
     for path, found in zip(paths, loaded, strict=True):
         check_classes(found.classes, first.classes, path)
         check_same_images(found, first, path, paths[0])
+        warn_of_other_weights(found, path)
         if found.labels is None:
             raise MissingError(f"{path} holds no labels, so nothing can be measured", "tools/predict.py adds them")
     names = distinct_names(paths)

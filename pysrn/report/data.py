@@ -17,7 +17,7 @@ from pysrn.console import MissingError, SrnError, existing_folder
 from pysrn.data.lmdb_pair import PairReader
 from pysrn.evaluate.bootstrap import Interval, mean_ap_interval
 from pysrn.evaluate.metrics import Evaluation, evaluate
-from pysrn.evaluate.predictions import Predictions, check_classes, check_same_images, load_predictions
+from pysrn.evaluate.predictions import Predictions, check_same_images, load_predictions
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.nets.stages import SCORES
 from pysrn.recipes import STAGE_NAMES
@@ -119,7 +119,7 @@ def gather(path: Path, data: str | Path | None = None, split: str = "test") -> G
     """Read a run's folder; `data` is the folder of its LMDB pair where it is not the one it was trained on.
 
     Raises MissingError when there is no run, SrnError for a damaged run.json, manifest or predictions file,
-    or predictions of other classes or images than each other's.
+    or predictions of other classes than the run's or of other images than each other's.
     """
     run = RunFolder(existing_folder(path, "run", "tools/run_stage.py 4"))
     settings = run.read_settings()
@@ -133,7 +133,7 @@ def gather(path: Path, data: str | Path | None = None, split: str = "test") -> G
         where = f"--run {shlex.quote(path.absolute().name)} --runs {shlex.quote(str(path.parent))}"
         gaps.append(Gap(f"stages that are not finished: {left}", f"tools/run_stage.py {LAST_STAGE} {where}"))
     hashes = {number: sha256_of(run.weights(number)) for number in finished}
-    predictions = _predictions(run, split, finished, hashes, gaps)
+    predictions = _predictions(run, split, settings.recipe.dataset.classes, finished, hashes, gaps)
     pair = _pair(settings.data if data is None else data, split, gaps)
     if pair is not None and predictions:
         found = predictions[max(predictions)]
@@ -152,13 +152,18 @@ def predict_command(run: RunFolder, stage: int | None, split: str) -> str:
 
 
 def _predictions(
-    run: RunFolder, split: str, finished: dict[int, dict], hashes: dict[int, str], gaps: list[Gap]
+    run: RunFolder,
+    split: str,
+    classes: tuple[str, ...],
+    finished: dict[int, dict],
+    hashes: dict[int, str],
+    gaps: list[Gap],
 ) -> dict[int, Predictions]:
     """Predictions of stage 1 and of the last stage that has some; notes what is missing or out of date."""
     paths = {number: run.stage(number) / f"predictions_{split}.npz" for number in STAGE_NAMES}
     there = [number for number, path in paths.items() if path.is_file()]
     wanted = sorted({1, *there[-1:]} & set(there))
-    found = {number: load_predictions(paths[number]) for number in wanted}
+    found = {number: load_predictions(paths[number], classes) for number in wanted}
     for number in sorted({1, max(finished, default=1)} - set(wanted)):
         if number in finished or number == 1:
             gaps.append(Gap(f"predictions of stage {number}, {split}", predict_command(run, number, split)))
@@ -170,7 +175,6 @@ def _predictions(
             gaps.append(Gap(what, predict_command(run, number, split)))
     if len(found) == 2:
         (first, last), (where, other) = found.values(), (paths[number] for number in wanted)
-        check_classes(first.classes, last.classes, where)
         check_same_images(first, last, where, other)
         if first.keys != last.keys:
             raise SrnError(f"{where} and {other} list the images in another order", predict_command(run, 1, split))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from pysrn.evaluate.compare import MAIN_NET, SRN, Row, compare_rows, tolerances
-from pysrn.evaluate.comparison_text import interval_sentence
-from pysrn.evaluate.paper import NOT_FOUND, PAPER, SOURCES, TRUST, Figure
+from pysrn.evaluate.comparison_text import interval_sentence, legend, number, source
+from pysrn.evaluate.paper import PAPER
 from pysrn.recipes import DATASETS
 from pysrn.report.data import Gathered, Measured
 from pysrn.report.markup import Html, element, folded, note, paragraph, table
@@ -48,7 +47,7 @@ def _table(method: str, each: Measured, rows: Sequence[Row]) -> list[Html]:
     body = [
         [row.metric, _number(row.paper.value, 1), _number(row.ours, 1), _number(row.difference, 1, "+"),
          element("span", row.verdict, class_="badge" if row.verdict in (WITHIN, NO_FIGURE) else "badge differs"),
-         f"\N{PLUS-MINUS SIGN}{row.tolerance.points:g}", _source(row.paper)]
+         f"\N{PLUS-MINUS SIGN}{row.tolerance.points:g}", source(row.paper)]
         for row in rows
     ]  # fmt: skip
     header = ["metric", "paper", "ours", "difference", "verdict", "tolerance", "source"]
@@ -56,23 +55,12 @@ def _table(method: str, each: Measured, rows: Sequence[Row]) -> list[Html]:
 
 
 def _number(value: float | None, digits: int, sign: str = "") -> str:
-    if value is None or math.isnan(value):
-        return "-"
-    return f"{value:{sign}.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _source(figure: Figure) -> str:
-    if figure.value is None:
-        return "not found" if figure.trust == NOT_FOUND else "not printed"
-    return f"{' '.join(figure.sources)} [{figure.trust}]{' *' if figure.note else ''}"
+    text = number(value, digits, sign)
+    return text if text == "-" else text.replace("-", "\N{MINUS SIGN}")
 
 
 def _legend(rows: Sequence[Row]) -> list[str]:
     """What the sources, trust marks, notes and tolerances of the rows are, each once."""
-    figures = [row.paper for row in rows if row.paper.value is not None]
-    sources, marks = {key for figure in figures for key in figure.sources}, {figure.trust for figure in figures}
     lines = [f"* {row.metric}: {row.paper.note}" for row in rows if row.paper.note]
     lines += [f"\N{PLUS-MINUS SIGN}{row.tolerance.points:g}: {row.tolerance.reason}" for row in rows]
-    lines += [f"{key}: {meaning}" for key, meaning in SOURCES.items() if key in sources]
-    lines += [f"[{mark}]: {meaning}" for mark, meaning in TRUST.items() if mark in marks]
-    return list(dict.fromkeys(lines))
+    return list(dict.fromkeys(lines + legend([row.paper for row in rows])))

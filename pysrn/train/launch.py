@@ -39,9 +39,11 @@ class Launch:
     launcher: str | None = None  # None: `mpiexec -n RANKS`
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a launcher without ranks."""
+        """Raises UsageError for a launcher without ranks, or one that is no command."""
         if self.launcher is not None and self.ranks == 1:
             raise UsageError("--launcher starts several ranks", "give their number too: --ranks N")
+        if self.launcher is not None and not _words(self.launcher):
+            raise UsageError(f"--launcher {self.launcher!r} is no command", 'give one, as "mpiexec -n 8"')
 
     def command(self, folder: Path) -> list[str]:
         """The child's command line for a prepared stage folder.
@@ -55,11 +57,19 @@ class Launch:
                 "--ranks needs the Python package mpi4py, which is not installed",
                 "run the command through docker/local, or: pip install mpi4py mpich",
             )
-        words = shlex.split(self.launcher) if self.launcher else ["mpiexec", "-n", str(self.ranks)]
+        words = _words(self.launcher) if self.launcher else ["mpiexec", "-n", str(self.ranks)]
         return [_program(words[0]), *words[1:], sys.executable, "-m", "pysrn.train.rank", str(folder)]
 
 
 PLAIN = Launch()
+
+
+def _words(command: str) -> list[str]:
+    """The words of a command line; none where it cannot be read."""
+    try:
+        return shlex.split(command)
+    except ValueError:  # an open quotation
+        return []
 
 
 def _program(name: str) -> str:

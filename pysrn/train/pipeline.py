@@ -9,10 +9,12 @@ import platform
 import time
 from contextlib import nullcontext
 from importlib.metadata import version
+from pathlib import Path
 
 import pysrn
 from pysrn.console import InterruptedRun, message
 from pysrn.data.build import build_dataset, unfinished_shapes
+from pysrn.nets.caffemodel import sha256_of
 from pysrn.nets.device import check_gpu
 from pysrn.recipes import STAGE_NAMES, TRUNKS
 from pysrn.train import event_file, validation
@@ -20,7 +22,7 @@ from pysrn.train.first_weights import check_first_weights
 from pysrn.train.plan import Step, plan, settings_digest
 from pysrn.train.preparation import Device, prepare, source_weights, stage_line
 from pysrn.train.rank_net import check_batch
-from pysrn.train.run_folder import BEGUN, MANIFEST, RunFolder, source_hash, write_json
+from pysrn.train.run_folder import BEGUN, MANIFEST, RunFolder, read_record, source_hash, write_json
 from pysrn.train.settings import Settings, with_real_counts
 from pysrn.train.stage_process import run_child
 
@@ -66,6 +68,8 @@ def run_up_to(
         for step in steps:
             if step.action == "redo":
                 message(f"stage {step.stage}: the old one is now {run.set_aside(step.stage)}")
+            if step.action == "resume" and (aside := run.set_weights_aside(step.stage)):
+                message(f"stage {step.stage}: the weights that are not its own are now {aside}")
             if step.action != "keep":
                 _run_stage(run, settings, step, device)
 
@@ -73,7 +77,11 @@ def run_up_to(
 def _run_stage(run: RunFolder, settings: Settings, step: Step, device: Device) -> None:
     number, folder, source = step.stage, run.stage(step.stage), source_weights(run, settings, step.stage)
     prepare(run, settings, number, step.first, device)
-    begun = {"digest": settings_digest(settings, number), "source_sha256": source_hash(source)}
+    begun = {
+        "digest": settings_digest(settings, number),
+        "source_sha256": source_hash(source),
+        "ranks": _ranks(folder, number, step.first, device.launch.ranks),
+    }
     write_json(folder / BEGUN, begun)
     message(stage_line(settings.recipe, number, device.launch.ranks))
     started = time.monotonic()
@@ -88,10 +96,10 @@ def _run_stage(run: RunFolder, settings: Settings, step: Step, device: Device) -
             "iterations": last["done"],
             "best_validation": last["best"],
             "seconds": round(time.monotonic() - started, 1),
-            "ranks": device.launch.ranks,
             "resumed_from": step.first or None,
             "source": None if source is None else str(source),
             **begun,
+            "weights_sha256": sha256_of(run.weights(number)),
             "fixed": last["fixed"],
             "carried": last["carried"],
             "versions": {
@@ -106,3 +114,16 @@ def _run_stage(run: RunFolder, settings: Settings, step: Step, device: Device) -
     message(f"stage {number} done: {run.weights(number)}")
     if last["interrupted"]:
         raise InterruptedRun(f"interrupted; stage {number} is done", "run the same command again")
+
+
+def _ranks(folder: Path, number: int, first: int, ranks: int) -> list[int]:
+    """With how many ranks a stage has been trained, one number after the other; warns when it goes on with others."""
+    path = folder / BEGUN
+    earlier = read_record(path, {}).get("ranks", []) if first and path.is_file() else []
+    if not earlier or earlier[-1] == ranks:
+        return earlier or [ranks]
+    message(
+        f"warning: stage {number} was begun with --ranks {earlier[-1]} and goes on with {ranks}: the same images, "
+        "but other rounding, and BN that follows the batch sees other parts of it"
+    )
+    return [*earlier, ranks]

@@ -9,14 +9,15 @@ from pathlib import Path
 
 from pysrn.console import UsageError
 from pysrn.data.manifest import read_manifest
+from pysrn.nets.caffemodel import sha256_of
 from pysrn.nets.solvers import stage_solver
 from pysrn.nets.stages import DataSource
 from pysrn.recipes import STAGE_NAMES
 from pysrn.train import snapshots
 from pysrn.train.preparation import source_weights, training_net
-from pysrn.train.run_folder import BEGUN, RunFolder, read_record, source_hash
+from pysrn.train.run_folder import BEGUN, MANIFEST, RunFolder, read_record, source_hash
 from pysrn.train.schedule import rules_of
-from pysrn.train.settings import Settings
+from pysrn.train.settings import Settings, differences
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Step:
 def plan(run: RunFolder, settings: Settings, last: int, restart: bool = False) -> list[Step]:
     """What has to happen so that stages 1 to `last` are done; `restart` does the last one anew.
 
-    Raises UsageError when a finished or begun stage was made with other settings.
+    Final weights that are gone or damaged are made again from the stage's last snapshot, bit by bit, so what started
+    from them stays. Raises UsageError when a finished or begun stage was made with other settings, a later one
+    included: run.json has one set for all.
     """
     steps: list[Step] = []
     redone = False
@@ -47,21 +50,23 @@ def plan(run: RunFolder, settings: Settings, last: int, restart: bool = False) -
         record, again = _begun(run, number) or state.manifest, restart and number == last
         if state.word == "not begun":
             steps.append(Step(number, "run", total, 0, ""))
-        elif redone or again or (number > 1 and not run.weights(number - 1).is_file()):
+        elif redone or again:
             why = "asked for" if again else "an earlier stage is done anew"
             steps.append(Step(number, "redo", total, 0, f" ({why}; the old one is set aside)"))
-        elif _source_changed(run, settings, number, state.word, record):
+        elif _source_changed(run, settings, number, state.word, record, steps):
             steps.append(Step(number, "redo", total, 0, " (it started from other weights; it is set aside)"))
         elif record.get("digest") != settings_digest(settings, number):
-            raise UsageError(
-                f"{run.stage(number)} was {state.word} with other settings or data than those asked for",
-                f"give another --run, or --restart with stage {number} to do it anew",
-            )
-        elif state.word == "done":
+            raise _other_settings(run, settings, number, state.word)
+        elif state.word == "done" and not _damaged(run, number, state.manifest):
             steps.append(Step(number, "keep", total, 0, " (done)"))
         else:
-            steps.append(_resumed(run.stage(number), number, total))
+            steps.append(_resumed(run, number, total))
         redone = redone or steps[-1].action in ("run", "redo")
+    for number in () if redone else range(last + 1, len(STAGE_NAMES) + 1):
+        state = run.state(number)
+        record = _begun(run, number) or state.manifest
+        if state.word != "not begun" and record.get("digest") != settings_digest(settings, number):
+            raise _other_settings(run, settings, number, state.word)
     return steps
 
 
@@ -83,18 +88,41 @@ def settings_digest(settings: Settings, stage: int) -> str:
     return digest.hexdigest()
 
 
-def _resumed(folder: Path, number: int, total: int) -> Step:
+def _other_settings(run: RunFolder, settings: Settings, number: int, word: str) -> UsageError:
+    earlier = run.read_settings()
+    changed = differences(earlier, settings) if earlier else ""
+    return UsageError(
+        f"{run.stage(number)} was {word} with other settings or data than those asked for"
+        + (f" ({changed})" if changed else ""),
+        f"give another --run, or --restart with stage {number} to do it anew",
+    )
+
+
+def _damaged(run: RunFolder, number: int, manifest: dict) -> bool:
+    """Whether a finished stage's weights are no longer those that its manifest has the hash of."""
+    return manifest.get("weights_sha256") not in (None, sha256_of(run.weights(number)))
+
+
+def _resumed(run: RunFolder, number: int, total: int) -> Step:
     """Go on from the newest snapshot that is whole, or begin anew."""
-    iteration, warnings = snapshots.newest_whole(folder)
+    iteration, warnings = snapshots.newest_whole(run.stage(number))
+    if (run.stage(number) / MANIFEST).is_file():
+        warnings.append(f"{run.weights(number)} is not the file that the stage ended with; it is made again")
     if iteration is None:
         return Step(number, "redo", total, 0, " (no snapshot of it is whole; it is set aside)", tuple(warnings))
     return Step(number, "resume", total, iteration, "", tuple(warnings))
 
 
-def _source_changed(run: RunFolder, settings: Settings, stage: int, word: str, record: dict) -> bool:
+def _source_changed(
+    run: RunFolder, settings: Settings, stage: int, word: str, record: dict, before: list[Step]
+) -> bool:
     """Whether a stage started from other weights than it would now; a finished stage 1 needs its file no more."""
     if stage == 1 and word == "done" and settings.weights is not None and not Path(settings.weights).exists():
         return False
+    if before and before[-1].action == "resume":  # what it ends with is only known where it has ended before
+        path = run.stage(stage - 1) / MANIFEST
+        known = read_record(path, {}).get("weights_sha256") if path.is_file() else None
+        return known is None or record.get("source_sha256") != known
     return record.get("source_sha256") != source_hash(source_weights(run, settings, stage))
 
 

@@ -72,7 +72,8 @@ class RunFolder:
         try:
             return Settings.from_json(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, KeyError, TypeError) as error:
-            raise SrnError(f"{path} is damaged: {error!r}", "give another --run") from None
+            cure = "delete it and run the command again with all the options that the run has"
+            raise SrnError(f"{path} is damaged: {error}", cure) from None
 
     def write_settings(self, settings: Settings) -> None:
         """Write run.json."""
@@ -125,11 +126,22 @@ class RunFolder:
 
     def set_aside(self, number: int) -> Path:
         """Rename a stage's folder, so that it can be done anew without losing anything; returns the new name."""
-        count = 1
-        while (target := self.path / f"stage{number}.old{count}").exists():
-            count += 1
-        os.rename(self.stage(number), target)
-        return target
+        return _rename_free(self.stage(number), self.path, f"stage{number}.old", "")
+
+    def set_weights_aside(self, number: int) -> Path | None:
+        """Rename the weights of a finished stage that are made again; returns the new name, None: there are none."""
+        if not self.weights(number).is_file() or not (self.stage(number) / MANIFEST).is_file():
+            return None
+        return _rename_free(self.weights(number), self.stage(number), "weights.old", ".caffemodel")
+
+
+def _rename_free(path: Path, folder: Path, stem: str, suffix: str) -> Path:
+    """Rename to the first free of `stem`1, `stem`2, ...; returns the new name."""
+    count = 1
+    while (target := folder / f"{stem}{count}{suffix}").exists():
+        count += 1
+    os.rename(path, target)
+    return target
 
 
 def source_hash(path: str | Path | None) -> str | None:

@@ -7,9 +7,22 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 
-from pysrn.console import MissingError, UsageError
+from pysrn.console import MissingError, UsageError, existing_file
 from pysrn.data.lmdb_pair import PairReader
-from pysrn.recipes import OWN_DATASET, RECIPES, TRUNKS, Augmentation, DatasetSpec, HeadSpec, Recipe, StageSpec
+from pysrn.recipes import (
+    OWN_DATASET,
+    RECIPES,
+    STAGE_NAMES,
+    TRUNKS,
+    Augmentation,
+    DatasetSpec,
+    HeadSpec,
+    Recipe,
+    StageSpec,
+)
+
+MOST_ITERATIONS = 2**31 - 1  # Caffe counts them in 32 bits
+NAMES_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -55,28 +68,36 @@ def choose_settings(
     from_scratch: bool,
     recipe_fields: dict,
     stage_fields: dict,
+    head_fields: dict,
 ) -> Settings:
     """Combine what was asked for with what the run began with (`earlier`); what is None was not asked for.
 
-    `recipe_fields` are fields of Recipe, `stage_fields` fields of StageSpec as a list of one value or of four.
-    Raises UsageError when the run was begun with another data set.
+    `recipe_fields` are fields of Recipe, `stage_fields` fields of StageSpec as a list of one value or of four,
+    `head_fields` fields of HeadSpec. Raises UsageError when the run was begun with another data set or the numbers
+    contradict each other, MissingError when there are no weights to start from.
     """
     if earlier is not None and dataset not in (None, earlier.recipe.dataset.name):
         raise UsageError(f"this run was begun with {earlier.recipe.dataset.name}, not {dataset}", "give another --run")
     recipe = earlier.recipe if earlier else RECIPES[dataset or "shapes"]
     recipe = replace(recipe, **{name: value for name, value in recipe_fields.items() if value is not None})
+    heads = {name: value for name, value in head_fields.items() if value is not None}
+    recipe = replace(recipe, heads=replace(recipe.heads, **heads))
     for name, values in stage_fields.items():
         if values is not None:
             recipe = _with_stage_values(recipe, name, values)
-    if from_scratch:  # nothing else would give the trunk's BN layers their statistics
+    if from_scratch and stage_fields.get("train_bn") is None:  # nothing else would fill the trunk's BN statistics
         recipe = replace(recipe, stages=(replace(recipe.stages[0], train_bn=True), *recipe.stages[1:]))
     name = recipe.dataset.name
-    weights = None if from_scratch else weights or (earlier.weights if earlier else None)
+    known = earlier.weights if earlier else None
+    if weights not in (None, known):  # a finished stage 1 needs its file no more
+        existing_file(weights, "ImageNet weights")
+    weights = None if from_scratch else weights or known
     if weights is None and not from_scratch and earlier is None and name != "shapes":
         raise MissingError(
             f"stage 1 of {name} starts from ImageNet weights",
             "give --weights FILE (a caffemodel of the same trunk), or --from-scratch",
         )
+    _check(recipe, weights)
     return Settings(recipe, data or (earlier.data if earlier else f"data/{name}"), weights)
 
 
@@ -95,7 +116,46 @@ def with_real_counts(settings: Settings) -> Settings:
             f"not those of {dataset.name} ({', '.join(dataset.classes[:3])}, ...)",
             "give the data set that the LMDB pair was made from (--dataset)",
         )
-    return replace(settings, recipe=replace(settings.recipe, dataset=replace(dataset, train_images=len(pair))))
+    recipe = replace(settings.recipe, dataset=replace(dataset, train_images=len(pair)))
+    if (most := max(recipe.iterations(stage) for stage in STAGE_NAMES)) > MOST_ITERATIONS:
+        raise UsageError(f"{most:.3g} iterations are more than Caffe can count", "give fewer --epochs or --iterations")
+    return replace(settings, recipe=recipe)
+
+
+def differences(before: Settings, asked: Settings) -> str:
+    """What is asked for and not as it was, for an error message; empty where all is alike."""
+    old, new = _flat(before.to_json()), _flat(asked.to_json())
+    changed = [f"{name}: {old.get(name)}, asked for {value}" for name, value in new.items() if old.get(name) != value]
+    return "; ".join(changed[:NAMES_SHOWN]) + ("; ..." if len(changed) > NAMES_SHOWN else "")
+
+
+def _flat(values: dict) -> dict:
+    """The plain values of nested settings, by name."""
+    flat = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value)
+        elif name == "stages":
+            flat |= {f"{key} of stage {i}": part for i, stage in enumerate(value, 1) for key, part in stage.items()}
+        else:
+            flat[name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _check(recipe: Recipe, weights: str | None) -> None:
+    """Raise UsageError for numbers that contradict each other."""
+    if weights is None and not recipe.stages[0].train_bn:
+        raise UsageError(
+            "stage 1 without ImageNet weights has no BN statistics to keep", "give --weights FILE, or --train-bn with 1"
+        )
+    for number, plan in enumerate(recipe.stages, 1):
+        if plan.gamma > 1:
+            raise UsageError(f"--gamma {plan.gamma:g} would raise the rate of stage {number}", "give 1 or less")
+        if plan.schedule == "plateau" and plan.min_lr > plan.base_lr:
+            raise UsageError(
+                f"--min-lr {plan.min_lr:g} is above the rate {plan.base_lr:g} that stage {number} begins with",
+                "give a lower --min-lr, or a higher --base-lr",
+            )
 
 
 def _with_stage_values(recipe: Recipe, name: str, values: list) -> Recipe:

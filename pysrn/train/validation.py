@@ -30,7 +30,10 @@ def training_records(recipe: Recipe) -> tuple[int, int]:
 
 
 def validation_records(recipe: Recipe) -> tuple[int, int]:
-    """The records that are held out: the last ones. Neighbours may be of one photograph, so a range it is."""
+    """The records that are held out: the last ones, a random sample because a pair is shuffled when it is built.
+
+    Two persons of one WIDER-Attribute photograph may therefore be on both sides.
+    """
     return training_records(recipe)[1], recipe.dataset.train_images
 
 

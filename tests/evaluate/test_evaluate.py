@@ -10,6 +10,7 @@ from pysrn.evaluate import metrics
 from pysrn.evaluate.bootstrap import mean_ap_interval
 from pysrn.evaluate.predictions import Predictions
 from pysrn.evaluate.table import aligned, distinct_names
+from pysrn.nets.caffemodel import sha256_of
 from tools.evaluate import main
 
 CLASSES = ("cat", "dog", "bird", "ghost")
@@ -77,6 +78,19 @@ def test_interval_of_every_map(tmp_path, capsys):
     assert f"| {ends[0]} | {ends[1]} |" in printed.split("seed 4")[1]
 
 
+def test_predictions_of_other_weights_than_those_beside_them_are_told(tmp_path, capsys):
+    weights = tmp_path / "weights.caffemodel"
+    weights.write_bytes(b"first")
+    write(tmp_path / "predictions_train.npz", about={"weights_sha256": sha256_of(weights), "split": "train"})
+    words = [str(tmp_path), "--split", "train"]
+    assert main(words) == 0 and "beware" not in capsys.readouterr().err
+    weights.write_bytes(b"second")
+    assert main(words) == 0
+    errors = capsys.readouterr().err
+    assert f"predictions_train.npz was made by other weights than {weights}" in errors
+    assert f"tools/predict.py {tmp_path} --split train" in errors
+
+
 def test_unspecified_labels_are_told(tmp_path, capsys):
     labels = np.tile(np.array([[1, -1, 0, 1], [-1, 1, 1, -1]], np.int8), (5, 1))
     write(tmp_path / "p.npz", images=10, labels=labels)
@@ -92,7 +106,7 @@ def test_unspecified_labels_are_told(tmp_path, capsys):
     [
         (["none.npz"], 3, "neither a file"),
         (["empty"], 3, "nor any predictions_test.npz below it"),
-        (["text.npz"], 1, "text.npz is damaged"),
+        (["text.npz"], 1, "text.npz is damaged.*: it is no whole .npz archive$"),
         (["cut.npz"], 1, "cut.npz is damaged"),
         (
             ["good.npz", "other_images.npz"],

@@ -112,6 +112,8 @@ def test_tools_write_it_take_it_and_judge_it(shapes_folder, shapes_model, tmp_pa
     own, back = load_predictions(tmp_path / "a.npz"), load_predictions(tmp_path / "b.npz")
     assert list(own.scores) == ["score_sr", "score"] and list(back.scores) == ["score"] and own.keys == back.keys
     np.testing.assert_allclose(back.scores["score"], own.scores["score"], atol=1e-6, rtol=1e-6)
+    assert predict.main([*words, "--text", str(tmp_path / "u.txt")]) == 0
+    assert (tmp_path / "u.txt").read_bytes() == (tmp_path / "t.txt").read_bytes()
     assert evaluate.main([str(tmp_path / "b.npz")]) == 0
     (tmp_path / "t.txt").write_text("1 2 3\n")
     assert predict.main(words) == 1

@@ -151,6 +151,7 @@ def test_ranking_by_hand():
     ("words", "code", "reason"),
     [
         (["none.jpg"], 3, "no image file none.jpg"),
+        (["lone"], 2, "lone is neither named as an image file nor as a caffemodel"),
         (["bad.jpg"], 1, "none of 1 files could be read"),
         (["photo.jpg", "lone.caffemodel"], 2, "its labels have no names"),
         (["photo.jpg", "--split", "train"], 2, "not for photos"),
@@ -162,6 +163,7 @@ def test_ranking_by_hand():
 def test_bad_input_is_one_line(run, photo, shapes_model, tmp_path, capsys, words, code, reason):
     (tmp_path / "bad.jpg").write_bytes(b"bad")
     shutil.copy(shapes_model, "lone.caffemodel")
+    shutil.copy(photo, "lone")
     samples = [Sample("photo", photo, np.array([1, -1], np.int8))]
     write_pair(samples, tmp_path / "two", "train", ("cat", "dog"), 0, dataset="folder", workers=1)
     capsys.readouterr()

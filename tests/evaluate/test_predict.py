@@ -201,7 +201,7 @@ def test_without_arguments_it_is_the_embedded_run(shapes_folder, shapes_model, t
     ],
 )
 def test_bad_input_is_one_line(shapes_folder, shapes_model, tmp_path, capsys, arguments, code, reason):
-    places = {name: tmp_path / name for name in ("empty", "cut", "broken")}
+    places = {name: tmp_path / name for name in ("empty", "cut")} | {"broken": tmp_path / "broken.caffemodel"}
     places["empty"].mkdir()
     shutil.copytree(shapes_folder, places["cut"])
     database = pair_paths(places["cut"], "test")[0] / "data.mdb"

@@ -277,6 +277,16 @@ def test_other_weights_and_other_images_are_noticed(finished, shapes_folder, sha
     assert f"{shapes_folder}, test, is not what was predicted" in text and found.keys[-1] not in text
 
 
+def test_predictions_of_other_classes_than_the_runs_are_named(finished, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    path = run / "stage4" / "predictions_test.npz"
+    one = load_predictions(path)
+    replace(one, classes=one.classes[::-1]).save(path)
+    assert report.main([str(run), "-o", str(tmp_path / "report.html")]) == 1
+    assert f"{path}: wrong classes: in another order" in capsys.readouterr().err
+
+
 def test_predictions_without_labels(finished, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(finished, run)

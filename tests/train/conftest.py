@@ -1,6 +1,5 @@
 """A small embedded data set, and the command line of run_stage in a process of its own."""
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -10,14 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pysrn.data.batches import FeedSettings
 from pysrn.data.build import build_dataset
 from pysrn.nets.caffemodel import read_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("--batch-size", "2", "--snapshot-every", "2")
-HAS_RECORDS = "records" in {field.name for field in dataclasses.fields(FeedSettings)}
-needs_records = pytest.mark.skipif(not HAS_RECORDS, reason="the data layer cannot read a part of the records yet")
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,10 @@ import pytest
 
 from pysrn.recipes import STAGE_NAMES
 from pysrn.train import snapshots
-from tests.train.conftest import HAS_RECORDS, SHORT, assert_same_weights, call_run_stage
+from tests.train.conftest import SHORT, assert_same_weights, call_run_stage
 
 LONG = ("--iterations", "120", "--batch-size", "2", "--snapshot-every", "3", "--base-lr", "1e-4")
-LONG += ("--validation-fraction", "0.2", "--validate-every", "10") if HAS_RECORDS else ()
+LONG += ("--validation-fraction", "0.2", "--validate-every", "10")
 
 
 def children(pid):

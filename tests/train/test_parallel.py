@@ -1,6 +1,7 @@
 """Several ranks, started by a real launcher: the gradients and losses of one process, and one end for all of them."""
 
 import csv
+import json
 import os
 import re
 import shlex
@@ -42,7 +43,8 @@ def rank_processes(folder: Path) -> list[int]:
             words = path.read_bytes().split(b"\0")
         except OSError:  # it has ended meanwhile
             continue
-        if b"pysrn.train.rank" in words and words[-2] == bytes(folder) and b"python" in words[0]:
+        is_python = Path(os.fsdecode(words[0])).name.startswith("python")  # and not their launcher
+        if b"pysrn.train.rank" in words and words[-2] == bytes(folder) and is_python:
             found.append(int(path.parent.name))
     return sorted(found)
 
@@ -98,6 +100,17 @@ def test_running_statistics_are_the_mean_over_the_ranks(run_stage, tmp_path):
     np.testing.assert_allclose(mean, whole_mean, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(variance, whole_variance, rtol=0.2)  # of halves: about the same
     assert count == whole_count
+
+
+@needs_mpi
+def test_going_on_with_another_number_of_ranks_is_said_and_recorded(begun, run_stage, tmp_path):
+    shutil.copytree(begun, tmp_path / "runs")
+    folder = tmp_path / "runs/shapes/stage2"
+    assert json.loads((folder / "manifest.json").read_text())["ranks"] == [1]
+    (folder / "manifest.json").unlink()
+    done = run_stage("2", "--ranks", "2")
+    assert done.returncode == 0 and "stage 2 was begun with --ranks 1 and goes on with 2" in done.stderr, done.stderr
+    assert json.loads((folder / "manifest.json").read_text())["ranks"] == [1, 2]
 
 
 @needs_mpi
@@ -176,6 +189,8 @@ def test_too_high_a_rate_stops_all_ranks_with_one_error(run_stage, tmp_path):
     [
         (("--ranks", "3"), 2, "cannot be shared evenly by 3 ranks"),
         (("--launcher", "mpiexec -n 2"), 2, "--ranks N"),
+        (("--ranks", "2", "--launcher", " "), 2, "is no command"),
+        (("--ranks", "2", "--launcher", 'mpiexec "'), 2, "is no command"),
         (("--gpu", "0,1"), 2, "--ranks 2"),
         (("--gpu", "0,1", "--ranks", "2"), 3, "CUDA device 0 cannot be used"),
         (("--ranks", "2", "--launcher", "no-such-launcher -n 2"), 3, "no-such-launcher is not installed"),

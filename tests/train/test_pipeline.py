@@ -11,7 +11,7 @@ from pysrn.nets.prototxt import read_message
 from pysrn.recipes import RECIPES
 from pysrn.train.plan import settings_digest
 from pysrn.train.settings import Settings, choose_settings
-from tests.train.conftest import HAS_RECORDS, call_run_stage, needs_records
+from tests.train.conftest import call_run_stage
 
 
 def test_digest_follows_recipe_and_data_but_not_the_folder(small_data, tmp_path):
@@ -27,7 +27,6 @@ def test_digest_follows_recipe_and_data_but_not_the_folder(small_data, tmp_path)
     assert settings_digest(Settings(recipe, str(moved), None), 1) != digest
 
 
-@needs_records
 def test_digest_follows_what_the_plateau_schedule_goes_by(small_data):
     def digest(schedule, **changes):
         stages = tuple(replace(plan, schedule=schedule, **changes) for plan in RECIPES["shapes"].stages)
@@ -59,15 +58,19 @@ def test_every_number_of_the_recipe_has_a_flag_that_is_recorded(small_data, tmp_
         "momentum": 0.8,
         "weight_decay": 0.0,
         "seed": 3,
-    } | ({"validation_fraction": 0.25} if HAS_RECORDS else {})
+        "train_bn": "1,4",
+    } | {"validation_fraction": 0.25}
     words = [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", value)]
+    words.append("--no-confidence-sees-blocks")
     done = call_run_stage("1", *words, runs=tmp_path, data=small_data)
     assert done.returncode == 0, done.stderr
     assert "variant released, batch 1 x 2 x 1 = 2" in done.stderr
     recipe = json.loads((tmp_path / "shapes/run.json").read_text())["recipe"]
     for name in ("variant", "batch_size", "iter_size", "momentum", "weight_decay", "seed"):
         assert recipe[name] == flags[name], name
-    assert recipe["validation_fraction"] == (0.25 if HAS_RECORDS else 0.0)
+    assert recipe["validation_fraction"] == 0.25
+    assert recipe["heads"]["confidence_sees_blocks"] is False
+    assert [stage["train_bn"] for stage in recipe["stages"]] == [True, False, False, True]
     for number, stage in enumerate(recipe["stages"]):
         assert stage["gamma"] == (0.2, 0.3, 0.4, 0.5)[number] and stage["drops"] == [0.25, 0.75]
         assert (stage["patience"], stage["min_lr"], stage["validate_every"]) == (7, 1e-6, 9)
@@ -80,6 +83,6 @@ def test_every_number_of_the_recipe_has_a_flag_that_is_recorded(small_data, tmp_
 
 
 def test_epochs_replace_the_recipes_iterations():
-    settings = choose_settings(None, "shapes", None, None, False, {}, {"epochs": [2.0], "iterations": None})
+    settings = choose_settings(None, "shapes", None, None, False, {}, {"epochs": [2.0]}, {})
     dataset = replace(settings.recipe.dataset, train_images=50)
     assert replace(settings.recipe, dataset=dataset, batch_size=16).iterations(1) == 7  # 100 images in batches of 16

@@ -74,9 +74,8 @@ def test_restart_sets_the_old_stage_aside_and_later_stages_follow(finished, run_
     )
     plan = run_stage("3", "--dry-run")
     assert "stage 3 (regulariser): keep" in plan.stderr  # the redone stage 2 came out the same
-    (tmp_path / "runs/shapes/stage2/weights.caffemodel").write_bytes(
-        (tmp_path / "runs/shapes/stage1/weights.caffemodel").read_bytes()
-    )
+    record = tmp_path / "runs/shapes/stage3/begun.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"source_sha256": "of others"}))
     plan = run_stage("3", "--dry-run")
     assert "stage 3 (regulariser): redo" in plan.stderr
 
@@ -143,6 +142,16 @@ def test_caffes_last_fatal_line_becomes_the_error(finished, tmp_path):
         (("1", "--seed", "-5"), 2, "a whole number from 0"),
         (("1", "--seed", "4294967295"), 2, "a whole number from 0"),
         (("1", "--base-lr", "nan"), 2, "positive number"),
+        (("1", "--iterations", "many"), 2, "positive whole number"),
+        (("1", "--epochs", "1e9"), 2, "more than Caffe can count"),
+        (("1", "--batch-size", "9" * 20), 2, "a whole number up to"),
+        (("1", "--workers", "-1"), 2, "a whole number up to"),
+        (("1", "--gpu", "first"), 2, "a whole number up to"),
+        (("1", "--momentum", "much"), 2, "from 0 to below 1"),
+        (("1", "--gamma", "2"), 2, "would raise the rate"),
+        (("1", "--schedule", "plateau", "--min-lr", "1"), 2, "is above the rate 0.03 that stage 1"),
+        (("1", "--train-bn", "4"), 2, "no BN statistics to keep"),
+        (("1", "--train-bn", "2"), 2, "none, 1, 4 or 1,4"),
     ],
 )
 def test_wrong_calls_end_with_one_clear_line(run_stage, arguments, code, words):
@@ -211,7 +220,59 @@ def test_status_and_plan_live_with_what_is_lost(finished, run_stage, tmp_path):
     (folder / "stage1/weights.caffemodel").unlink()  # its last snapshot is there
     plan = run_stage("2", "--dry-run")
     assert plan.returncode == 0, plan.stderr
-    assert "stage 1 (main): resume" in plan.stderr and "stage 2 (attention): redo" in plan.stderr
+    assert "stage 1 (main): resume" in plan.stderr and "stage 2 (attention): keep" in plan.stderr
+    for record in (folder / "stage1").glob("iter_*.json"):
+        record.unlink()
+    plan = run_stage("2", "--dry-run")
+    assert "stage 1 (main): run" in plan.stderr and "stage 2 (attention): redo" in plan.stderr
+
+
+def test_damaged_final_weights_are_made_again_and_later_stages_stay(finished, run_stage, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "runs")
+    weights = tmp_path / "runs/shapes/stage2/weights.caffemodel"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1000])  # or a user's own: it is not overwritten
+    done = run_stage("4")
+    assert done.returncode == 0, done.stderr
+    assert f"warning: {weights} is not the file" in done.stderr and done.stderr.count("keep") == 3
+    assert weights.read_bytes() == whole
+    assert weights.with_name("weights.old1.caffemodel").read_bytes() == whole[:-1000]
+
+
+def test_settings_that_later_finished_stages_have_otherwise_are_refused(finished, run_stage, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "runs")
+    before = (tmp_path / "runs/shapes/run.json").read_bytes()
+    refused = run_stage("1", "--base-lr", "0.03,9,9,9")
+    assert refused.returncode == 2 and "stage2 was done with other settings" in refused.stderr
+    assert "base_lr of stage 2: 0.003, asked for 9.0" in refused.stderr
+    assert (tmp_path / "runs/shapes/run.json").read_bytes() == before
+    refused = run_stage("1", "--weights", "nowhere.caffemodel")
+    assert refused.returncode == 3 and "nowhere.caffemodel" in refused.stderr
+
+
+def test_the_released_variant_trains_through_all_four_stages(run_stage, tmp_path):
+    done = run_stage("4", "--variant", "released", "--train-bn", "1,4", "--iterations", "2", *SHORT)
+    assert done.returncode == 0, done.stderr
+    folders = {stage: tmp_path / f"runs/shapes/stage{stage}" for stage in (1, 2, 3, 4)}
+    weights = {stage: read_weights(folder / "weights.caffemodel") for stage, folder in folders.items()}
+    for stage in (2, 3):
+        kept = weights[stage - 1].items()
+        assert all(
+            a.tobytes() == b.tobytes() for name, blobs in kept for a, b in zip(blobs, weights[stage][name], strict=True)
+        )
+    for name, blobs in weights[4].items():
+        assert any((a != b).any() for a, b in zip(weights[3][name], blobs, strict=True)), name
+    assert (folders[4] / "log.csv").read_text().startswith("iteration,loss,lr,seconds,loss_cls,loss_sr,loss_att")
+
+
+def test_sigterm_before_a_stage_begins_is_an_interruption(run_stage, tmp_path):
+    process = run_stage("1", "--iterations", "2", *SHORT, wait=False)
+    end = time.monotonic() + 60
+    while not (tmp_path / "runs/shapes/lock").is_file() and time.monotonic() < end:
+        time.sleep(0.001)
+    process.terminate()
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said, said
 
 
 def test_ctrl_c_stops_the_run_at_every_moment(run_stage, tmp_path):

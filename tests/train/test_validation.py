@@ -13,7 +13,6 @@ from pysrn.data.prefetch import Feeder
 from pysrn.nets import prototxt, stages
 from pysrn.recipes import RECIPES
 from pysrn.train import validation
-from tests.train.conftest import needs_records
 
 IMAGES = 12  # of 48: two whole batches of five, and two images of a third
 
@@ -51,7 +50,6 @@ def never():
     return False
 
 
-@needs_records
 def test_loss_is_caffes_own_over_exactly_the_images_held_out(recipe, trained, small_data, tmp_path):
     net, message, twin = trained
     loss = twin().loss(never)
@@ -74,7 +72,6 @@ def test_loss_is_caffes_own_over_exactly_the_images_held_out(recipe, trained, sm
     assert loss == pytest.approx(expected, rel=1e-5)
 
 
-@needs_records
 def test_validation_moves_no_bit_of_the_trained_net(trained):
     net, _, twin = trained
     before = {name: [blob.data.tobytes() for blob in blobs] for name, blobs in net.params.items()}
@@ -82,7 +79,6 @@ def test_validation_moves_no_bit_of_the_trained_net(trained):
     assert before == {name: [blob.data.tobytes() for blob in blobs] for name, blobs in net.params.items()}
 
 
-@needs_records
 def test_a_resumed_validation_has_the_same_images_in_the_same_rows(trained):
     """The third batch of five goes around, so the second validation begins with another image than the first."""
     _, _, twin = trained
@@ -98,12 +94,10 @@ def test_a_resumed_validation_has_the_same_images_in_the_same_rows(trained):
     np.testing.assert_allclose(figures, figures[0], rtol=1e-5)  # the same weights and images
 
 
-@needs_records
 def test_validation_stops_when_asked(trained):
     assert trained[2]().loss(lambda: True) is None
 
 
-@needs_records
 def test_several_losses_are_summed(recipe, small_data, tmp_path):
     """Stage 4 has two or three; the twin's batch is as large as the part, so Caffe's own means are the reference."""
     recipe = replace(recipe, batch_size=IMAGES)

@@ -25,7 +25,6 @@ from tests.train.conftest import (
     SHORT,
     assert_same_weights,
     call_run_stage,
-    needs_records,
     wait_for_iteration,
 )
 
@@ -187,7 +186,6 @@ def test_a_resumed_event_file_strikes_out_what_is_done_again(tmp_path):
     assert ("purge", 4, 1) in events(tmp_path / FOLDER)
 
 
-@needs_records
 def test_plateau_stage_ends_early_and_resumes_bit_for_bit(small_data, tmp_path):
     """An interrupted plateau stage has the same drops, figures and weights; the best snapshot is kept."""
     arguments = ("1", "--iterations", "40", *SHORT, *PLATEAU, "--min-lr", "3e-3", "--keep", "1")
