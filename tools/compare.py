@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pysrn.console import ToleranceError, UsageError, message, run_main, seed_number
+from pysrn.console import ToleranceError, UsageError, check_output_file, message, run_main, seed_number
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,8 +52,7 @@ def work(arguments: argparse.Namespace) -> None:
 
     if arguments.resamples < 0:
         raise UsageError("--resamples: a whole number from 0")
-    if arguments.out is not None and arguments.out.is_dir():
-        raise UsageError(f"--out must name a file: {arguments.out} is a folder")
+    check_output_file(arguments.out)
     run, changes = arguments.run or default_run(), dict(arguments.tolerance)
     dataset, found = compare.compare_run(run, arguments.split, changes, arguments.resamples, arguments.seed)
     out = arguments.out or (run if run.is_dir() else run.parent) / "compare.json"

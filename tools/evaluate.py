@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pysrn.console import UsageError, message, run_main, seed_number
+from pysrn.console import UsageError, check_output_file, message, run_main, seed_number
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,8 +42,7 @@ def work(arguments: argparse.Namespace) -> None:
     paths = [path for given in folders_or_files for path in find_predictions(given, arguments.split)]
     if arguments.resamples < 0:
         raise UsageError("--resamples: a whole number from 0")
-    if arguments.out is not None and arguments.out.is_dir():
-        raise UsageError(f"--out must name a file: {arguments.out} is a folder")
+    check_output_file(arguments.out)
     results = table.evaluate_files(paths, arguments.resamples, arguments.seed)
     out = arguments.out or (first if first.is_dir() else first.parent) / "metrics.json"
     table.write_json(results, out)

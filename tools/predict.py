@@ -16,7 +16,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pysrn.console import UsageError, message, run_main
+from pysrn.console import UsageError, check_output_file, message, run_main
 from pysrn.recipes import STAGE_NAMES
 
 SCORES = ("score_cls", "score_att", "score_sr", "score")
@@ -68,8 +68,7 @@ def work(arguments: argparse.Namespace) -> None:
     if arguments.top < 1:
         raise UsageError("--top must be at least 1")
     for option in ("out", "text", "picture"):
-        if (path := getattr(arguments, option)) is not None and path.is_dir():
-            raise UsageError(f"--{option} must name a file: {path} is a folder")
+        check_output_file(getattr(arguments, option), option)
     photos = [word for word in arguments.words if is_photo_argument(word)] + arguments.images
     runs = [word for word in arguments.words if not is_photo_argument(word)]
     if arguments.run is not None:

@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pysrn.console import UsageError, message, run_main
+from pysrn.console import check_output_file, message, run_main
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,8 +34,7 @@ def work(arguments: argparse.Namespace) -> None:
 
     run = arguments.run or default_run()
     out = arguments.out or run / page.NAME
-    if out.is_dir():
-        raise UsageError(f"--out must name a file: {out} is a folder")
+    check_output_file(out)
     boxes = page.BoxSource(arguments.annotations, arguments.image_folder)
     lacking = page.write_report(run, out, arguments.data, arguments.split, boxes, arguments.gpu)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")

@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pysrn.console import MissingError, UsageError, run_main
+from pysrn.console import MissingError, UsageError, check_output_file, run_main
 from pysrn.recipes import STAGE_NAMES
 
 MOST_NEURONS = 16  # rows of a picture when none are chosen
@@ -55,8 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> None:
     """Draw one picture."""
-    if arguments.out is not None and arguments.out.is_dir():
-        raise UsageError(f"--out must name a file: {arguments.out} is a folder")
+    check_output_file(arguments.out)
     {"curves": draw_curves, "attention": draw_attention, "neurons": draw_neurons}[arguments.kind](arguments)
 
 

@@ -6,7 +6,6 @@ images. Each file appears whole or not at all. Chunks of another job (other weig
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import SrnError
+from pysrn.console import SrnError, sole_worker
 from pysrn.evaluate.predictions import DAMAGE
 from pysrn.train.run_folder import write_json
 
@@ -42,14 +41,7 @@ class ScoreChunks:
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Make the folder, or go on in it; SrnError when another process is at work there."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise SrnError(
-                    f"another process is predicting in {self.folder}", "wait for it, or give --out"
-                ) from None
+        with sole_worker(self.folder, "predicting in", "wait for it, or give --out"):
             if not self._is_of_this_job():
                 for path in self.folder.glob("*chunk_*"):
                     path.unlink()

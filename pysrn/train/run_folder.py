@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
-from pysrn.console import SrnError, message
+from pysrn.console import SrnError, message, sole_worker
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.train import snapshots
 from pysrn.train.settings import Settings
@@ -114,14 +114,7 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes off this run while the block runs; SrnError when one is at work already."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / "lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise SrnError(
-                    f"another process is working on {self.path}", "wait for it, or give another --run"
-                ) from None
+        with sole_worker(self.path, "working on", "wait for it, or give another --run"):
             yield
 
     def set_aside(self, number: int) -> Path:
