@@ -27,16 +27,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("weights", type=Path, help="file.safetensors or file.pth")
     parser.add_argument("-o", "--out", type=Path, help="file.caffemodel (default: beside the weights)")
     rgb = "of the RGB input from 0 to 1 that an ImageNet net was trained with (default: torchvision's; timm's 0.5)"
-    parser.add_argument("--mean", type=three_numbers, metavar="R,G,B", help=f"mean {rgb}")
-    parser.add_argument("--std", type=three_numbers, metavar="R,G,B", help=f"deviation {rgb}")
+    parser.add_argument("--mean", type=three_parts, metavar="R,G,B", help=f"mean {rgb}")
+    parser.add_argument("--std", type=three_parts, metavar="R,G,B", help=f"deviation {rgb}")
     return run_main(work, parser.parse_args(argv))
 
 
-def three_numbers(text: str) -> tuple[float, ...]:
-    """Three numbers greater than zero, divided by commas."""
-    values = tuple(map(float, text.split(",")))
-    if len(values) != 3 or not all(0 < value < float("inf") for value in values):
-        raise argparse.ArgumentTypeError("three numbers above 0 are needed, as 0.485,0.456,0.406")
+def three_parts(text: str) -> tuple[float, ...]:
+    """Three numbers from 0 to 1, divided by commas: of 0 to 255 they would make another net, and nothing would tell."""
+    try:
+        values = tuple(map(float, text.split(",")))
+    except ValueError:
+        values = ()
+    if len(values) != 3 or not all(0 <= value <= 1 for value in values):
+        raise argparse.ArgumentTypeError("three numbers from 0 to 1 are needed, as 0.485,0.456,0.406")
     return values
 
 
@@ -45,18 +48,21 @@ def work(arguments: argparse.Namespace) -> None:
     for package in ("torch", "safetensors"):
         if find_spec(package) is None:
             raise MissingError(f"the Python package {package} is not installed", "pip install -e .[torch]")
-    from pysrn.convert import imagenet, torch_export, torch_files, torch_import
+    from pysrn.convert import imagenet, torch_export, torch_files, torch_import, torch_weights
 
     out = arguments.out or arguments.weights.with_suffix(ENDING)
     if out.suffix != ENDING or out.is_dir():
         raise UsageError(f"--out must name a {ENDING} file, not {out}")
+    if arguments.weights.suffix == ENDING:
+        raise UsageError(f"{arguments.weights} is a caffemodel", "to PyTorch: tools/to_torch.py")
     values, source = torch_files.read_state_dict(arguments.weights), str(arguments.weights)
+    torch_weights.check_finite(values, source)
     family, images = imagenet.family_of(values), torch_export.check_images(CHECK_IMAGES)
     if family is None and "trunk.conv1.weight" not in values:
         first = ", ".join(list(values)[:3])
-        raise SrnError(
-            f"{source} is of another net (its tensors: {first}, ...)", "give torchvision's, timm's resnetv2 or SRN's"
-        )
+        raise SrnError(f"{source} is of another net (its tensors: {first}, ...)", "see tools/from_torch.py --help")
+    if 0 in (arguments.std or ()):
+        raise UsageError("--std must be above 0")
     if family is None and (arguments.mean or arguments.std):
         raise UsageError("--mean and --std are for ImageNet nets: SRN's own input is ours already")
     out.parent.mkdir(parents=True, exist_ok=True)

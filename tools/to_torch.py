@@ -18,6 +18,7 @@ from pysrn.console import MissingError, ToleranceError, UsageError, message, run
 from pysrn.recipes import DATASETS
 
 FILE_NAME = "srn.pth"
+ONNX = ".onnx"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,7 +29,10 @@ def main(argv: list[str] | None = None) -> int:
         "-o", "--out", type=Path, help="FILE: FILE-<SHA-256>.pth and so on (default: beside the weights)"
     )
     parser.add_argument("--dataset", choices=list(DATASETS), help="whose labels (default: those of the run)")
-    parser.add_argument("--data", help="LMDB pair whose test images are compared (default: that of the run)")
+    parser.add_argument(
+        "--data",
+        help="LMDB pair: its test images are compared, its labels meant where nothing else says (default: the run's)",
+    )
     parser.add_argument("--onnx", action="store_true", help="write an ONNX file, too, checked with onnxruntime")
     parser.add_argument(
         "--layers", action="store_true", help="print the difference of every layer, not only the outputs"
@@ -43,8 +47,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> None:
     """Convert, verify, write."""
-    for package, extra in [("torch", "torch"), ("safetensors", "torch")] + [("onnxruntime", "onnx")] * arguments.onnx:
+    for package in ("torch", "safetensors", *("onnx", "onnxruntime") * arguments.onnx):
         if find_spec(package) is None:
+            extra = "onnx" if package.startswith("onnx") else "torch"
             raise MissingError(f"the Python package {package} is not installed", f"pip install -e .[{extra}]")
     from pysrn.convert import check_tensors, torch_export, torch_files, torch_weights
     from pysrn.evaluate.trained import architecture_of, default_run, find_weights
@@ -54,14 +59,17 @@ def work(arguments: argparse.Namespace) -> None:
         verify_file(arguments.weights, arguments.layers)
         return
     weights = find_weights(arguments.weights or default_run())
+    if weights.suffix in (*torch_files.SUFFIXES, ONNX):
+        raise UsageError(f"{weights} is no caffemodel; a PyTorch file is compared with --verify")
     out = arguments.out or weights.parent / FILE_NAME
     if out.suffix not in ("", *torch_files.SUFFIXES) or out.is_dir():
         raise UsageError(f"--out must name a {' or '.join(torch_files.SUFFIXES)} file, not {out}")
     blobs = read_weights(weights)
     architecture = architecture_of(blobs, weights)
     model = torch_weights.model_of(blobs, architecture, str(weights))
+    torch_weights.check_finite(model.state_dict(), str(weights))
     del blobs
-    classes = torch_export.label_names(weights, architecture, arguments.dataset)
+    classes = torch_export.label_names(weights, architecture, arguments.dataset, arguments.data)
     digest = sha256_of(weights)
     verification = to_store = None
     if torch_export.has_caffe():
@@ -74,18 +82,22 @@ def work(arguments: argparse.Namespace) -> None:
         judge(verification, arguments.layers, "; nothing was written")
     values = model.state_dict()
     card = torch_export.card(weights, architecture, classes, verification)
-    paths = [
-        torch_files.write_named(out, suffix, partial(torch_files.write_state_dict, values, suffix))
-        for suffix in torch_files.SUFFIXES
-    ]
+    written = []
+    for suffix in torch_files.SUFFIXES:
+        path = torch_files.write_named(out, suffix, partial(torch_files.write_state_dict, values, suffix))
+        written.append(path)
+        print(f"{path}\n{torch_files.write_card(card, path)}: its card")
     if arguments.onnx:
         from pysrn.convert.onnx_export import export_onnx
 
         path, differences = export_onnx(model, out, torch_export.check_images(2, seed=1))
-        paths.append(path)
-        print(f"onnxruntime and PyTorch: {max(found.absolute for found in differences.values()):.2e} at most")
-    for path in paths:
+        found = {name: difference.absolute for name, difference in differences.items()}
+        written.append(path)
+        card["onnxruntime"] = {"against": "PyTorch", "max_abs_difference": found}
+        print(f"onnxruntime and PyTorch: {max(found.values()):.2e} at most")
         print(f"{path}\n{torch_files.write_card(card, path)}: its card")
+    if older := torch_files.named_alike(out, (*torch_files.SUFFIXES, ONNX), written):
+        message(f"files of earlier calls stay: {', '.join(path.name for path in older)}")
     if to_store is not None:
         path = out.with_name(f"{out.stem}{check_tensors.ENDING}")
         check_tensors.write_check(path, *to_store, digest)
@@ -115,9 +127,9 @@ def verify_file(file: str | None, every_layer: bool) -> None:
     from pysrn.convert import check_tensors, torch_export, torch_files
     from pysrn.convert.torch_model import SRN
 
-    if file is None:
-        raise UsageError("--verify needs a file", "tools/to_torch.py --verify FILE")
-    path = Path(file)
+    path = Path(file or "")
+    if path.suffix not in torch_files.SUFFIXES:
+        raise UsageError(f"--verify needs a {' or '.join(torch_files.SUFFIXES)} file that this tool wrote")
     model, card = SRN.from_pretrained(path), torch_files.read_card(path)
     tensors = check_tensors.check_beside(path, card["source"]["sha256"])
     judge(torch_export.verify_stored(tensors, model), every_layer)

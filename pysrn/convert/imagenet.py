@@ -10,7 +10,8 @@ mean of the first BN (max pooling between them lets a constant pass). That is ex
 the image. Beyond its border theirs reads zeros, y = 0, and ours u = 0, y = shift: there our net sees our mean colour in
 place of theirs. That differs by 0.7 of 255 grey levels for torchvision's mean, 23.5 for timm's 0.5, and reaches the
 first row and column of conv1 (and the second, to a lesser part). A convolution that pads with zeros cannot do better:
-its bias would have to depend on the position. `torch_import.py` measures it. With trained weights it is small:
+its bias would have to depend on the position; a layer before it that adds the shift could, and is left out, because
+stage 1 trains the trunk anyway. `torch_import.py` measures it. With trained weights it is small:
 in the public ResNet-50 on eight photos such a border moves logits (up to 20) by at most 0.014 for torchvision's mean
 and by 0.20 for timm's, and no first guess.
 """

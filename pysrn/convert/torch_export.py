@@ -19,14 +19,16 @@ from pysrn.console import UsageError
 from pysrn.convert import layer_check
 from pysrn.convert.check_tensors import CheckTensors
 from pysrn.convert.layer_check import TOLERANCE, Difference
-from pysrn.convert.torch_model import SRN, SRNOutput
+from pysrn.convert.torch_model import BN_EPSILON, SRN, SRNOutput
+from pysrn.evaluate.metrics import THRESHOLD
 from pysrn.evaluate.trained import Architecture, settings_of
 from pysrn.nets.caffemodel import sha256_of
-from pysrn.recipes import CROP_SIZE, MEAN_BGR, class_names
+from pysrn.recipes import CROP_SIZE, IMAGE_SIZE, MEAN_BGR, TRUNKS, class_names
 
 CHECK_IMAGES = 4
 OUTPUTS = SRNOutput._fields
 SCORES, MAPS = OUTPUTS[:4], OUTPUTS[4:]
+PREDICTION = f"score; a label is there where sigmoid(score) is above {THRESHOLD}"
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ def verify(net, model: SRN, images: np.ndarray) -> dict[str, Difference]:
 def verify_stored(tensors: CheckTensors, model: SRN) -> Verification:
     """Compare PyTorch's outputs with stored ones of Caffe."""
     count = len(tensors.images)
-    return Verification(f"Stored tensors of Caffe ({tensors.path.name})", f"{count} images", tensors.compare(model))
+    return Verification(
+        f"Stored tensors of Caffe ({tensors.path.name})", f"{count} image{'s' * (count > 1)}", tensors.compare(model)
+    )
 
 
 def images_to_check(net, data: str | None) -> tuple[np.ndarray, str]:
@@ -112,13 +116,27 @@ def images_to_check(net, data: str | None) -> tuple[np.ndarray, str]:
     return whole_views(pair, range(count)), f"{count} test images of {data}"
 
 
-def label_names(weights: Path, architecture: Architecture, dataset: str | None) -> tuple[str, ...]:
-    """Names of a net's labels: of the named data set, else the run's; UsageError when they do not fit."""
+def label_names(
+    weights: Path, architecture: Architecture, dataset: str | None, data: str | None = None
+) -> tuple[str, ...]:
+    """Names of a net's labels: of the named data set, else its run's, else those of the LMDB pair `data`.
+
+    Raises UsageError where there is none of them, or their number is not the net's.
+    """
     settings = settings_of(weights)
-    if dataset is None and settings is None:
-        raise UsageError(f"{weights} is in no run's folder, so the names of its labels are not known", "--dataset NAME")
-    name = dataset or settings.recipe.dataset.name
-    names = class_names(dataset) if dataset else settings.recipe.dataset.classes
+    if dataset is not None:
+        name, names = dataset, class_names(dataset)
+    elif settings is not None:
+        name, names = settings.recipe.dataset.name, settings.recipe.dataset.classes
+    elif data is not None:
+        from pysrn.data.lmdb_pair import PairReader
+
+        name, names = data, tuple(PairReader(data, "test").classes)
+    else:
+        raise UsageError(
+            f"{weights} is in no run's folder, so the names of its labels are not known",
+            "--dataset NAME, or --data FOLDER for those of an LMDB pair",
+        )
     if len(names) != architecture.classes:
         raise UsageError(f"{weights} has {architecture.classes} labels, {name} has {len(names)}", "--dataset NAME")
     return names
@@ -138,13 +156,18 @@ def card(source: Path, architecture: Architecture, classes: Sequence[str], verif
         "model": "SRN",
         "variant": architecture.heads.variant,
         "trunk": architecture.trunk,
+        "trunk_layers": vars(TRUNKS[architecture.trunk]).copy(),
+        "batch_norm_epsilon": BN_EPSILON,
+        "not_computed_with": "*.caffe_sums: Caffe's own batch statistics, for the way back to it",
         "heads": vars(architecture.heads).copy(),
         "classes": list(classes),
+        "input": f"float32, N x 3 x {CROP_SIZE} x {CROP_SIZE}, pixels minus mean in channel_order",
         "input_size": [CROP_SIZE, CROP_SIZE],
+        "resize": f"the whole image to {IMAGE_SIZE} x {IMAGE_SIZE}, whatever its shape, then bilinearly to input_size",
         "channel_order": "BGR",
         "value_range": [0, 255],
         "mean": list(MEAN_BGR),
-        "outputs": {"scores": list(SCORES), "maps": list(MAPS), "scores_are": "logits"},
+        "outputs": {"scores": list(SCORES), "maps": list(MAPS), "scores_are": "logits", "prediction": PREDICTION},
         "source": {"file": source.name, "sha256": sha256_of(source)},
         "verification": verification and _described(verification),
         "pysrn": pysrn.__version__,
@@ -157,6 +180,7 @@ def _described(verification: Verification) -> dict:
         "against": verification.against,
         "images": verification.images,
         "tolerance": TOLERANCE,
+        "tolerance_is": "absolute; of a blob whose greatest value is above 1, times that value",
         "worst": verification.worst,
         "max_abs_difference": {name: found.absolute for name, found in verification.differences.items()},
         "max_abs_value": {name: found.greatest for name, found in verification.differences.items()},

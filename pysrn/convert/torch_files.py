@@ -9,7 +9,7 @@ import json
 import os
 import pickle
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import safetensors.torch
@@ -26,6 +26,9 @@ from pysrn.recipes import TRUNKS, HeadSpec
 DIGITS = 8  # of the SHA-256 in a file's name, as PyTorch's own published weights have them
 SUFFIXES = (".safetensors", ".pth")
 AGAIN = "get the file again, or write it anew: tools/to_torch.py"
+# Where training scripts keep the state dict: Lightning; PyTorch's tutorial; torchvision's and timm's scripts.
+CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model")
+STATE_DICT_ALONE = "where it was made: torch.save(model.state_dict(), FILE)"
 
 
 def write_named(out: Path, suffix: str, write: Callable[[Path], object]) -> Path:
@@ -41,12 +44,19 @@ def write_named(out: Path, suffix: str, write: Callable[[Path], object]) -> Path
     return path
 
 
+def named_alike(out: Path, suffixes: Collection[str], but: Collection[Path]) -> list[Path]:
+    """Files that `write_named` wrote for the same `out`, all but those in `but`."""
+    names = re.compile(rf"{re.escape(out.stem)}-[0-9a-f]{{{DIGITS}}}({'|'.join(map(re.escape, suffixes))})")
+    return sorted(path for path in out.parent.iterdir() if names.fullmatch(path.name) and path not in but)
+
+
 def write_card(description: Mapping, weights: Path) -> Path:
-    """Write the card of a file of weights beside it; returns its path."""
+    """Write the card of a file of weights beside it, with the file's name and SHA-256; returns its path."""
     path = weights.with_suffix(".json")
+    whole = {"file": weights.name, "sha256": sha256_of(weights), **description}
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        partial.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -54,18 +64,22 @@ def write_card(description: Mapping, weights: Path) -> Path:
 
 
 def write_state_dict(values: Mapping[str, Tensor], suffix: str, path: Path) -> None:
-    """Write a state dict in the format that `suffix` says; equal weights give equal bytes."""
-    if suffix == ".safetensors":
-        safetensors.torch.save_file(dict(values), path, {"format": "pt"})
-        return
-    with open(path, "wb") as file:  # given a path, torch.save would write its name into the file
-        torch.save(dict(values), file)
+    """Write a state dict in the format that `suffix` says; equal weights give equal bytes. SrnError where it fails."""
+    try:
+        if suffix == ".safetensors":
+            safetensors.torch.save_file(dict(values), path, {"format": "pt"})
+            return
+        with open(path, "wb") as file:  # given a path, torch.save would write its name into the file
+            torch.save(dict(values), file)
+    except (SafetensorError, RuntimeError, OSError) as error:  # a full disk, each in its words
+        raise SrnError(f"no {suffix} file could be written to {path.parent}: {_first_sentence(error)}") from None
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a `.safetensors` or of a `.pth` file, by name; no other object is ever made of it.
 
-    Takes training checkpoints, too: a state dict under `state_dict` or `model`, names that begin with `module.`.
+    Which of the two it is shows in its first bytes, whatever its name. Takes training checkpoints, too: a state dict
+    under one of CHECKPOINT_KEYS, and names that all begin alike (`module.`, `_orig_mod.`, `model.`).
 
     Raises:
         MissingError: there is no such file.
@@ -73,18 +87,36 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """
     path = existing_file(path, "weights")
     try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        values = torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb") as file:
+            if file.read(9)[8:] == b"{":  # the length of the header, and the header, which is JSON
+                values = safetensors.torch.load_file(path)
+            else:
+                file.seek(0)  # given a path, torch.load would go by its suffix
+                values = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SrnError(f"{path} is damaged, or holds more than tensors: {reason}", "get the file again") from None
-    for key in ("state_dict", "model"):
+        if found := re.search(r"GLOBAL ([\w.]+)|(TorchScript)", str(error)):
+            raise SrnError(
+                f"{path} holds more than tensors ({found[1] or found[2]}), which is not run here", STATE_DICT_ALONE
+            ) from None
+        reason = "" if isinstance(error, pickle.UnpicklingError) else f": {_first_sentence(error)}"
+        raise SrnError(f"{path} is damaged or no PyTorch weights{reason}", "get the file again") from None
+    for key in CHECKPOINT_KEYS:
         if isinstance(values, Mapping) and isinstance(values.get(key), Mapping):
             values = values[key]
-    if not isinstance(values, Mapping) or not all(isinstance(value, Tensor) for value in values.values()):
-        raise SrnError(f"{path} holds no state dict (names and tensors)", "save model.state_dict()")
-    return {name.removeprefix("module."): value for name, value in values.items()}
+    pairs = values.items() if isinstance(values, Mapping) else ()
+    if not pairs or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in pairs):
+        raise SrnError(f"{path} holds no state dict (names and tensors)", STATE_DICT_ALONE)
+    for name, value in pairs:
+        if value.layout is not torch.strided or value.is_quantized or value.is_meta or value.is_complex():
+            raise SrnError(f"{path}: {name} is no tensor of plain numbers, but {value.dtype}, {value.layout}")
+    while len(first := {name.partition(".")[0] for name in values}) == 1 < len(values):
+        values = {name.removeprefix(f"{min(first)}."): value for name, value in values.items()}
+    return dict(values)
+
+
+def _first_sentence(error: Exception) -> str:
+    """What a library says went wrong, without its advice."""
+    return (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
 
 
 def read_card(weights: Path) -> dict:
@@ -108,7 +140,7 @@ def architecture_on(card: Mapping) -> Architecture:
 
 def load_pretrained(path: str | Path) -> SRN:
     """What `SRN.from_pretrained` does; see there."""
-    path = existing_file(path, "weights")
+    path = existing_file(path, "weights", AGAIN)
     check_name(path)
     card = read_card(path)
     architecture = architecture_on(card)
@@ -127,7 +159,10 @@ def check_name(path: Path) -> None:
     """Raise SrnError unless the file's SHA-256 begins with the digits that its name ends in."""
     found = re.search(rf"-([0-9a-f]{{{DIGITS}}})$", path.stem)
     if found is None:
-        raise SrnError(f"the name of {path} does not end in {DIGITS} digits of its SHA-256", "keep the file's own name")
+        raise SrnError(
+            f"the name of {path} does not end in {DIGITS} digits of its SHA-256",
+            "keep the name of a file that tools/to_torch.py wrote; of a caffemodel it makes one",
+        )
     digest = sha256_of(path)
     if not digest.startswith(found[1]):
         raise SrnError(f"{path} is damaged: its SHA-256 begins with {digest[:DIGITS]}, its name says {found[1]}", AGAIN)

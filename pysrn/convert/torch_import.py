@@ -45,9 +45,11 @@ class Imported:
 
 def import_srn(values: Mapping[str, Tensor], source: str, path: Path, images: np.ndarray) -> Imported:
     """Write our own SRN's state dict as the caffemodel `path` and compare; SrnError where it is no whole SRN."""
-    missing = [name for name, value in values.items() if name.endswith("running_mean") and value.ndim != 1]
-    if missing or not all(name.rpartition(".")[0] for name in values):
-        raise SrnError(f"{source}: {(missing or list(values))[0]} is no tensor of SRN")
+    for name, value in values.items():
+        if "." not in name or (name.endswith("running_mean") and value.ndim != 1):
+            raise SrnError(f"{source}: {name} is no tensor of SRN")
+    # Weights may have been saved in half precision, which NumPy or the comparison would not take.
+    values = {name: value if name.endswith("tracked") else value.float() for name, value in values.items()}
     try:
         layers = torch_weights.caffe_layers(values)
     except KeyError as error:
@@ -57,7 +59,10 @@ def import_srn(values: Mapping[str, Tensor], source: str, path: Path, images: np
     with torch.device("meta"):
         model = torch_weights.empty_model(architecture)
     plan_copy(torch_weights.caffe_shapes(model), weights, source)
-    model.load_state_dict(dict(values), assign=True)
+    try:
+        model.load_state_dict(values, assign=True)
+    except RuntimeError as error:
+        raise SrnError(f"{source} is no state dict of SRN: {' '.join(str(error).split())[:200]}") from None
     write_weights(path, f"SRN_{architecture.trunk}_{architecture.classes}_labels", layers)
     if torch_export.has_caffe():
         from pysrn.evaluate.deploy import DeployNet

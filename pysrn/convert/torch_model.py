@@ -168,6 +168,10 @@ class SRN(nn.Module):
         heads: structure and widths of the attention and regularisation heads.
 
     `class_names` are the labels in the order of the scores, where they are known (`from_pretrained`).
+
+    Training: in evaluation mode gradients are those of Caffe's stages with stored BN statistics, which do not move;
+    `train()` lets them follow the batch, as in any PyTorch net. Half precision: `torch.autocast` or `bfloat16()`; with
+    `half()` a variance of inputs up to 255 may go beyond 65,504, and the scores are wrong without a word.
     """
 
     def __init__(self, trunk: TrunkSpec, classes: int, heads: HeadSpec | None = None) -> None:
@@ -217,7 +221,7 @@ class SRN(nn.Module):
 
     def with_preprocessing(self) -> nn.Sequential:
         """The same net (not a copy) behind `Preprocessing`: feed it RGB from 0 to 1, N x 3 x 224 x 224."""
-        return nn.Sequential(Preprocessing(), self)
+        return nn.Sequential(Preprocessing().to(self.trunk.conv1.weight), self)
 
     def forward(self, images: Tensor) -> SRNOutput:
         """N x 3 x 224 x 224 -> scores and maps."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pysrn.console import SrnError
 from pysrn.convert.torch_model import SRN
 from pysrn.evaluate.trained import Architecture, architecture_of
 from pysrn.nets import layers
@@ -19,6 +20,8 @@ from pysrn.nets.caffemodel import read_weights
 from pysrn.recipes import TRUNKS
 from pysrn.train.surgery import plan_copy
 
+HEADS = {"attention": "att_conv1", "regulariser": "sr_conv2"}  # what stages 2 and 3 add, by a layer of it
+EARLIER_CURE = "train to the end of stage 3 at least: tools/run_stage.py 4"
 Kinds = nn.Conv2d | nn.Linear | nn.BatchNorm2d
 
 
@@ -35,6 +38,9 @@ def load_model(caffemodel: str | Path) -> SRN:
 
 def model_of(weights: Mapping[str, Sequence[np.ndarray]], architecture: Architecture, source: str) -> SRN:
     """The PyTorch module of an architecture with Caffe's weights; `source` names them in errors."""
+    missing = [head for head, layer in HEADS.items() if layer not in weights]
+    if missing:
+        raise SrnError(f"{source} is of an earlier stage: no {' and no '.join(missing)} in it", EARLIER_CURE)
     with torch.device("meta"):  # no random weights are drawn only to be replaced
         model = empty_model(architecture)
     model.load_state_dict(state_dict(model, weights, source), assign=True)
@@ -91,6 +97,13 @@ def caffe_layers(values: Mapping[str, Tensor]) -> dict[str, tuple[str, list[np.n
             kind = "InnerProduct" if part["weight"].ndim == 2 else "Convolution"
             result[layer_name(path)] = (kind, parameters)
     return result
+
+
+def check_finite(values: Mapping[str, Tensor], source: str) -> None:
+    """Raise SrnError naming the first tensor of a state dict with NaN or infinity: no comparison would tell."""
+    for name, value in values.items():
+        if not name.endswith("caffe_sums") and not torch.isfinite(value).all():
+            raise SrnError(f"{source}: {name} holds NaN or infinity")
 
 
 def caffe_shapes(model: nn.Module) -> dict[str, list[tuple[int, ...]]]:

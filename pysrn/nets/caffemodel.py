@@ -27,6 +27,7 @@ MOST_NUMBERS = 2**31 - 1  # of a blob: Caffe counts them in an int
 MOST_TEXT, MOST_TEXTS = 1 << 16, 1 << 22
 MOST_RUNS = 100  # pieces that a blob's numbers may be in; writers use one; assumed
 DESCRIPTION = ("name", "type", "bottom", "top", "convolution_param", "bn_param")  # what is read of a layer
+TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 LEGACY = ("num", "channels", "height", "width")
 FLOAT, DOUBLE = np.dtype("<f4"), np.dtype("<f8")
 
@@ -71,7 +72,9 @@ def read_net(path: str | Path) -> list[StoredLayer]:
         try:
             layers = _layers(WireFile(file))
         except (WireError, DecodeError) as error:
-            raise SrnError(f"{path} is damaged or no caffemodel: {error}", f"get {path.name} again") from None
+            from_torch = "PyTorch weights become a caffemodel with tools/from_torch.py"
+            cure = from_torch if path.suffix in TORCH_SUFFIXES else f"get {path.name} again"
+            raise SrnError(f"{path} is damaged or no caffemodel: {error}", cure) from None
         except _Contradiction as error:
             raise SrnError(f"{path}: {error}") from None
     if not any(layer.blobs for layer in layers):

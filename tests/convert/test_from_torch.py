@@ -135,6 +135,42 @@ def test_our_own_weights_go_back(ending, tmp_path, capsys):
         assert [blob.tobytes() for blob in blobs] == [blob.tobytes() for blob in after[name]]
 
 
+@pytest.fixture(scope="module")
+def our_values(tmp_path_factory):
+    path = tmp_path_factory.mktemp("ours") / "weights.caffemodel"
+    write_realistic(path, Architecture("resnet14", 6, HeadSpec(16, 16)), torch_export.check_images(2))
+    return torch_weights.load_model(path).state_dict()
+
+
+def test_weights_saved_in_half_precision(our_values, tmp_path, capsys):
+    torch.save({name: value.bfloat16() for name, value in our_values.items()}, tmp_path / "half.pth")
+    assert main([str(tmp_path / "half.pth")]) == 0
+    weight = read_weights(tmp_path / "half.caffemodel")["cls_fc"][0]
+    np.testing.assert_array_equal(weight, our_values["cls_fc.weight"].bfloat16().float().numpy())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("extra", torch.ones(3), "extra is no tensor of SRN"),
+        ("extra.weight", torch.ones(3, 3), "unknown to the net: extra"),
+        ("cls_fc.alpha", torch.ones(3), '"cls_fc.alpha"'),
+        ("cls_fc.weight", torch.tensor(1.0), "layer cls_fc has blobs"),
+        ("trunk.bn_conv1.running_var", torch.ones(5), "layer bn_conv1 has blobs"),
+        ("trunk.bn_conv1.running_mean", torch.tensor(1.0), "bn_conv1.running_mean is no tensor of SRN"),
+        ("sr_fc.bias", None, "layer sr_fc has blobs"),
+        ("sr_fc.bias", torch.full((6,), float("nan")), "sr_fc.bias holds NaN"),
+    ],
+)
+def test_a_state_dict_that_is_not_srns_is_one_line(our_values, name, value, reason, tmp_path, capsys):
+    values = {key: kept for key, kept in (our_values | {name: value}).items() if kept is not None}
+    torch.save(values, tmp_path / "srn.pth")
+    assert main([str(tmp_path / "srn.pth")]) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  mend it: ")]
+    assert len(errors) == 1 and reason in errors[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["srn.pth"]
+
+
 def test_a_wrong_fold_is_exit_4_and_the_old_file_stays(tmp_path, monkeypatch, capsys):
     torch.save(random_weights(TRUNKS["resnet14_v15"], TORCHVISION), tmp_path / "net.pth")
     (tmp_path / "net.caffemodel").write_bytes(b"good work")
@@ -158,6 +194,7 @@ def test_a_wrong_fold_is_exit_4_and_the_old_file_stays(tmp_path, monkeypatch, ca
         (lambda values: values.pop("layer4.0.conv3.weight"), 1, "1+1+1+0 blocks"),
         (lambda values: values.pop("conv1.weight"), 1, "is of another net"),
         (lambda values: values.update({"epoch": 3}), 1, "holds no state dict"),
+        (lambda values: values["layer1.0.bn1.bias"].fill_(float("inf")), 1, "layer1.0.bn1.bias holds NaN or infinity"),
     ],
 )
 def test_bad_input_is_one_line(change, code, reason, tmp_path, capsys):
@@ -170,9 +207,24 @@ def test_bad_input_is_one_line(change, code, reason, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["net.pth"]
 
 
-@pytest.mark.parametrize(("name", "code"), [("text.pth", 1), ("text.safetensors", 1), ("none.pth", 3)])
+@pytest.mark.parametrize("words", [["--mean", "123.7,116.3,103.5"], ["--std", "0,1,1"], ["--mean", "a,b,c"]])
+def test_means_of_another_range_are_wrong_usage(words, tmp_path, capsys):
+    """With 0 to 255 the fold would be of another net, and the comparison, with the same numbers, would not tell."""
+    torch.save(random_weights(TRUNKS["resnet14_v15"], TORCHVISION), tmp_path / "net.pth")
+    try:
+        code = main([str(tmp_path / "net.pth"), *words])
+    except SystemExit as left:
+        code = left.code
+    assert code == 2 and [path.name for path in tmp_path.iterdir()] == ["net.pth"]
+    assert "numbers from 0 to 1 are needed" in (said := capsys.readouterr().err) or "--std must be above 0" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("text.pth", 1), ("text.safetensors", 1), ("none.pth", 3), ("text.caffemodel", 2)]
+)
 def test_no_weights_at_all(name, code, tmp_path, capsys):
     (tmp_path / "text.pth").write_text("not a net\n")
     (tmp_path / "text.safetensors").write_text("not a net\n")
+    (tmp_path / "text.caffemodel").write_text("not a net\n")
     assert main([str(tmp_path / name)]) == code
     assert name in capsys.readouterr().err

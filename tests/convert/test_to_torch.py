@@ -58,6 +58,9 @@ def test_the_files_are_enough_to_use_the_net(shapes_model, converted):
         assert card["classes"] == list(class_names("shapes"))
         assert card["source"]["sha256"] == sha256_of(shapes_model)
         assert card["mean"] == [104.0, 117.0, 123.0] and card["variant"] == "paper"
+        assert (card["file"], card["sha256"]) == (path.name, sha256_of(path))
+        assert card["trunk_layers"]["blocks"] == [1, 1, 1, 1] and card["batch_norm_epsilon"] == 1e-5
+        assert "256 x 256" in card["resize"] and "above 0.5" in card["outputs"]["prediction"]
         assert max(card["verification"]["max_abs_difference"].values()) < 1e-4
         assert "res3a_branch1" in card["verification"]["max_abs_difference"]
         model = SRN.from_pretrained(path)
@@ -70,6 +73,7 @@ def test_the_files_are_enough_to_use_the_net(shapes_model, converted):
 def test_the_same_weights_give_the_same_files(shapes_model, converted, tmp_path, capsys):
     assert main([str(shapes_model), "-o", str(tmp_path / "srn.safetensors"), "--dataset", "shapes"]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in converted[0].iterdir()}
+    assert "files of earlier calls stay" not in capsys.readouterr().err
 
 
 def test_rgb_pictures_through_the_preprocessing(converted):
@@ -188,7 +192,9 @@ def test_onnx_is_checked_with_onnxruntime(shapes_model, tmp_path, monkeypatch, c
     words = [str(shapes_model), "--dataset", "shapes", "--onnx", "-o", str(tmp_path / "new" / "srn.pth")]
     assert main(words) == 0
     path = files(tmp_path / "new")[".onnx"]
-    assert path.name == f"srn-{sha256_of(path)[:8]}.onnx" and path.with_suffix(".json").is_file()
+    assert path.name == f"srn-{sha256_of(path)[:8]}.onnx"
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert card["file"] == path.name and max(card["onnxruntime"]["max_abs_difference"].values()) < 1e-4
     images = torch_export.check_images(3, seed=4)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     score, att_map = session.run(["score", "att_map"], {"images": images})
@@ -238,6 +244,12 @@ def test_beyond_the_tolerance_is_exit_4_and_the_old_file_stays(shapes_model, tmp
         (["{folder}"], 3, "no finished stage"),
         (["{folder}/text"], 1, "damaged or no caffemodel"),
         (["{folder}/half", "--dataset", "shapes"], 1, "1 layers of the net are not in it: sr_fc"),
+        (["{folder}/stage1", "--dataset", "shapes"], 1, "earlier stage: no attention and no regulariser"),
+        (["{folder}/stage2", "--dataset", "shapes"], 1, "earlier stage: no regulariser in it"),
+        (["{folder}/nan", "--dataset", "shapes"], 1, "att_conv2.bias holds NaN or infinity"),
+        (["{folder}/srn.pth", "--dataset", "shapes"], 2, "is no caffemodel"),
+        (["--verify", "{folder}"], 2, "--verify needs a .safetensors or .pth file"),
+        (["--verify", "{model}"], 2, "--verify needs a .safetensors or .pth file"),
     ],
 )
 def test_bad_input_is_one_line(shapes_model, tmp_path, capsys, arguments, code, reason):
@@ -245,6 +257,13 @@ def test_bad_input_is_one_line(shapes_model, tmp_path, capsys, arguments, code, 
     layers = read_layers(shapes_model)
     del layers["sr_fc"]
     write_weights(tmp_path / "half", "half", layers)
+    for stage, heads in (("stage1", ("att_", "conf_", "sr_")), ("stage2", ("sr_",))):
+        kept = {name: layer for name, layer in layers.items() if not name.startswith(heads)}
+        write_weights(tmp_path / stage, stage, kept)
+    whole = read_layers(shapes_model)
+    whole["att_conv2"][1][1][3] = np.nan
+    write_weights(tmp_path / "nan", "nan", whole)
+    torch.save({"weight": torch.ones(1)}, tmp_path / "srn.pth")
     before = sorted(tmp_path.iterdir())
     filled = [argument.format(model=shapes_model, folder=tmp_path) for argument in arguments]
     assert main(filled) == code
@@ -268,5 +287,13 @@ def test_a_run_folder_names_the_labels_and_the_images(shapes_model, tmp_path, mo
     shutil.copy(shapes_model, run.weights(4))
     assert main([]) == 0
     assert "3 test images" in capsys.readouterr().out
-    saved = torch.load(next(run.stage(4).glob("srn-*.pth")), weights_only=True)
+    first = next(run.stage(4).glob("srn-*.pth"))
+    saved = torch.load(first, weights_only=True)
     assert all(np.isfinite(value.numpy()).all() for value in saved.values())
+    again = read_layers(shapes_model)  # trained further: both conversions stay, and the user is told
+    again["sr_fc"][1][1][:] += 1
+    write_weights(run.weights(4), "again", again)
+    assert main([]) == 0
+    assert f"files of earlier calls stay: {first.name}" in capsys.readouterr().err and first.is_file()
+    assert main([str(shapes_model), "--data", str(tmp_path / "pair"), "-o", str(tmp_path / "alone.pth")]) == 0
+    assert SRN.from_pretrained(next(tmp_path.glob("alone-*.pth"))).class_names == class_names("shapes")

@@ -19,6 +19,7 @@ def images(count):
 
 
 def same(expected, found):
+    found = tuple(found)
     assert len(found) == len(SRNOutput._fields)
     for a, b in zip(expected, found, strict=True):
         assert a.shape == b.shape and torch.allclose(a, b, atol=1e-5)
@@ -37,6 +38,33 @@ def test_export_with_any_number_of_images(model, tmp_path):
     torch.export.save(program, tmp_path / "srn.pt2")
     with torch.no_grad():
         same(model.with_preprocessing()(images(3)), torch.export.load(tmp_path / "srn.pt2").module()(images(3)))
+
+
+def test_preprocessing_goes_where_the_net_is(model):
+    pictures = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = model.with_preprocessing()(pictures)
+        same(expected, (value.float() for value in model.double().with_preprocessing()(pictures.double())))
+        coarse = model.bfloat16().with_preprocessing()(pictures.bfloat16())
+        assert all(value.dtype == torch.bfloat16 for value in coarse)
+        assert torch.allclose(coarse.score.float(), expected.score, atol=0.1)
+        elsewhere = model.float().to("meta").with_preprocessing()(pictures.to("meta"))
+    assert elsewhere.score.shape == (2, 5)
+
+
+def test_fine_tuning_in_evaluation_mode_moves_no_statistics(model):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    step = torch.optim.SGD(model.parameters(), lr=1e-3)
+    model(images(2)).score.square().sum().backward()
+    step.step()
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    parameters = {name for name, _ in model.named_parameters()}
+    assert moved <= parameters and {"trunk.conv1.weight", "cls_fc.weight", "sr_fc.weight"} <= moved
+    model.train()(images(2))
+    assert not torch.equal(
+        model.state_dict()["trunk.res3.res3a.bn_branch2a.running_mean"],
+        before["trunk.res3.res3a.bn_branch2a.running_mean"],
+    )
 
 
 def test_shapes(model):

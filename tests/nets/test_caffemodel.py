@@ -162,6 +162,13 @@ def test_foreign_files_are_refused(tmp_path, content):
         read_weights(tmp_path / "none.caffemodel")
 
 
+def test_pytorch_weights_are_sent_to_their_tool(tmp_path):
+    (tmp_path / "net.pth").write_bytes(b"PK\x03\x04" + bytes(60))
+    with pytest.raises(SrnError, match="no caffemodel") as error:
+        read_weights(tmp_path / "net.pth")
+    assert "tools/from_torch.py" in error.value.cure
+
+
 def test_truncated_files_are_refused(tmp_path):
     write_weights(tmp_path / "w.caffemodel", "net", LAYERS)
     whole = (tmp_path / "w.caffemodel").read_bytes()
