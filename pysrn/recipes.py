@@ -129,6 +129,9 @@ class StageSpec:
     schedule: str = "multistep"  # or "plateau"
     patience: int = 3  # validations without improvement before a drop; assumed
     validate_every: int = 500  # iterations; assumed
+    # Views that an image has, one an epoch, again and again; None: a new one in every epoch. For stages 2 and 3, whose
+    # trunk features can be cached (ours: no source caches anything).
+    views: int | None = None
     min_lr: float = 1e-5  # supplement of Sarafianos et al. (ECCV 2018), their recipe for the same data; not SRN's own
 
 

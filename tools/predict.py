@@ -42,6 +42,12 @@ def main(argv: list[str] | None = None) -> int:
     split.add_argument("--data", help="folder of the LMDB pair (default: the one that the run was trained on)")
     split.add_argument("--split", help="default: test")
     split.add_argument("--workers", type=int, default=1, help="processes, each with a net of its own (default: 1)")
+    split.add_argument(
+        "--cache-features",
+        choices=("fp32", "fp16"),
+        help="keep the trunk's features on the disk: stages 1 to 3 of a run share them",
+    )
+    split.add_argument("--cache-folder", type=Path, metavar="FOLDER", help="where (default: in the run)")
     split.add_argument("--from-text", type=Path, metavar="FILE", help="take the logits from this file")
     split.add_argument("--image-list", type=Path, help="names of its rows, one a line (default: in the pair's order)")
     split.add_argument(
@@ -65,6 +71,8 @@ def work(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--batch-size must be at least 1 and at most {predict.LARGEST_BATCH}")
     if arguments.workers < 1 or (arguments.workers > 1 and arguments.gpu is not None):
         raise UsageError("--workers must be at least 1, and 1 with --gpu")
+    if arguments.cache_folder and not arguments.cache_features:
+        raise UsageError("--cache-folder is for --cache-features", "give --cache-features fp32, or fp16")
     if arguments.top < 1:
         raise UsageError("--top must be at least 1")
     for option in ("out", "text", "picture"):
@@ -82,8 +90,9 @@ def work(arguments: argparse.Namespace) -> None:
         raise UsageError(
             f"{run} is neither named as an image file nor as a caffemodel", "say what it is: --images or --run"
         )
-    if photos and (arguments.split or arguments.workers > 1 or arguments.from_text or arguments.image_list):
-        raise UsageError("--split, --workers, --from-text and --image-list are not for photos")
+    of_split = (arguments.split, arguments.cache_features, arguments.from_text, arguments.image_list)
+    if photos and (any(of_split) or arguments.workers > 1):
+        raise UsageError("--split, --workers, --cache-features, --from-text and --image-list are not for photos")
     if arguments.image_list and not arguments.from_text:
         raise UsageError("--image-list says what the rows of --from-text are")
     if arguments.dataset and (not arguments.image_list or arguments.data or run):
@@ -104,7 +113,7 @@ def predict_split(arguments: argparse.Namespace, run: str | None) -> None:
     """Scores of an LMDB pair's split, to a file."""
     from pysrn.data.lmdb_pair import PairReader
     from pysrn.evaluate import predict
-    from pysrn.evaluate.trained import default_run, find_weights
+    from pysrn.evaluate.trained import default_run, features_of, find_weights
 
     weights = find_weights(run or default_run(), arguments.stage)
     split = arguments.split or "test"
@@ -118,6 +127,7 @@ def predict_split(arguments: argparse.Namespace, run: str | None) -> None:
         scores=arguments.score,
         workers=arguments.workers,
         gpu=arguments.gpu,
+        cache=arguments.cache_features and (arguments.cache_features, arguments.cache_folder or features_of(weights)),
     )
     print(summary(out, found))
     write_text(arguments.text, found)

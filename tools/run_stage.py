@@ -11,7 +11,7 @@ import math
 import sys
 from pathlib import Path
 
-from pysrn.console import MissingError, run_main, seed_number
+from pysrn.console import MissingError, UsageError, run_main, seed_number
 from pysrn.recipes import PREACT, RECIPES, STAGE_NAMES, TRUNKS, VARIANTS
 
 # Flags that are fields of Recipe, of StageSpec and of HeadSpec.
@@ -20,7 +20,7 @@ RECIPE_FLAGS = (
 )  # fmt: skip
 STAGE_FLAGS = (
     "iterations", "epochs", "base_lr", "new_layer_lr", "drops", "gamma", "patience", "min_lr", "validate_every",
-    "train_bn"
+    "train_bn", "views"
 )  # fmt: skip
 HEAD_FLAGS = ("confidence_sees_blocks",)
 LARGEST = 2**31 - 1  # Caffe's integers
@@ -76,6 +76,12 @@ def main(argv: list[str] | None = None) -> int:
     recipe.add_argument("--momentum", type=fraction, metavar="F")
     recipe.add_argument("--weight-decay", type=fraction, metavar="F")
     recipe.add_argument("--seed", type=seed_number)
+    recipe.add_argument(
+        "--views",
+        type=views,
+        metavar="K",
+        help="stages 2 and 3: an image has K views, one an epoch, again and again (or new: one in every epoch)",
+    )
     machine = parser.add_argument_group("machine")
     machine.add_argument(
         "--gpu", type=devices, default=(), metavar="N", help="CUDA device, or N,N,... for the ranks (default: CPU)"
@@ -91,6 +97,19 @@ def main(argv: list[str] | None = None) -> int:
     )
     machine.add_argument("--snapshot-every", type=positive, default=200, help="iterations (default: %(default)s)")
     machine.add_argument("--keep", type=positive, default=2, help="newest snapshots that stay (default: %(default)s)")
+    machine.add_argument(
+        "--cache-features",
+        choices=("fp32", "fp16"),
+        help="stages 2 and 3: keep the trunk's features on the disk and compute them once a view (see --views)",
+    )
+    machine.add_argument(
+        "--cache-folder", type=Path, metavar="FOLDER", help="where; several runs may share it (default: in the run)"
+    )
+    machine.add_argument(
+        "--whole-net",
+        action="store_true",
+        help="stages 2 and 3: train the checked-in net in one piece, its trunk neither folded nor apart",
+    )
     machine.add_argument("--tensorboard", action="store_true", help="write event files, too (stageN/events)")
     return run_main(work, parser.parse_args(argv))
 
@@ -115,6 +134,12 @@ def stages_of_batch_statistics(text: str) -> list[bool]:
     if not set(stages) <= {"1", "4"}:
         raise argparse.ArgumentTypeError("none, 1, 4 or 1,4 is needed")
     return [str(number) in stages for number in STAGE_NAMES]
+
+
+def views(text: str) -> list[int | None]:
+    """How many views an image has in each stage; in stages 1 and 4, which nothing is cached of, new ones always."""
+    number = None if text == "new" else positive(text)
+    return [number if stage in (2, 3) else None for stage in STAGE_NAMES]
 
 
 def devices(text: str) -> tuple[int, ...]:
@@ -161,6 +186,7 @@ def fractions(text: str) -> list[tuple[float, ...]]:
 def work(arguments: argparse.Namespace) -> None:
     """Print the state, the plan, or carry it out."""
     from pysrn.data.build_lock import end_like_an_interrupt
+    from pysrn.train.feature_room import Caching
     from pysrn.train.launch import Launch, refuse_launched_command
     from pysrn.train.pipeline import run_up_to
     from pysrn.train.preparation import Device
@@ -188,6 +214,8 @@ def work(arguments: argparse.Namespace) -> None:
         stage_fields={name: getattr(arguments, name) for name in STAGE_FLAGS} | {"schedule": schedule},
         head_fields={name: getattr(arguments, name) for name in HEAD_FLAGS},
     )
+    if arguments.cache_folder and not arguments.cache_features:
+        raise UsageError("--cache-folder is for --cache-features", "give --cache-features fp32, or fp16")
     device = Device(
         gpus=arguments.gpu,
         workers=arguments.workers,
@@ -195,6 +223,8 @@ def work(arguments: argparse.Namespace) -> None:
         keep=arguments.keep,
         tensorboard=arguments.tensorboard,
         launch=Launch(arguments.ranks, arguments.launcher),
+        whole_net=arguments.whole_net,
+        caching=arguments.cache_features and Caching(arguments.cache_features, arguments.cache_folder),
     )
     stage = arguments.stage or len(STAGE_NAMES)
     run_up_to(run, settings, stage, device, restart=arguments.restart, dry_run=arguments.dry_run)

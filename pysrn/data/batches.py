@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,8 @@ class FeedSettings:
     `first_sample` is the number of the sample to begin with, counted over all epochs and ranks. `records`: only the
     records from the first number up to, not including, the second are fed; None means all. `rank` of `ranks`
     processes is fed its part of every global batch of `ranks * batch_size` samples: rank after rank they are what a
-    single process with that batch size sees.
+    single process with that batch size sees. `views`: an image has so many views in training, one an epoch, and goes
+    through them again and again; None: a new one in every epoch.
     """
 
     folder: str
@@ -48,6 +50,7 @@ class FeedSettings:
     records: tuple[int, int] | None = None
     rank: int = 0
     ranks: int = 1
+    views: int | None = None
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value that cannot be."""
@@ -60,7 +63,7 @@ class FeedSettings:
             "workers": 0,
             "rank": 0,
             "ranks": 1,
-        }
+        } | ({} if self.views is None else {"views": 1})
         for name, low in least.items():
             if not isinstance(getattr(self, name), int) or getattr(self, name) < low:
                 raise UsageError(f"data layer: {name} is {getattr(self, name)!r}, a whole number from {low} is needed")
@@ -95,8 +98,9 @@ class FeedSettings:
         return cls(**values)
 
     def to_json(self) -> str:
-        """The `param_str` of these settings."""
-        return json.dumps(dataclasses.asdict(self))
+        """The `param_str` of these settings; `views` only where it says something, so that older ones stay alike."""
+        values = dataclasses.asdict(self)
+        return json.dumps({name: value for name, value in values.items() if name != "views" or value is not None})
 
 
 class BatchMaker:
@@ -134,16 +138,42 @@ class BatchMaker:
         Labels become 1 where they are 1 and 0 elsewhere: unspecified counts as negative (papers on
         WIDER-Attribute).
         """
+        self.write_samples(self.numbers(batch), data, label)
+
+    def numbers(self, batch: int) -> range:
+        """Global numbers of the samples of batch number `batch`."""
         part = batch * self.settings.ranks + self.settings.rank  # the ranks' parts of all global batches, in order
         first = self.settings.first_sample + part * self.settings.batch_size
-        for row in range(self.settings.batch_size):
-            epoch, index = self._order.locate(first + row)
+        return range(first, first + self.settings.batch_size)
+
+    def first_alike(self, number: int) -> int:
+        """Number of the first sample that shows the same record in the same view as sample `number`."""
+        epoch, index = self._order.locate(number)
+        view = self._view_number(epoch)
+        return number if view == epoch else self._order.number_of(view, index)
+
+    def write_samples(self, numbers: Sequence[int], data: np.ndarray, label: np.ndarray) -> None:
+        """Write the numbered samples into the rows of float32 arrays, as `write` does."""
+        for row, number in enumerate(numbers):
+            epoch, index = self._order.locate(number)
             image = self.reader.image(index)
             size = self.settings.image_size
             if image.shape != (size, size, 3):
                 path = pair_paths(self.reader.folder, self.reader.split)[0]
                 key, shape = self.reader.keys[index], " x ".join(map(str, image.shape))
                 raise SrnError(f"{path}: broken record {key}: {shape} is not {size} x {size} x 3")
-            view = self._crop.draw(self.settings.seed, epoch, index) if self.settings.train else self._whole
+            view = self._whole
+            if self.settings.train:
+                view = self._crop.draw(self.settings.seed, self._view_number(epoch), index)
             write_view(image, view, self._mean, data[row])
-            label[row] = self.reader.labels(index) > 0
+            label[row] = self.labels(number)
+
+    def labels(self, number: int) -> np.ndarray:
+        """Label vector of sample `number`, true where it is 1."""
+        return self.reader.labels(self._order.locate(number)[1]) > 0
+
+    def _view_number(self, epoch: int) -> int:
+        """Which of a record's views it has in an epoch."""
+        if not self.settings.train:
+            return 0
+        return epoch if self.settings.views is None else epoch % self.settings.views

@@ -6,19 +6,18 @@ cut to the scores that the weights can compute, and every layer is accounted for
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pysrn.console import SrnError
-from pysrn.evaluate.folding import fold
 from pysrn.evaluate.trained import Architecture, architecture_of
-from pysrn.nets import prototxt, stages
+from pysrn.nets import stages
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.device import check_gpu
-from pysrn.train.surgery import plan_copy
+from pysrn.nets.folding import Weights
+from pysrn.train.still_net import StillNet
 
 
 def deploy_message(architecture: Architecture, layers: Collection[str] | None = None, batch_size: int = 1):
@@ -63,23 +62,22 @@ class DeployNet:
             raise SrnError(f"{path} can compute no score: {len(missing)} layers are missing, the first is {missing[0]}")
         self.features = next((layer.bottom[0] for layer in message.layer if layer.name == "pool5"), None)
         use_device(gpu)
-        self.net = _in_caffe(message)
-        shapes = {name: [tuple(blob.shape) for blob in params] for name, params in self.net.params.items()}
-        plan_copy(shapes, weights, str(path))
-        if folded:
-            message, weights = fold(message, weights)
-            self.net = _in_caffe(message)
-        for name, params in self.net.params.items():
-            for blob, values in zip(params, weights[name], strict=True):
-                blob.data[...] = values.reshape(blob.data.shape)
+        self._still = self._built(message, weights, folded)
+        self.net = self._still.net
+
+    def _built(self, net, weights: Weights, folded: bool) -> StillNet:
+        """The net (a NetParameter) in Caffe, or that part of it which begins with the images."""
+        return StillNet(net, weights, str(self.path), folded)
 
     def forward(self, images: np.ndarray, outputs: Collection[str] | None = None) -> dict[str, np.ndarray]:
         """Run N x 3 x 224 x 224 images (BGR minus mean); returns `outputs` (default: the scores)."""
-        if self.net.blobs["data"].data.shape != images.shape:
-            self.net.blobs["data"].reshape(*images.shape)
-        self.net.blobs["data"].data[...] = images
-        self.net.forward()
-        return {name: self.net.blobs[name].data.copy() for name in outputs or self.scores}
+        return {name: blob.copy() for name, blob in self._still.forward(images, outputs or self.scores).items()}
+
+    def forward_records(
+        self, records: Sequence[int], views: Callable[[], np.ndarray], outputs: Collection[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Run records of a split, whose images `views` loads; returns `outputs` (default: the scores)."""
+        return self.forward(views(), outputs)
 
 
 def use_device(gpu: int | None) -> None:
@@ -92,20 +90,6 @@ def use_device(gpu: int | None) -> None:
     check_gpu(gpu)
     caffe.set_device(gpu)
     caffe.set_mode_gpu()
-
-
-def _in_caffe(message):
-    """The net in Caffe, its weights not drawn but zero."""
-    import caffe
-
-    for layer in message.layer:
-        for part in ("convolution_param", "inner_product_param"):
-            if layer.HasField(part):
-                getattr(layer, part).ClearField("weight_filler")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "deploy.prototxt"
-        prototxt.write_message(message, path)
-        return caffe.Net(str(path), caffe.TEST)
 
 
 def _ancestors(net, output: str) -> set[int]:

@@ -8,6 +8,7 @@ size alone, so the result is the same however it was computed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pysrn.console import Progress, SrnError, UsageError, existing_folder
 from pysrn.data.augment import whole_image, write_view
 from pysrn.data.lmdb_pair import PairReader
 from pysrn.data.manifest import NAME as DATA_MANIFEST
+from pysrn.evaluate.cached_deploy import CachedDeployNet
 from pysrn.evaluate.deploy import DeployNet
 from pysrn.evaluate.predict_workers import share_out
 from pysrn.evaluate.predictions import Predictions
@@ -39,15 +41,18 @@ def predict(
     scores: Sequence[str] = (),
     workers: int = 1,
     gpu: int | None = None,
+    cache: tuple[str, Path] | None = None,
 ) -> Predictions:
     """Logits of all images of a split, with their labels: written to `out` and returned.
 
     Goes on with what an interrupted call for the same result has left in a hidden folder beside `out`. `scores`: which
     of the net's scores (default: all). With several `workers` each process has its own net and its share of the CPU.
+    `cache`: precision and folder of trunk features that are kept, so that the stages with one trunk share them.
     Raises UsageError for a score that the net does not have, SrnError when the net has another number of labels than
     the pair, an image is broken, an output is not finite, or a worker dies.
     """
-    net = DeployNet(weights, batch_size, gpu, folded=True)
+    cache = cache and (cache[0], str(cache[1].absolute()))
+    net = net_for(weights, batch_size, pair, cache, gpu)
     check_labels(net, pair)
     job = {
         "weights": str(weights.absolute()),
@@ -60,6 +65,7 @@ def predict(
         "scores": list(chosen_scores(net, scores)),
         "batch_size": batch_size,
         "chunk": batch_size * CHUNK_BATCHES,
+        "cache": cache and list(cache),
     }
     chunks = ScoreChunks(chunk_folder(out), job)
     with chunks.opened():
@@ -85,6 +91,15 @@ def predict(
     return found
 
 
+def net_for(
+    weights: Path, batch_size: int, pair: PairReader, cache: Sequence[str] | None, gpu: int | None = None
+) -> DeployNet:
+    """The net that predicts; `cache`: precision and folder of the trunk's features."""
+    if cache is None:
+        return DeployNet(weights, batch_size, gpu, folded=True)
+    return CachedDeployNet(weights, batch_size, gpu, pair, cache[0], Path(cache[1]))
+
+
 def fill_chunks(
     net: DeployNet, pair: PairReader, chunks: ScoreChunks, numbers: Sequence[int], advance: Callable[[int], None]
 ) -> None:
@@ -93,7 +108,8 @@ def fill_chunks(
     for number in numbers:
         images, parts = chunks.images(number), []
         for part in batches(len(images), chunks.job["batch_size"]):
-            parts.append(net.forward(whole_views(pair, images[part.start : part.stop]), names))
+            records = images[part.start : part.stop]
+            parts.append(net.forward_records(records, partial(whole_views, pair, records), names))
             advance(len(part))
         chunks.write(number, {name: np.concatenate([part[name] for part in parts]) for name in names})
 

@@ -70,14 +70,14 @@ def _listen(running: Sequence[subprocess.Popen], advance: Callable[[int], None])
 def main(arguments: Sequence[str]) -> int:
     """A worker."""
     from pysrn.data.lmdb_pair import PairReader
-    from pysrn.evaluate.deploy import DeployNet
-    from pysrn.evaluate.predict import fill_chunks
+    from pysrn.evaluate.predict import fill_chunks, net_for
 
     try:
         chunks, numbers = ScoreChunks.of_folder(Path(arguments[0])), [int(text) for text in arguments[1:]]
         job = chunks.job
-        net = DeployNet(Path(job["weights"]), job["batch_size"], folded=True)
-        fill_chunks(net, PairReader(job["data"], job["split"]), chunks, numbers, lambda done: print(done, flush=True))
+        pair = PairReader(job["data"], job["split"])
+        net = net_for(Path(job["weights"]), job["batch_size"], pair, job["cache"])
+        fill_chunks(net, pair, chunks, numbers, lambda done: print(done, flush=True))
     except BrokenPipeError:
         os._exit(1)  # Python would complain once more when it flushes
     except (SrnError, OSError, MemoryError) as error:

@@ -16,7 +16,7 @@ from pysrn.nets import resnet
 from pysrn.nets.layers import batch_norm_names
 from pysrn.nets.srn import blocks_prefix
 from pysrn.recipes import STAGE_NAMES, TRUNKS, HeadSpec
-from pysrn.train.run_folder import WEIGHTS, RunFolder
+from pysrn.train.run_folder import FEATURES, WEIGHTS, RunFolder
 from pysrn.train.settings import Settings
 
 Weights = Mapping[str, list[np.ndarray]]
@@ -68,6 +68,14 @@ def main_net_weights(weights: Path) -> Path:
     run = RunFolder(weights.parent.parent)
     first = run.weights(min(STAGE_NAMES))
     return first if run.read_settings() is not None and first.is_file() else weights
+
+
+def features_of(weights: Path) -> Path:
+    """The folder for trunk features of the run that the caffemodel `weights` is of; UsageError where it is of none."""
+    run = RunFolder(weights.absolute().parent.parent)
+    if run.read_settings() is None:
+        raise UsageError(f"{weights} is of no run that could keep its features", "give --cache-folder FOLDER")
+    return run.path / FEATURES
 
 
 def settings_of(path: str | Path) -> Settings | None:

@@ -49,7 +49,7 @@ class DataSource:
 def stage_net(recipe: Recipe, stage: int, source: DataSource) -> caffe_pb2.NetParameter:
     """The training net of stage 1-4, fed by our Python data layer."""
     net = _named(recipe, f"stage{stage}_{STAGE_NAMES[stage]}")
-    _add_python_data(net, recipe, source)
+    _add_python_data(net, recipe, source, recipe.stages[stage - 1].views)
     _add_stage(net, recipe, stage)
     return net
 
@@ -118,7 +118,7 @@ def _named(recipe: Recipe, part: str) -> caffe_pb2.NetParameter:
     return caffe_pb2.NetParameter(name=f"SRN_{recipe.trunk}_{recipe.dataset.name}_{part}")
 
 
-def _add_python_data(net: caffe_pb2.NetParameter, recipe: Recipe, source: DataSource) -> None:
+def _add_python_data(net: caffe_pb2.NetParameter, recipe: Recipe, source: DataSource, views: int | None) -> None:
     augmentation = recipe.augmentation
     feed = FeedSettings(
         **asdict(source),
@@ -127,6 +127,7 @@ def _add_python_data(net: caffe_pb2.NetParameter, recipe: Recipe, source: DataSo
         scale_ratios=augmentation.scale_ratios,
         max_distort=augmentation.max_distort,
         mirror=augmentation.mirror,
+        views=views,
     )
     layer = {"module": "pysrn.data.layer", "layer": "MultiLabelDataLayer", "param_str": feed.to_json()}
     add_layer(net, "data", "Python", [], python_param=layer)

@@ -1,7 +1,7 @@
-"""Whether a user's weights belong to the net of stage 1, found out before a run is begun with them.
+"""First weights: whether a user's belong to the net of stage 1, and those that a stage's new layers are drawn.
 
 Caffe itself says what shapes its blobs have: the net is built in a process of its own, because Caffe ends the process
-that it does not like something in, and keeps the memory.
+that it does not like something in, and keeps the memory. The other is asked for in a process that trains.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from caffe.proto import caffe_pb2
@@ -18,7 +19,7 @@ from pysrn.console import SrnError, existing_file
 from pysrn.nets import prototxt, stages
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.layers import add_layer
-from pysrn.recipes import CROP_SIZE, Recipe
+from pysrn.recipes import CROP_SIZE
 from pysrn.train.settings import Settings
 from pysrn.train.surgery import plan_copy
 
@@ -32,20 +33,38 @@ _SHAPES = (
 def check_first_weights(settings: Settings) -> None:
     """Raise SrnError (MissingError: no such file) when `settings.weights` are not those of stage 1's net."""
     weights = read_weights(existing_file(settings.weights, "ImageNet weights"))
-    net = _fed_by_input(settings.recipe)
+    recipe = settings.recipe
+    net = stages.stage_net(recipe, 1, stages.DataSource("", workers=0))
+    _feed_by_input(net, len(recipe.dataset.classes))
     plan_copy(_blob_shapes(net), weights, settings.weights, stages.new_layers(net, 1), [RELEASE_CLASSIFIER])
 
 
-def _fed_by_input(recipe: Recipe) -> caffe_pb2.NetParameter:
-    """Stage 1's net for a single image, with nothing to read it from."""
-    net = stages.stage_net(recipe, 1, stages.DataSource("", workers=0))
+def draw_first_weights(trained, whole_net: Path, solver: Path, layers: Collection[str]) -> None:
+    """Fill new layers of a net that is trained in parts with what Caffe draws in the whole net with the same seed.
+
+    Caffe draws the weights of all layers in their order: so the parts begin where the whole begins.
+    """
+    import caffe  # only where a net is trained
+
+    net = prototxt.read_message(whole_net, caffe_pb2.NetParameter)
+    _feed_by_input(net, trained.blobs["label"].shape[1])
+    caffe.set_random_seed(prototxt.read_message(solver, caffe_pb2.SolverParameter).random_seed)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.prototxt"
+        prototxt.write_message(net, path)
+        whole = caffe.Net(str(path), caffe.TRAIN)
+    for name in layers:
+        for blob, drawn in zip(trained.params[name], whole.params[name], strict=True):
+            blob.data[...] = drawn.data
+
+
+def _feed_by_input(net: caffe_pb2.NetParameter, classes: int) -> None:
+    """Let a stage's net take a single image, with nothing to read it from."""
     layers = list(net.layer)[1:]
     del net.layer[:]
-    shapes = {"data": [1, 3, CROP_SIZE, CROP_SIZE], "label": [1, len(recipe.dataset.classes)]}
-    for top, shape in shapes.items():
+    for top, shape in {"data": [1, 3, CROP_SIZE, CROP_SIZE], "label": [1, classes]}.items():
         add_layer(net, top, "Input", [], input_param={"shape": [{"dim": shape}]})
     net.layer.extend(layers)
-    return net
 
 
 def _blob_shapes(net: caffe_pb2.NetParameter) -> dict[str, list[tuple[int, ...]]]:

@@ -12,17 +12,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pysrn
-from pysrn.console import InterruptedRun, message
+from pysrn.console import InterruptedRun, UsageError, message
 from pysrn.data.build import build_dataset, unfinished_shapes
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.nets.device import check_gpu
 from pysrn.recipes import STAGE_NAMES, TRUNKS
 from pysrn.train import event_file, validation
+from pysrn.train.feature_room import STAGES_IN_PARTS, announce
 from pysrn.train.first_weights import check_first_weights
 from pysrn.train.plan import Step, plan, settings_digest
 from pysrn.train.preparation import Device, prepare, source_weights, stage_line
 from pysrn.train.rank_net import check_batch
-from pysrn.train.run_folder import BEGUN, MANIFEST, RunFolder, read_record, source_hash, write_json
+from pysrn.train.run_folder import BEGUN, MANIFEST, WHOLE_NET, RunFolder, read_record, source_hash, write_json
 from pysrn.train.settings import Settings, with_real_counts
 from pysrn.train.stage_process import run_child
 
@@ -53,6 +54,12 @@ def run_up_to(
             for warning in step.warnings:
                 message(f"warning: {warning}")
             message(str(step))
+        for step in steps:
+            if step.action == "resume" and step.stage in STAGES_IN_PARTS:
+                _check_form(run, step.stage, device)
+        caching = [step.stage for step in steps if step.action != "keep" and step.stage in STAGES_IN_PARTS]
+        if device.caching and caching:
+            announce(run, settings.recipe, caching, device.caching)
         if dry_run:
             return
         if device.tensorboard:
@@ -82,6 +89,8 @@ def _run_stage(run: RunFolder, settings: Settings, step: Step, device: Device) -
         "source_sha256": source_hash(source),
         "ranks": _ranks(folder, number, step.first, device.launch.ranks),
     }
+    if number in STAGES_IN_PARTS:
+        begun["features"] = _features(folder, number, step.first, device)
     write_json(folder / BEGUN, begun)
     message(stage_line(settings.recipe, number, device.launch.ranks))
     started = time.monotonic()
@@ -127,3 +136,29 @@ def _ranks(folder: Path, number: int, first: int, ranks: int) -> list[int]:
         "but other rounding, and BN that follows the batch sees other parts of it"
     )
     return [*earlier, ranks]
+
+
+def _check_form(run: RunFolder, number: int, device: Device) -> None:
+    """Raise UsageError when a begun stage would go on in another form: its snapshots hold another net."""
+    begun_whole = not (run.stage(number) / WHOLE_NET).is_file()
+    if begun_whole != device.whole_net:
+        with_or_without = "with" if begun_whole else "without"
+        raise UsageError(
+            f"{run.stage(number)} was begun {with_or_without} --whole-net",
+            f"give the same command {with_or_without} it, or --restart with stage {number} to do it anew",
+        )
+
+
+def _features(folder: Path, number: int, first: int, device: Device) -> list[str]:
+    """What gave a stage its features, one after the other; warns when it goes on with another precision."""
+    path = folder / BEGUN
+    earlier = read_record(path, {}).get("features", []) if first and path.is_file() else []
+    now = device.caching.precision if device.caching else "whole net" if device.whole_net else "computed"
+    if not earlier or earlier[-1] == now:
+        return earlier or [now]
+    if "fp16" in (earlier[-1], now):
+        message(
+            f"warning: stage {number} was begun with features {earlier[-1]} and goes on with {now}: "
+            "those of fp16 are rounded"
+        )
+    return [*earlier, now]

@@ -12,10 +12,12 @@ from pysrn.nets import prototxt, stages
 from pysrn.nets.solvers import stage_solver
 from pysrn.recipes import Recipe
 from pysrn.train import snapshots, validation
+from pysrn.train.feature_room import STAGES_IN_PARTS, Caching
 from pysrn.train.first_weights import RELEASE_CLASSIFIER
 from pysrn.train.job import Job
 from pysrn.train.launch import PLAIN, Launch
-from pysrn.train.run_folder import NET, SOLVER, VALIDATION_NET, RunFolder
+from pysrn.train.net_in_parts import NetInParts
+from pysrn.train.run_folder import NET, SOLVER, VALIDATION_NET, WHOLE_NET, RunFolder
 from pysrn.train.schedule import rules_of
 from pysrn.train.settings import Settings
 
@@ -30,9 +32,13 @@ class Device:
     keep: int = 2  # newest snapshots that stay on disk, besides the best
     tensorboard: bool = False
     launch: Launch = PLAIN
+    whole_net: bool = False  # train stages 2 and 3 as their checked-in nets are: in one piece, nothing folded
+    caching: Caching | None = None  # of the trunk's features in stages 2 and 3
 
     def __post_init__(self) -> None:
-        """Raises UsageError for devices that no rank would use."""
+        """Raises UsageError for devices that no rank would use, and a cache for a net that computes all itself."""
+        if self.whole_net and self.caching:
+            raise UsageError("--whole-net computes the trunk in every iteration: it has no use for --cache-features")
         if len(self.gpus) > self.launch.ranks:
             raise UsageError(
                 f"--gpu names {len(self.gpus)} devices, but --ranks is {self.launch.ranks}",
@@ -50,11 +56,17 @@ def prepare(run: RunFolder, settings: Settings, number: int, first: int, device:
     )
     net = training_net(recipe, number, data)
     prototxt.check_net(net)
-    prototxt.write_message(net, folder / NET)
-    rules = rules_of(recipe, number)
+    whole_names, new = stages.parameter_layers(net), sorted(stages.new_layers(net, number))
+    rules, twin, parts = rules_of(recipe, number), None, None
     if rules.validate_every is not None:
         done = snapshots.read_schedule(folder, first)["validations"] if first else 0
         twin = validation.validation_net(net, validation.validation_records(recipe), done)
+    (folder / WHOLE_NET).unlink(missing_ok=True)  # says later in which form the stage was begun
+    if number in STAGES_IN_PARTS and not device.whole_net:
+        parts = NetInParts(run, recipe, number, source, net)
+        net, twin = parts.prepare(net, device.caching), twin and parts.prepare(twin, device.caching)
+    prototxt.write_message(net, folder / NET)
+    if twin:
         prototxt.write_message(twin, folder / VALIDATION_NET)
     solver = stage_solver(recipe, number, str(folder / NET), str(snapshots.partial_prefix(folder)))
     solver.display = 0  # log.csv has every iteration
@@ -63,9 +75,11 @@ def prepare(run: RunFolder, settings: Settings, number: int, first: int, device:
     whole = stages.parameter_layers(stages.recipe_deploy_net(recipe))
     Job(
         source=None if source is None else str(source),
-        may_initialise=sorted(stages.new_layers(net, number)),
-        may_leave=[RELEASE_CLASSIFIER] if number == 1 else sorted(set(whole) - set(stages.parameter_layers(net))),
+        may_initialise=new,
+        may_leave=[RELEASE_CLASSIFIER] if number == 1 else sorted(set(whole) - set(whole_names)),
         carry=number > 1,
+        fixed=parts.fixed_names if parts else [],
+        whole_net=str(parts.whole_path) if parts else None,
         losses=[stages.loss_name(score) for score in stages.stage_losses(recipe, number)],
         resume_from=first or None,
         snapshot_every=device.snapshot_every,

@@ -11,7 +11,7 @@ from caffe.proto import caffe_pb2
 
 from pysrn.console import UsageError
 
-DATA_MODULE = "pysrn.data.layer"
+DATA_MODULES = ("pysrn.data.layer", "pysrn.train.cached_layer")
 
 
 def rank_net(net: caffe_pb2.NetParameter, rank: int, ranks: int) -> caffe_pb2.NetParameter:
@@ -22,7 +22,7 @@ def rank_net(net: caffe_pb2.NetParameter, rank: int, ranks: int) -> caffe_pb2.Ne
     own = caffe_pb2.NetParameter()
     own.CopyFrom(net)
     for layer in own.layer:
-        if layer.type == "Python" and layer.python_param.module == DATA_MODULE:
+        if layer.type == "Python" and layer.python_param.module in DATA_MODULES:
             feed = json.loads(layer.python_param.param_str)
             check_batch(feed["batch_size"], ranks)
             feed |= {"batch_size": feed["batch_size"] // ranks, "rank": rank, "ranks": ranks}

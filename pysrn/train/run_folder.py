@@ -2,7 +2,7 @@
 
 runs/<name>/run.json and runs/<name>/stageN/{weights.caffemodel, iter_*.{caffemodel,solverstate,json}, log.csv,
 validation.csv, events/, train.log, manifest.json, begun.json, net.prototxt, validation.prototxt, solver.prototxt,
-job.json}
+job.json}; in stages 2 and 3 also {whole,trunk,fixed_heads}.prototxt: the stage's net in one piece, and its fixed part
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from pysrn.train.stage_log import LOG, VALIDATION_LOG, read_columns
 RUN_FILE = "run.json"
 WEIGHTS, TRAIN_LOG, MANIFEST = "weights.caffemodel", "train.log", "manifest.json"
 NET, VALIDATION_NET, SOLVER = "net.prototxt", "validation.prototxt", "solver.prototxt"
+WHOLE_NET, FIXED_NETS = "whole.prototxt", ("trunk.prototxt", "fixed_heads.prototxt")
+FEATURES = "features"  # trunk features of all stages
 JOB, BEGUN = "job.json", "begun.json"
 LAST = 20  # iterations whose mean loss is shown
 

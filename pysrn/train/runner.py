@@ -20,7 +20,8 @@ from pysrn.console import DONE, FAILED, SrnError
 from pysrn.nets.caffemodel import read_layers, sha256_of
 from pysrn.nets.prototxt import read_message
 from pysrn.nets.stages import fixed_layers
-from pysrn.train import snapshots, surgery
+from pysrn.train import fixed_part, snapshots, surgery
+from pysrn.train.first_weights import draw_first_weights
 from pysrn.train.job import Job
 from pysrn.train.parallel import ALONE, Alone
 from pysrn.train.run_folder import JOB, NET, SOLVER, WEIGHTS
@@ -61,23 +62,29 @@ def run(folder: Path, job: Job, team: Alone) -> None:
     start = {name: blobs for name, (_, blobs) in source.items()}
     if source:
         surgery.check_unchanged(solver.net, start, fixed)  # a snapshot from elsewhere would show here
+    if job.whole_net and job.resume_from is not None:
+        surgery.check_carried(snapshots.weights_path(folder, job.resume_from), start, [])
     watched = [name for name in solver.net.params if name not in fixed]
     training = Training(solver, folder, job, schedule, watched, team)
     training.run(stop)
     prints = surgery.check_unchanged(solver.net, start, fixed) if source else {}
+    fixed_part.check_unchanged()
     carried = {name: start[name] for name in start if job.carry and name not in solver.net.params}
     kinds = {name: kind for name, (kind, _) in source.items()}
     if team.rank == 0:
         surgery.save_with_carried(solver.net, message, folder / WEIGHTS, carried, kinds)
+        prints |= surgery.check_carried(folder / WEIGHTS, carried, job.fixed)
     best = {"iteration": schedule.state.best_iteration, "loss": schedule.state.best_loss}
-    team.tell(done=solver.iter, fixed=prints, carried=list(carried), best=best if best["iteration"] else None)
+    unused = [name for name in carried if name not in job.fixed]
+    team.tell(done=solver.iter, fixed=prints, carried=unused, best=best if best["iteration"] else None)
 
 
 def _load(solver, folder: Path, job: Job, team: Alone) -> Schedule:
     """Give the net the weights, momentum and schedule that the job starts or goes on with."""
     state = State(job.base_lr)
     if job.resume_from is not None:
-        surgery.load_strict(solver.net, snapshots.weights_path(folder, job.resume_from))
+        beside = [*job.fixed, *job.may_leave] if job.whole_net else []
+        surgery.load_strict(solver.net, snapshots.weights_path(folder, job.resume_from), may_leave=beside)
         solver.restore(str(snapshots.state_path(folder, job.resume_from)))
         state = State(**snapshots.read_schedule(folder, job.resume_from))
         team.check_same("snapshot", sha256_of(snapshots.state_path(folder, job.resume_from)))
@@ -87,8 +94,11 @@ def _load(solver, folder: Path, job: Job, team: Alone) -> Schedule:
     elif job.source is None:
         team.tell(report=[f"weights from scratch\n  initialised {len(solver.net.params)} layers"])
     else:
-        report = surgery.load_strict(solver.net, job.source, job.may_initialise, job.may_leave)
-        team.tell(report=report.lines(unused="carried" if job.carry else "unused"))
+        leave = [*job.fixed, *job.may_leave]
+        report = surgery.load_strict(solver.net, job.source, job.may_initialise, leave)
+        if job.whole_net:
+            draw_first_weights(solver.net, Path(job.whole_net), folder / SOLVER, report.initialised)
+        team.tell(report=report.lines("carried" if job.carry else "unused", job.fixed))
     return Schedule(Rules(**job.schedule), state)
 
 

@@ -69,19 +69,24 @@ def partial_prefix(folder: Path) -> Path:
     return folder / "partial"
 
 
-def take(solver, folder: Path, schedule: dict, kept: int) -> int:
+def take(solver, folder: Path, schedule: dict, kept: int, carried: Path | None = None) -> int:
     """Let the solver write a snapshot, rename it into place, drop older ones; returns its iteration.
 
-    The `kept` newest and the one that `schedule` calls the best stay. Raises SrnError when it cannot be written; those
-    before it are left as they are.
+    The `kept` newest and the one that `schedule` calls the best stay. `carried`: a caffemodel whose layers the net does
+    not hold; they go into the snapshot's, so that it is whole. Raises SrnError when it cannot be written; those before
+    it are left as they are.
     """
     iteration = solver.iter
     prefix = partial_prefix(folder)
     partial = {suffix: prefix.with_name(f"{prefix.name}_iter_{iteration}{suffix}") for suffix in SUFFIXES}
-    numbers = sum(blob.count for blobs in solver.net.params.values() for blob in blobs)
+    size = 4 * sum(blob.count for blobs in solver.net.params.values() for blob in blobs) + ROOM_FOR_NAMES
+    others = carried.stat().st_size if carried else 0
     try:
-        _check_room(list(partial.values()), 4 * numbers + ROOM_FOR_NAMES)
+        _check_room({path: size + others * (suffix == SUFFIXES[0]) for suffix, path in partial.items()})
         solver.snapshot()
+        if carried:  # messages of Protocol Buffers one behind the other are one message with the fields of both
+            path = partial[SUFFIXES[0]]
+            path.write_bytes(carried.read_bytes() + path.read_bytes())
         hashes = _finish(partial, iteration)
         for suffix, path in partial.items():
             os.replace(path, record_path(folder, iteration).with_suffix(suffix))
@@ -93,7 +98,7 @@ def take(solver, folder: Path, schedule: dict, kept: int) -> int:
         rest = f"that of iteration {before[0]} is kept" if before else "there is none before it"
         raise SrnError(
             f"the snapshot of iteration {iteration} cannot be written to {folder}: {error.strerror}; {rest}",
-            f"free {8 * numbers // 2**20 + 2} MiB for each snapshot and run the same command again",
+            f"free {(2 * size + others) // 2**20} MiB for each snapshot and run the same command again",
         ) from None
     drop_old(folder, kept, schedule["best_iteration"])
     return iteration
@@ -146,14 +151,14 @@ def _own_hash(record: dict) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def _check_room(paths: list[Path], size: int) -> None:
-    """Raise OSError when files of `size` bytes cannot be written: Caffe would abort, and the process with it."""
+def _check_room(sizes: dict[Path, int]) -> None:
+    """Raise OSError when files of these bytes cannot be written: Caffe would abort, and the process with it."""
     try:
-        for path in paths:
+        for path, size in sizes.items():
             with open(path, "wb") as file:
                 os.posix_fallocate(file.fileno(), 0, size)
     finally:
-        _remove(paths)
+        _remove(sizes)
 
 
 def _finish(partial: dict[str, Path], iteration: int) -> dict[str, str]:

@@ -29,9 +29,15 @@ class CopyReport:
     initialised: tuple[str, ...]  # in the net, not in the file
     unused: tuple[str, ...]  # in the file, not in the net
 
-    def lines(self, unused: str = "unused") -> list[str]:
-        """The report as text: one line a fate; `unused` is the word for what the net does not have."""
-        fates = (("copied", self.copied), ("initialised", self.initialised), (unused, self.unused))
+    def lines(self, unused: str = "unused", fixed: Collection[str] = ()) -> list[str]:
+        """The report as text: one line a fate; `unused` is the word for what the net does not have.
+
+        `fixed` are those among them that compute all the same, in the fixed part beside the net.
+        """
+        rest = [name for name in self.unused if name not in fixed]
+        computing = [name for name in self.unused if name in fixed]
+        fates = [("copied", self.copied), ("initialised", self.initialised), (unused, rest)]
+        fates += [("fixed", computing)] if computing else []
         return [f"weights from {self.source}"] + [
             f"  {fate:<12}{len(layers):4d}  {_names(layers)}".rstrip() for fate, layers in fates
         ]
@@ -107,15 +113,27 @@ def check_unchanged(net, weights: Weights, layers: Collection[str]) -> dict[str,
     return prints
 
 
+def check_carried(path: str | Path, start: Weights, layers: Collection[str]) -> dict[str, str]:
+    """Compare what a stage's weights say of the layers that it started with, and did not hold, bit by bit.
+
+    Returns layer name -> fingerprint, of `layers` only; raises SrnError naming the layers that moved.
+    """
+    saved = read_weights(path)
+    moved = [name for name in start if name not in saved or fingerprint(saved[name]) != fingerprint(start[name])]
+    if moved:
+        raise SrnError(f"{path}: {len(moved)} layers that this stage must not change have changed: {_names(moved)}")
+    return {name: fingerprint(start[name]) for name in layers}
+
+
 def save_with_carried(net, net_message, path: str | Path, carried: Weights, kinds: Mapping[str, str]) -> None:
-    """Write a net's weights and, behind them, `carried` layers that this stage's net does not hold.
+    """Write `carried` layers, which this stage's net does not hold, and a net's own weights.
 
     So each stage's `weights.caffemodel` has everything that was learned so far. `net_message` gives the types of the
     net's layers, `kinds` those of the carried ones.
     """
     own = {layer.name: layer.type for layer in net_message.layer}
-    layers = {name: (own[name], [blob.data for blob in blobs]) for name, blobs in net.params.items()}
-    layers.update((name, (kinds[name], blobs)) for name, blobs in carried.items())
+    layers = {name: (kinds[name], blobs) for name, blobs in carried.items()}
+    layers.update((name, (own[name], [blob.data for blob in blobs])) for name, blobs in net.params.items())
     write_weights(path, net_message.name, layers)
 
 

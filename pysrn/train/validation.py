@@ -6,6 +6,7 @@ training net, `runner.py` asks it for the loss.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ from pysrn.console import UsageError
 from pysrn.data.batches import FeedSettings
 from pysrn.nets.prototxt import read_message
 from pysrn.recipes import Recipe
+from pysrn.train.cached_layer import FEATURES
 
 BATCH = 16  # assumed: at most so many images at once, because the training net's memory is taken beside it
 LOSS_TYPE = "SigmoidCrossEntropyLoss"
@@ -83,8 +85,10 @@ def validation_net(
 
 
 def feed_of(net: caffe_pb2.NetParameter) -> FeedSettings:
-    """The settings of a net's data layer."""
-    return FeedSettings.from_json(_data_layer(net).python_param.param_str)
+    """The settings of a net's data layer, with or without a cache."""
+    values = json.loads(_data_layer(net).python_param.param_str)
+    values.pop(FEATURES, None)
+    return FeedSettings.from_json(json.dumps(values))
 
 
 class Validation:

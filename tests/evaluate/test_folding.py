@@ -7,10 +7,10 @@ from pysrn.console import SrnError
 from pysrn.convert import torch_export
 from pysrn.data.lmdb_pair import PairReader
 from pysrn.evaluate.deploy import DeployNet, deploy_message
-from pysrn.evaluate.folding import factor_and_shift, fold
 from pysrn.evaluate.predict import whole_views
 from pysrn.evaluate.trained import Architecture
 from pysrn.nets.caffemodel import read_layers, read_weights, write_weights
+from pysrn.nets.folding import factor_and_shift, fold
 from pysrn.recipes import HeadSpec
 from tests.realistic_weights import without, write_realistic
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pysrn.console import SrnError
-from pysrn.train.surgery import check_unchanged, fingerprint, plan_copy
+from pysrn.nets.caffemodel import write_weights
+from pysrn.train.surgery import check_carried, check_unchanged, fingerprint, plan_copy
 
 RNG = np.random.default_rng(0)
 FILE = {"conv1": [RNG.random((2, 3, 1, 1))], "fc1000": [RNG.random((4, 2)), RNG.random(4)]}
@@ -53,3 +54,19 @@ def test_one_flipped_bit_in_a_fixed_layer_is_found():
     moved.view(np.uint32)[1, 2] ^= 1
     with pytest.raises(SrnError, match="conv1"):
         check_unchanged(OneLayerNet(moved), {"conv1": [start]}, ["conv1"])
+
+
+def test_one_flipped_bit_in_a_carried_layer_is_found_in_the_file(tmp_path):
+    start = {"conv1": [RNG.random((2, 3)).astype(np.float32)], "cls_fc": [np.ones(4, np.float32)]}
+    moved = start["conv1"][0].copy()
+    moved.view(np.uint32)[1, 2] ^= 1
+    for name, layers in (
+        ("same", start),
+        ("moved", {**start, "conv1": [moved]}),
+        ("less", {"cls_fc": start["cls_fc"]}),
+    ):
+        write_weights(tmp_path / name, "net", {layer: ("Convolution", blobs) for layer, blobs in layers.items()})
+    assert check_carried(tmp_path / "same", start, ["conv1"]) == {"conv1": fingerprint(start["conv1"])}
+    for name in ("moved", "less"):
+        with pytest.raises(SrnError, match="1 layers that this stage must not change have changed: conv1"):
+            check_carried(tmp_path / name, start, [])

@@ -1,9 +1,9 @@
-"""Folding batch normalisation into the weights of a deploy net: the same scores from fewer layers.
+"""Folding batch normalisation into the weights of a net that does not learn: the same outputs from fewer layers.
 
 With stored statistics BatchNorm and Scale are one factor and one shift a channel. They go into the convolution that
 they directly follow; elsewhere (a pre-activation trunk normalises sums and pooled maps that others read too) the two
-become one Scale layer. `deploy.py` runs the folded net for prediction; what is trained, exported or looked at layer by
-layer stays as it is.
+become one Scale layer. Prediction and the fixed part of stages 2 and 3 run folded; what learns, is exported or looked
+at layer by layer stays as it is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Weights = Mapping[str, list[np.ndarray]]
 
 
 def fold(net, weights: Weights):
-    """A deploy net (NetParameter) and its weights without BatchNorm: the folded net, layer name -> float32 blobs.
+    """A net (NetParameter) and its weights without BatchNorm: the folded net, layer name -> float32 blobs.
 
     Computed in double precision. A folded convolution keeps its name and has a bias; a Scale layer that could not
     be folded keeps its name and takes the BatchNorm's place. `net` and `weights` stay as they are.
