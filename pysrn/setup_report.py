@@ -18,6 +18,9 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from pysrn.console import MissingError
+from pysrn.nets.device import check_gpu
+
 # Types in the checked-in prototxt files, and Data, which the nets for plain `caffe train` read with.
 LAYER_TYPES = (
     "BatchNorm", "Convolution", "Data", "Eltwise", "InnerProduct", "Input", "Pooling", "Python", "ReLU",
@@ -52,6 +55,8 @@ def collect(data_folder: Path) -> Report:
         missing.append({"what": f"Caffe: `import caffe` says: {error}", "cure": CURE})
     else:
         report["caffe"] = describe_caffe(caffe, missing)
+        if report["caffe"].get("build", {}).get("cuda"):
+            note_missing_device(notes)
         report["layers"] = describe_layers(caffe.layer_type_list(), missing)
         report["blas"] = describe_blas(caffe._caffe.__file__, report["machine"]["avx2"], notes)
     return {**report, "notes": notes, "missing": missing}
@@ -93,6 +98,14 @@ def describe_caffe(caffe: Any, missing: list[dict[str, str]]) -> Report:
     else:
         missing.append({"what": f"the record of Caffe's build: no file {record}", "cure": CURE})
     return found
+
+
+def note_missing_device(notes: list[str]) -> None:
+    """Say why a Caffe with CUDA has no device to compute on; it computes on the CPU then."""
+    try:
+        check_gpu(0)
+    except MissingError as error:
+        notes.append(f"{error}; computing on the CPU works (in a container a GPU must be asked for: --gpus all)")
 
 
 def describe_layers(registered: list[str], missing: list[dict[str, str]]) -> Report:
@@ -174,7 +187,8 @@ def as_text(report: Report) -> str:
     ]
     if caffe:
         build = caffe.get("build", {})
-        kind = "CPU only" if "-DCPU_ONLY=ON" in build.get("options", []) else "with CUDA"
+        cuda = build.get("cuda")
+        kind = f"with CUDA for {', '.join(cuda['architectures'])}" if cuda else "CPU only"
         commit = f", commit {build['commit']}, {kind}" if build else ""
         lines += [f"Caffe     {caffe['version']}{commit}", f"          {caffe['package']}"]
         lines += [f"  patch   {name}" for name in build.get("patches", [])]

@@ -1,14 +1,17 @@
 #!/bin/bash
 # Builds BVLC Caffe 1.0 for Debian 12's Python and installs it to PREFIX.
 #
-#   docker/caffe/build.sh PREFIX
+#   docker/caffe/build.sh PREFIX           to compute on the CPU
+#   docker/caffe/build.sh --cuda PREFIX    to compute on GPUs, too (CUDA, cuDNN, NCCL; see cuda.sh)
 #
 #   PREFIX/bin                          caffe, convert_imageset, ...
 #   PREFIX/lib/python3/dist-packages    the Python package `caffe`: put this folder on PYTHONPATH
+#   PREFIX/lib                          with --cuda: CUDA's own libraries as well
 #   PREFIX/caffe-build.json             what was built: version, source hashes, patches, libraries
 #
 # The source is Debian's source package `caffe` (suite bullseye), fetched through apt from this machine's own
-# mirror, or taken from the folder CAFFE_SOURCE_DIR. It is patched with Debian's series and with patches/build-*.patch.
+# mirror, or taken from the folder CAFFE_SOURCE_DIR. It is patched with Debian's series and then with patches/build-*.patch,
+# gpu-*.patch and speed-*.patch. CUDA_ARCHITECTURES: GPU architectures to compile for, as '80 90' (default: 75 to 120).
 # Everything happens beside PREFIX in a folder that is renamed at the end: PREFIX is complete or not there.
 # Exit codes: 0 done, 1 failed while working, 2 wrong usage, 3 something needed is missing.
 set -euo pipefail
@@ -110,7 +113,8 @@ unpack_and_patch() {
         logged "patch debian/$patch_file" patch -p1 --forward -i "debian/patches/$patch_file"
         applied+=("debian/$patch_file")
     done <debian/patches/series
-    for patch_file in "$here"/patches/build-*.patch; do
+    for patch_file in "$here"/patches/{build,gpu,speed}-*.patch; do
+        [[ -e $patch_file ]] || continue # a group without a patch
         logged "patch ${patch_file##*/}" patch -p1 --forward --fuzz=0 -i "$patch_file"
         applied+=("${patch_file##*/}")
     done
@@ -153,10 +157,12 @@ compile() {
     # pthread build. glog 0.6 needs C++14. Without the promise to trap on comparisons with NaN, which nothing here
     # relies on, gcc vectorises them: the backward pass of ReLU is then 18 times as fast, with the same results.
     # Ten source files are compiled as one: half the time.
-    options=(-DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS=-std=c++14 -fno-trapping-math" -DCPU_ONLY=ON -DBUILD_python_layer=ON
+    options=(-DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS=-std=c++14 -fno-trapping-math" -DBUILD_python_layer=ON
         -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=10 -DUSE_LMDB=ON -DUSE_OPENCV=ON -DUSE_LEVELDB=OFF -DBUILD_docs=OFF -DBLAS=Open
         "-DOpenBLAS_LIB=$openblas" "-DOpenBLAS_INCLUDE_DIR=/usr/include/$triplet/openblas-openmp")
-    logged cmake cmake -S "$work/source" -B "$work/build" -G Ninja "${options[@]}" \
+    toolkit_options=()
+    if [[ -n $cuda ]]; then add_cuda_options; else options+=(-DCPU_ONLY=ON); fi
+    logged cmake cmake -S "$work/source" -B "$work/build" -G Ninja "${options[@]}" "${toolkit_options[@]}" \
         -Dpython_version=3 "-DPYTHON_EXECUTABLE=$work/python/bin/python" \
         "-DPYTHON_INCLUDE_DIR=/usr/include/python$python_version" \
         "-DPYTHON_LIBRARY=/usr/lib/$triplet/libpython$python_version.so" \
@@ -171,6 +177,7 @@ compile() {
         logged 'cmake --install' cmake --install "$work/build/$part" --strip
     done
     rm -r "$work/prefix/python" # upstream's example scripts: they need packages that we do not install
+    [[ -z $cuda ]] || install_cuda_libraries
 }
 
 json_list() {
@@ -188,6 +195,7 @@ write_record() {
   "source_sha256": {"$ORIG_FILE": "$ORIG_SHA256", "$DEBIAN_FILE": "$DEBIAN_SHA256"},
   "patches": $(json_list "${applied[@]}"),
   "options": $(json_list "${options[@]}"),
+  "cuda": $(if [[ -n $cuda ]]; then cuda_record; else echo null; fi),
   "compiler": "$(g++ --version | head -n 1)",
   "protoc": "$(protoc --version)",
   "python": "$python_version",
@@ -202,6 +210,12 @@ check_result() {
         "$work/python/bin/python" -c 'import caffe; assert {"Python", "Data"} <= set(caffe.layer_type_list())'
 }
 
+. "$here/cuda.sh"
+cuda=
+if [[ ${1:-} == --cuda ]]; then
+    cuda=yes
+    shift
+fi
 if [[ $# -ne 1 || $1 == -* || -z $1 ]]; then
     sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2
     [[ ${1:-} == -h || ${1:-} == --help ]] && exit 0
@@ -212,6 +226,7 @@ parent=$(dirname -- "$1")
 [[ -w $parent ]] || die 2 "the folder $parent cannot be written to"
 prefix=$(cd -- "$parent" && pwd)/$(basename -- "$1")
 [[ ! -e $prefix ]] || die 2 "$prefix is there already: remove it first or name another folder"
+[[ -z $cuda ]] || check_cuda_request
 missing=$("$here/../missing-packages" 2>&1) || die 3 "$missing"
 [[ -z $missing ]] || die 3 "missing packages; install them with: apt-get install --no-install-recommends $missing"
 
@@ -238,6 +253,10 @@ step 'unpacking and patching'
 unpack_and_patch
 step 'Python and its headers'
 make_build_python
+if [[ -n $cuda ]]; then
+    step 'CUDA toolkit'
+    make_toolkit
+fi
 step 'configuring'
 compile
 write_record

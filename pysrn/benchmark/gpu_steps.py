@@ -1,0 +1,96 @@
+"""Images per second of Caffe's training steps, and what of a step is conv4, on a CUDA device or the CPU.
+
+The nets are those of the stages, fed from memory. Run as `python -m pysrn.benchmark.gpu_steps JSON` (`gpu_check.py`
+does): one process a measurement, because Caffe ends it when the device's memory does not suffice.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import caffe
+
+from pysrn.benchmark.gpu_nets import CONV4, fill_inputs, make_net, one_layer_net, recipe_of, training_net
+from pysrn.evaluate.deploy import use_device
+from pysrn.nets.prototxt import write_message
+from pysrn.nets.solvers import stage_solver
+
+WARM_UP = 3  # steps before anything is timed: cuDNN loads its kernels, buffers are made
+
+
+def step_speed(trunk: str, stage: int, batch_size: int, gpu: int | None, rounds: int, conv4_engine: str | None) -> dict:
+    """Median seconds of a step (forward, backward, update), images per second, memory used on the device in MB."""
+    use_device(gpu)
+    recipe = recipe_of(trunk, batch_size)
+    with tempfile.TemporaryDirectory() as folder:
+        net, path = Path(folder) / "net.prototxt", Path(folder) / "solver.prototxt"
+        write_message(training_net(recipe, stage, conv4_engine), net)
+        description = stage_solver(recipe, stage, str(net), folder)
+        # with a rate of 0 a step costs the same, and random weights stay finite
+        description.base_lr, description.display, description.snapshot_after_train = 0.0, 0, False
+        write_message(description, path)
+        solver = caffe.get_solver(str(path))
+    fill_inputs(solver.net)
+
+    def step() -> None:
+        solver.step(1)
+        _wait_for(solver.net)
+
+    seconds = _median(step, rounds)
+    return {"seconds": seconds, "images_per_second": batch_size / seconds, "memory_mb": used_memory(gpu)}
+
+
+def conv4_speed(trunk: str, batch_size: int, gpu: int | None, rounds: int, conv4_engine: str | None) -> dict:
+    """Median seconds of conv4 alone, forward and backward, with the shapes of stage 3."""
+    use_device(None)
+    message = training_net(recipe_of(trunk, 1), 3)
+    layer = next(entry for entry in message.layer if entry.name == CONV4)
+    _, *shape = make_net(message).blobs[layer.bottom[0]].shape
+    use_device(gpu)
+    net = make_net(one_layer_net(layer, [(batch_size, *shape)], conv4_engine))
+
+    def step() -> None:
+        net.forward()
+        net.backward()
+        _wait_for(net)
+
+    return {"seconds": _median(step, rounds)}
+
+
+def used_memory(gpu: int | None) -> int | None:
+    """Memory in use on a device in MB, that of other processes included; None where nvidia-smi cannot tell."""
+    if gpu is None or not shutil.which("nvidia-smi"):
+        return None
+    query = ["nvidia-smi", f"--id={gpu}", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
+    return int(answer) if answer.isdecimal() else None
+
+
+def _wait_for(net) -> None:
+    """Until the device has done all that it was told: what is read from it comes after that."""
+    smallest = min((blob for blobs in net.params.values() for blob in blobs), key=lambda blob: blob.count)
+    smallest.data[...], smallest.diff[...]
+
+
+def _median(step: Callable[[], None], rounds: int) -> float:
+    for _ in range(WARM_UP):
+        step()
+    taken = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        step()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
+if __name__ == "__main__":
+    request = json.loads(sys.argv[1])
+    print(json.dumps((conv4_speed if request.pop("what") == "conv4" else step_speed)(**request)))

@@ -1,0 +1,51 @@
+"""tools/gpu_check.py on the CPU: it measures what it says and sees what is wrong. Figures of a GPU it cannot give."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from pysrn.benchmark import gpu_check, gpu_layers
+from pysrn.setup_report import LAYER_TYPES
+from tools import gpu_check as tool
+
+
+def test_layers_on_the_cpu_against_themselves(tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    assert tool.main(["--cpu", "--small", "--only", "layers", "--json", str(out)]) == 0
+    layers = json.loads(out.read_text())["results"]["layers"]
+    assert {entry["type"] for entry in layers.values()} == set(LAYER_TYPES) - gpu_layers.WITHOUT_ARITHMETIC
+    assert all(set(entry["differences"].values()) == {0.0} for entry in layers.values())
+    groups = layers["paper/sr_conv4"]
+    assert set(groups["differences"]) == {"top0", "d_bottom0", "d_weight0", "d_weight1"}
+    assert "Convolution" in capsys.readouterr().out
+
+
+def test_the_outputs_are_those_of_the_layer():
+    """An inner product against NumPy: data and gradients are not empty arrays that agree."""
+    layer, shapes = gpu_layers.layer_kinds("resnet14", 2)["paper/cls_fc"]
+    found = gpu_layers.run(layer, shapes, None)
+    random = np.random.default_rng(0)
+    weight, bias = random.normal(0, 0.1, (80, shapes[0][1])), random.normal(0, 0.1, 80)
+    bottom, top_diff = random.normal(0, 1, (2, shapes[0][1])), random.normal(0, 1, (2, 80))
+    for name, expected in {
+        "top0": bottom @ weight.T + bias,
+        "d_bottom0": top_diff @ weight,
+        "d_weight0": top_diff.T @ bottom,
+        "d_weight1": top_diff.sum(0),
+    }.items():
+        assert gpu_layers.difference(expected, found[name].reshape(expected.shape)) < 1e-5, name
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.9e-3, False), (1.1e-3, True), (math.nan, True)])
+def test_a_layer_that_differs_is_wrong(value, expected):
+    layers = {"conv1": {"type": "Convolution", "differences": {"top0": 0.0, "d_bottom0": value}}}
+    assert gpu_check.wrong("layers", layers) is expected
+
+
+def test_a_measurement_that_fails_is_reported_with_its_last_words(tmp_path):
+    runner = gpu_check.Runner(gpu_check.Plan(None), tmp_path)
+    failed = runner.measure("gpu_layers", {"trunk": "no such trunk", "batch_size": 2, "gpu": None})
+    assert "exit code 1: KeyError: 'no such trunk'" in failed["failed"] and gpu_check.wrong("layers", failed)
+    assert "failed" in gpu_check.Runner(gpu_check.Plan(None, limit=0), tmp_path).measure("gpu_layers", {})

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""Check and measure a CUDA device: layers against the CPU, four stages, img/s, conv4, PyTorch beside it.
+
+Ends within ten minutes. Exit codes: 3 no CUDA device, 4 something failed or differs too much from the CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from pysrn.benchmark.gpu_check import PARTS, SMALL, Plan, check, line, wrong
+from pysrn.console import ToleranceError, run_main
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line entry; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    device = parser.add_mutually_exclusive_group()
+    device.add_argument("--gpu", type=int, default=0, metavar="N", help="CUDA device (default: %(default)s)")
+    device.add_argument("--cpu", action="store_true", help="do it on the CPU, to try this check without a GPU")
+    parser.add_argument("--small", action="store_true", help="a small trunk and few steps")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="default: all")
+    parser.add_argument("--torch-python", default=sys.executable, metavar="PYTHON", help="one whose PyTorch has CUDA")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results there")
+    return run_main(work, parser.parse_args(argv))
+
+
+def work(arguments: argparse.Namespace) -> None:
+    """Run all parts; print every result as soon as it is there."""
+    from pysrn.data.manifest import replace_text
+    from pysrn.nets.device import check_gpu
+    from pysrn.setup_report import list_gpus
+
+    gpu = None if arguments.cpu else arguments.gpu
+    if gpu is not None:
+        check_gpu(gpu)
+    small = SMALL if arguments.small else {}
+    plan = Plan(gpu, **small, parts=tuple(arguments.only), torch_python=arguments.torch_python)
+    print("device:", "CPU" if gpu is None else (list_gpus() or ["unknown to nvidia-smi"])[gpu], flush=True)
+    results: dict[str, dict] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, result in check(plan, Path(folder)):
+            results[name] = result
+            print(line(name, result), flush=True)
+            if arguments.json:
+                replace_text(arguments.json, json.dumps({"plan": asdict(plan), "results": results}, indent=1) + "\n")
+    failed = [name for name, result in results.items() if wrong(name, result)]
+    if failed:
+        raise ToleranceError(f"not as it should be: {'; '.join(failed)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
