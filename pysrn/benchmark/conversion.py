@@ -1,0 +1,81 @@
+"""The way to PyTorch and back: seconds and peak memory of tools/to_torch.py and tools/from_torch.py, checks included.
+
+Both run in processes of their own, as a user runs them; nobody else converts these weights, so there is no peer.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from pysrn.benchmark.speed import Plan, random_weights
+from pysrn.console import SrnError
+from pysrn.evaluate.trained import find_weights
+
+TO, BACK = "to_torch", "from_torch"
+
+
+def measure(tools: Path, run: str | None, rounds: int) -> dict:
+    """Figures of both tools, which lie in the folder `tools`. `run`: see `speed.Plan`.
+
+    Raises SrnError when a tool fails, or when the weights that come back are not the ones that went.
+    """
+    figures: dict[str, list[dict[str, float]]] = {TO: [], BACK: []}
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        weights = find_weights(run) if run else random_weights(Plan("convert"), work)
+        for number in range(rounds):
+            out = work / str(number)
+            out.mkdir()
+            to_torch = [str(tools / f"{TO}.py"), str(weights), "--out", str(out / "srn.safetensors")]
+            figures[TO].append(_run([*to_torch, *([] if run else ["--dataset", "coco"])]))
+            tensors = next(path for path in out.glob("srn-*.safetensors"))
+            back = out / "back.caffemodel"
+            figures[BACK].append(_run([str(tools / f"{BACK}.py"), str(tensors), "--out", str(back)]))
+            _check_same(weights, back)
+            for path in out.iterdir():
+                path.unlink()
+        size = weights.stat().st_size / 2**20
+    medians = {
+        name: {kind: statistics.median(row[kind] for row in rows) for kind in ("seconds", "peak_mb")}
+        for name, rows in figures.items()
+    }
+    return {"weights_mb": size, "median": medians, "rounds": figures}
+
+
+def report_lines(found: dict) -> list[str]:
+    """The lines that say what was measured."""
+    lines = [f"weights of {found['weights_mb']:.0f} MB, each way compared with Caffe layer by layer"]
+    for name, figures in found["median"].items():
+        lines.append(f"  {name:<12}{figures['seconds']:8.2f} s{figures['peak_mb']:8.0f} MB")
+    return lines
+
+
+def _run(words: list[str]) -> dict[str, float]:
+    """Seconds and peak of resident memory of a tool."""
+    with tempfile.TemporaryFile("w+") as errors:
+        started = time.perf_counter()
+        process = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=errors)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            errors.seek(0)
+            raise SrnError(f"{Path(words[0]).name} ended with exit code {process.returncode}: {errors.read()[-500:]}")
+    return {"seconds": seconds, "peak_mb": usage.ru_maxrss / 1024}
+
+
+def _check_same(there: Path, back: Path) -> None:
+    from pysrn.nets.caffemodel import read_weights
+
+    one, other = read_weights(there), read_weights(back)
+    same = one.keys() == other.keys() and all(
+        a.tobytes() == b.tobytes() for name in one for a, b in zip(one[name], other[name], strict=True)
+    )
+    if not same:
+        raise SrnError("the weights that came back from PyTorch are not those that went there")

@@ -1,0 +1,213 @@
+"""Training steps, steps over a fixed trunk, and inference: our Caffe against stock Caffe and PyTorch.
+
+Before anything is timed all contestants compute the same weights on the same batch, and what comes out is compared.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pysrn.benchmark.contender import CAFFE, TORCH, Contender, Job
+from pysrn.benchmark.nets import recipe_of
+from pysrn.benchmark.timing import alternate, summary
+from pysrn.console import MissingError, ToleranceError, message
+from pysrn.evaluate.trained import architecture_of, find_weights
+from pysrn.nets.caffemodel import read_weights
+from pysrn.recipes import RECIPES
+
+STOCK = {"CAFFE_ENGINE": "stock"}
+OURS, CACHED = "ours", "ours, cached features"
+STEP, FROZEN, INFERENCE = "step", "frozen", "inference"
+# Largest difference between two contestants that still compute the same net. Rounding alone makes 1e-5 of the scores
+# and 1e-2 of the gradients (stock Caffe with another BLAS kernel); another net would differ by about 1.
+SCORE_TOLERANCE, GRADIENT_TOLERANCE = 1e-3, 5e-2
+TRIAL_ROUNDS = 3  # of contiguous against channels_last
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured. `run`: a run's folder or a caffemodel; None: random weights of realistic size."""
+
+    part: str
+    batch: int = 4
+    rounds: int = 7
+    threads: int = 2
+    trunk: str = "resnet101"
+    variant: str = "paper"
+    stage: int = 4
+    run: str | None = None
+    engine: str = ""  # CAFFE_ENGINE of ours; "": all parts
+    compiled: bool = True  # torch.compile, which takes a minute or two
+    round_seconds: float = 1.0  # assumed: long enough for the clock, short enough for the machine to stay as it is
+
+
+def contestants(plan: Plan) -> dict[str, tuple[dict, dict[str, str]]]:
+    """Name -> (what its job differs in, environment). The first one is stock Caffe as it has always been."""
+    ours = {"CAFFE_ENGINE": plan.engine} if plan.engine else {}
+    caffe, torch = {"framework": CAFFE}, {"framework": TORCH}
+    folded, compiled = {"folded": True}, {"compiled": True}
+    found: dict[str, tuple[dict, dict[str, str]]] = {"stock Caffe": (caffe, STOCK)}
+    if plan.part == STEP:
+        found |= {OURS: (caffe, ours), "PyTorch": (torch, {})}
+        compile_as = {"torch.compile": (torch | compiled, {})}
+    else:
+        found |= {
+            "stock Caffe, folded": (caffe | folded, STOCK),
+            OURS: (caffe | folded, ours),
+            "PyTorch, folded": (torch | folded, {}),
+        }
+        if plan.part == FROZEN:
+            found[CACHED] = (caffe | folded | {"cached": True}, ours)
+        else:
+            found |= {"ours, not folded": (caffe, ours), "PyTorch": (torch, {})}
+        compile_as = {"torch.compile, folded": (torch | folded | compiled, {})}
+    return found | compile_as if plan.compiled else found
+
+
+def measure(plan: Plan) -> dict:
+    """Seconds, ratios of ours, peaks of memory, agreement, versions.
+
+    Raises MissingError without PyTorch or weights, ToleranceError when a contestant computes another net.
+    """
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        work = Path(folder)
+        job = _material(plan, work)
+        contenders: dict[str, Contender] = {}
+        reference: dict[str, np.ndarray] = {}
+        agreement = {}
+        for name, (differences, environment) in contestants(plan).items():
+            message(f"starting {name}")
+            contender, found = _start(name, replace(job, **differences), environment)
+            contenders[name] = stack.enter_context(contender)
+            reference = reference or found
+            agreement[name] = compare(reference, found, name)
+        message(f"{plan.rounds} rounds")
+        figures = alternate({name: contender.seconds for name, contender in contenders.items()}, plan.rounds)
+        described = {
+            name: contender.description
+            | {"peak_mb": round(contender.peak_mb()), "channels_last": contender.job.channels_last}
+            for name, contender in contenders.items()
+        }
+    return {
+        "plan": asdict(plan) | {"run": plan.run and Path(plan.run).name},  # figures are kept: no path of a machine
+        "seconds": summary(figures, OURS),
+        "agreement": agreement,
+        "contestants": described,
+    }
+
+
+def compare(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], name: str) -> dict[str, float]:
+    """Differences by kind: `scores` (losses and maps too), at worst, relative to the greatest value above 1; and
+    `gradients` (names with a slash), relative L2 over all.
+
+    Raises ToleranceError when they are no rounding, or when something is missing.
+    """
+    if set(expected) != set(found):
+        odd = ", ".join(sorted(set(expected) ^ set(found))[:5])
+        raise ToleranceError(f"{name} computes another net: only one side has {odd}")
+    scores, squares, total = 0.0, 0.0, 0.0
+    for key, values in expected.items():
+        difference = found[key].reshape(values.shape).astype(np.float64) - values
+        if "/" in key:
+            squares, total = squares + np.sum(difference**2), total + np.sum(values.astype(np.float64) ** 2)
+        else:
+            scores = float(np.maximum(scores, np.abs(difference).max() / max(1.0, np.abs(values).max())))
+    result = {"scores": scores}
+    if total:
+        result["gradients"] = float(np.sqrt(squares / total))
+    # `not <=` finds NaN, too
+    if not (scores <= SCORE_TOLERANCE and result.get("gradients", 0.0) <= GRADIENT_TOLERANCE):
+        raise ToleranceError(f"{name} computes another net than stock Caffe: {result}")
+    return result
+
+
+def report_lines(figures: Mapping) -> list[str]:
+    """The lines that say what was measured."""
+    plan, seconds = figures["plan"], figures["seconds"]
+    stage = "" if plan["part"] == INFERENCE else f", stage {plan['stage']}"
+    lines = [
+        f"{plan['part']}{stage}: {plan['trunk']}, {plan['variant']}, batch {plan['batch']}, {plan['threads']} threads, "
+        f"{plan['rounds']} rounds",
+        f"  {'':<24}{'seconds':>9}   {'time of ours / its time':<26}{'peak MB':>8}{'scores':>10}{'gradients':>11}",
+    ]
+    for name, median in seconds["median"].items():
+        ratio = seconds["ratio"].get(name)
+        behind = f"{ratio['median']:.3f} ({ratio['least']:.3f} to {ratio['most']:.3f})" if ratio else ""
+        found, same = figures["contestants"][name], figures["agreement"][name]
+        gradients = f"{same['gradients']:11.1e}" if "gradients" in same else ""
+        lines.append(f"  {name:<24}{median:9.4f}   {behind:<26}{found['peak_mb']:8d}{same['scores']:10.1e}{gradients}")
+    parts = figures["contestants"][OURS]["engine_parts"]
+    if parts is None:
+        lines.append("  this Caffe has no speed patches: ours is stock Caffe")
+    elif not parts:
+        lines.append("  no part of the engine is in use: ours is stock Caffe")
+    return lines
+
+
+def _start(name: str, job: Job, environment: Mapping[str, str]) -> tuple[Contender, dict[str, np.ndarray]]:
+    """A contestant, warmed up, and what it computes; PyTorch's in the memory format in which it is faster here."""
+    formats = {"contiguous": job}
+    if job.framework == TORCH:
+        formats["channels_last"] = replace(job, channels_last=True)
+    started = {key: Contender(name, which, environment) for key, which in formats.items()}
+    file = Path(job.inputs).with_name("check.npz")
+    checked = {}
+    for key, contender in started.items():
+        checked[key] = contender.check(file)
+        contender.prepare()
+    if len(started) == 1:
+        return started.popitem()[1], checked.popitem()[1]
+    figures = alternate({key: contender.seconds for key, contender in started.items()}, TRIAL_ROUNDS)
+    best = min(figures, key=lambda key: min(figures[key]))
+    for key, contender in started.items():
+        if key != best:
+            contender.close()
+    started[best].description["trial_of_formats"] = figures
+    return started[best], checked[best]
+
+
+def _material(plan: Plan, work: Path) -> Job:
+    """Weights and a batch, and the job that all contestants share."""
+    try:
+        from pysrn.convert.torch_export import check_images
+    except ModuleNotFoundError as error:
+        raise MissingError(f"the peers need the Python package {error.name}", "pip install -e .[torch]") from None
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    weights = find_weights(plan.run) if plan.run else random_weights(plan, work)
+    blobs = read_weights(weights)
+    classes = architecture_of(blobs, weights).classes
+    labels = np.random.default_rng(1).integers(0, 2, (plan.batch, classes)).astype(np.float32)
+    np.savez(work / "inputs.npz", data=check_images(plan.batch, seed=1), label=labels)
+    losses: Sequence[str] = ()
+    if plan.part != INFERENCE:
+        from pysrn.nets.stages import stage_losses
+
+        losses = stage_losses(recipe_of(blobs, weights), plan.stage)
+    return Job(
+        framework=CAFFE,
+        work="infer" if plan.part == INFERENCE else "train",
+        weights=str(weights),
+        inputs=str(work / "inputs.npz"),
+        threads=plan.threads,
+        round_seconds=plan.round_seconds,
+        stage=plan.stage,
+        losses=tuple(losses),
+    )
+
+
+def random_weights(plan: Plan, work: Path) -> Path:
+    """Write a caffemodel of the plan's net with weights of realistic size; returns its path."""
+    from pysrn.benchmark.realistic_weights import write_realistic
+    from pysrn.convert.torch_export import check_images
+    from pysrn.evaluate.trained import Architecture
+
+    recipe = replace(RECIPES["coco"], trunk=plan.trunk, variant=plan.variant)
+    architecture = Architecture(recipe.trunk, len(recipe.dataset.classes), recipe.heads)
+    return write_realistic(work / "weights.caffemodel", architecture, check_images(2, seed=0))

@@ -1,0 +1,84 @@
+"""The README's table of speed, made of the figures that are kept: what `tools/benchmark.py ... --json` wrote.
+
+`tests/benchmark/test_speed_table.py` keeps the README equal to it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from pysrn.benchmark.speed import CACHED, FROZEN, INFERENCE, OURS, STEP
+
+FIGURES = Path(__file__).resolve().parents[2] / "tests" / "data" / "benchmarks"
+BEGIN, END = "<!-- speed: tools/benchmark.py table -->", "<!-- /speed -->"
+TITLES = {STEP: "training step, stage {stage}", FROZEN: "training step, stage {stage}", INFERENCE: "inference"}
+# The contestant that stands in a column; the first that was measured
+COLUMNS = {
+    "stock Caffe": ("stock Caffe",),
+    "PyTorch": ("PyTorch, folded", "PyTorch"),
+    "torch.compile": ("torch.compile, folded", "torch.compile"),
+}
+
+
+def table(folder: Path) -> str:
+    """Markdown from all figures of `folder`, between the two markers."""
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    measured = [(report["machine"], report[part]) for report in reports for part in TITLES if part in report]
+    measured.sort(key=lambda pair: _order(pair[1]["plan"]))
+    lines = [BEGIN, *_conditions(measured), "", *_head()]
+    for _, found in measured:
+        lines += _rows(found)
+    return "\n".join([*lines, END])
+
+
+def _order(plan: Mapping) -> tuple:
+    return list(TITLES).index(plan["part"]), plan["variant"], plan["stage"], plan["batch"]
+
+
+def _conditions(measured: list[tuple[Mapping, Mapping]]) -> list[str]:
+    """One line for each machine and setting: where the figures are from."""
+    found = {
+        f"{machine['cpu']}, {machine['cores']} cores; {found['plan']['threads']} threads; PyTorch "
+        f"{machine['versions']['torch']}; medians of {found['plan']['rounds']} alternating rounds."
+        for machine, found in measured
+    }
+    return sorted(found)
+
+
+def _head() -> list[str]:
+    names = ["seconds", "ours", *COLUMNS, "ours / PyTorch", "ours / compiled", "MB: ours, stock, PyTorch"]
+    return ["| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
+
+
+def _rows(found: Mapping) -> list[str]:
+    plan, seconds = found["plan"], found["seconds"]
+    median, ratio = seconds["median"], seconds["ratio"]
+    names = [next((name for name in choices if name in median), None) for choices in COLUMNS.values()]
+    title = f"{TITLES[plan['part']].format(**plan)}, batch {plan['batch']}"
+    if plan["variant"] != "paper":
+        title += f", `{plan['variant']}`"
+    peaks = [found["contestants"][name]["peak_mb"] for name in (OURS, *names[:2]) if name]
+    cells = [
+        title,
+        _seconds(median[OURS]),
+        *(_seconds(median[name]) if name else "" for name in names),
+        *(_ratio(ratio[name]) if name else "" for name in names[1:]),
+        " / ".join(f"{peak:,}" for peak in peaks),
+    ]
+    rows = [cells]
+    if CACHED in median:
+        faster = f"{ratio[CACHED]['median']:.1f} times as fast as without"
+        peak = f"{found['contestants'][CACHED]['peak_mb']:,}"
+        rows.append(["- with cached features", _seconds(median[CACHED]), "", "", "", faster, "", peak])
+    return ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f}" if value >= 1 else f"{value:.3f}"
+
+
+def _ratio(ratio: Mapping) -> str:
+    """The median and its spread."""
+    return f"{ratio['median']:.2f} ({ratio['least']:.2f}-{ratio['most']:.2f})"

@@ -1,0 +1,110 @@
+"""The speed benchmarks on small nets: that all contestants compute the same and are measured, not how fast they are."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from pysrn.benchmark import speed
+from pysrn.benchmark.contender import CAFFE, Contender, Job
+from pysrn.console import SrnError, ToleranceError
+from tools import benchmark
+
+pytest.importorskip("torch")
+pytest.importorskip("caffe")
+SHORT = {"trunk": "resnet14", "rounds": 2, "threads": 1, "compiled": False, "round_seconds": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("part", "stage", "batch", "variant"),
+    [("step", 4, 2, "released"), ("frozen", 3, 2, "paper"), ("inference", 4, 1, "paper")],
+)
+def test_contestants_compute_the_same_and_are_measured(part, stage, batch, variant):
+    plan = speed.Plan(part, batch=batch, stage=stage, variant=variant, **SHORT)
+    found = speed.measure(plan)
+    names = set(speed.contestants(plan))
+    assert names == set(found["seconds"]["median"]) == set(found["agreement"]) == set(found["contestants"])
+    for name in names - {"stock Caffe"}:
+        same = found["agreement"][name]
+        assert same["scores"] < 1e-5 and same.get("gradients", 0) < 1e-2
+        assert ("gradients" in same) == (part != "inference")
+    # Two independent programs never agree to the last bit: it is PyTorch that was compared.
+    assert all(max(found["agreement"][name].values()) > 0 for name in names if name.startswith("PyTorch"))
+    for name, values in found["seconds"]["rounds"].items():
+        assert len(values) == 2 and all(0.001 < value < 30 for value in values), name
+        assert 50 < found["contestants"][name]["peak_mb"] < 3000
+    lines = "\n".join(speed.report_lines(found))
+    assert f"batch {batch}" in lines and all(name in lines for name in names)
+    if part == "frozen":
+        median = found["seconds"]["median"]
+        assert median[speed.CACHED] < median["stock Caffe"]  # no trunk is computed
+    json.dumps(found)
+
+
+def test_the_command_prints_and_writes_its_figures(tmp_path, capsys, monkeypatch):
+    asked = []
+    plan = speed.Plan("step", batch=1, stage=1, **SHORT)
+
+    def measured(given):
+        asked.append(given)
+        return speed_of(plan)
+
+    monkeypatch.setattr(speed, "measure", measured)
+    words = ["step", "--batch", "1", "--stage", "1", "--trunk", "resnet14", "--rounds", "2", "--threads", "1"]
+    assert benchmark.main([*words, "--no-compile", "--json", str(tmp_path / "found.json")]) == 0
+    assert asked == [dataclasses.replace(plan, round_seconds=1.0)]
+    assert "resnet14, paper, batch 1" in capsys.readouterr().out
+    report = json.loads((tmp_path / "found.json").read_text())
+    assert report["machine"]["cores"] and report["step"]["plan"]["stage"] == 1
+
+
+def speed_of(plan: speed.Plan) -> dict:
+    """What `measure` returns, of figures that are given."""
+    values = {"ours": [1.0, 2.0], "stock Caffe": [2.0, 2.0]}
+    described = {name: {"peak_mb": 1, "engine_parts": None} for name in values}
+    agreement = {name: {"scores": 0.0} for name in values}
+    return {
+        "plan": dataclasses.asdict(plan),
+        "seconds": speed.summary(values, "ours"),
+        "agreement": agreement,
+        "contestants": described,
+    }
+
+
+def test_another_net_is_an_error():
+    scores, gradient = np.ones((2, 3), np.float32), np.full(4, 2.0, np.float32)
+    expected = {"score": scores, "conv1/weight": gradient}
+    assert speed.compare(expected, {"score": scores + 1e-5, "conv1/weight": gradient * 1.01}, "x") == {
+        "scores": pytest.approx(1e-5, rel=0.1),
+        "gradients": pytest.approx(0.01, rel=1e-3),
+    }
+    for wrong in (
+        {"score": scores * 1.01, "conv1/weight": gradient},
+        {"score": scores, "conv1/weight": gradient * 1.1},
+        {"score": scores * np.nan, "conv1/weight": gradient},
+        {"score": scores},
+    ):
+        with pytest.raises(ToleranceError, match="another net"):
+            speed.compare(expected, wrong, "x")
+
+
+def test_a_contestant_that_dies_says_why(tmp_path):
+    job = Job(CAFFE, "infer", str(tmp_path / "none.caffemodel"), str(tmp_path / "none.npz"), 1, 0.1)
+    with pytest.raises(SrnError, match=r"ended with exit code 1.*none\.npz"):
+        Contender("nobody", job, {})
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["step", "--batch", "0"], 2, "--batch"),
+        (["inference", "--run", "nowhere"], 3, "nowhere"),
+        (["convert", "--rounds", "0"], 2, "--rounds"),
+        (["convert", "--run", "nowhere"], 3, "nowhere"),
+    ],
+)
+def test_mistakes_are_one_line(words, code, said, capsys):
+    assert benchmark.main(words) == code
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(errors) == 1 and said in errors[0]

@@ -1,0 +1,106 @@
+"""The switch, and every part of the engine alone and all together against stock Caffe."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.caffe import engine, layer_cases, net_cases, state_cases
+from tests.caffe.comparing import (
+    LUCK,
+    OUTPUT_TOLERANCE,
+    allowed_gradient_difference,
+    gradient_difference,
+    output_difference,
+)
+
+SETTINGS = (*engine.PARTS, engine.ALL)
+HEADS = ("att_", "conf_", "sr_")
+
+
+def judge(results, case: str, setting: str, bar_of: tuple[str, ...] = ()) -> None:
+    """Fail with the figures unless a setting computes what stock Caffe does.
+
+    `bar_of`: whole nets, where a gradient may differ by luck; the bar is that of the worst of these cases.
+    """
+    if setting not in results:
+        pytest.skip(f"this Caffe has no part {setting}")
+    stock = results[engine.STOCK].numbers[case]
+    assert case not in results[setting].failures, results[setting].failures[case]
+    found = results[setting].numbers[case]
+    assert set(found) == set(stock)
+    outputs = output_difference(stock, found)
+    wrong = {name: difference for name, difference in outputs.items() if difference > OUTPUT_TOLERANCE}
+    assert not wrong, f"outputs differ: {wrong}"
+    stocks = [result for name, result in results.items() if name == engine.STOCK or name.startswith("kernel")]
+    bars = [allowed_gradient_difference([result.numbers[one] for result in stocks]) for one in bar_of or (case,)]
+    allowed, difference = max(bars) * (LUCK if bar_of else 1), gradient_difference(stock, found)
+    assert difference <= allowed, (
+        f"gradients differ by {difference:.1e}; BLAS kernels among themselves by {allowed:.1e}"
+    )
+
+
+def test_the_switch(parts):
+    assert set(parts) <= set(engine.PARTS) and parts
+    assert engine.engine_parts(engine.STOCK) == []
+    for part in parts:
+        assert engine.engine_parts(part) == [part]
+    assert sorted(engine.engine_parts(",".join(parts[:2]))) == sorted(parts[:2])
+
+
+def test_a_misspelled_part_is_an_error(parts):
+    a_net = "from tests.caffe.running import *; build(text_net(layer('r', 'ReLU', 'data'), data=(1, 2)), 'test')"
+    command = [sys.executable, "-c", a_net]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=engine.ROOT, env=engine.environment("onednm"))
+    assert done.returncode != 0 and "onednm" in done.stderr
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("case", layer_cases.CASES)
+def test_layers(case, setting, computed):
+    judge(computed("layer_cases", tuple(layer_cases.CASES)), case, setting)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("case", state_cases.CASES)
+def test_what_happens_between_passes(case, setting, computed):
+    judge(computed("state_cases", tuple(state_cases.CASES)), case, setting)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("case", net_cases.FEW)
+def test_nets(case, setting, computed):
+    judge(computed("net_cases", net_cases.FEW, ("paper", "released")), case, setting, net_cases.FEW)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("case", sorted(set(net_cases.CASES) - set(net_cases.FEW)))
+def test_all_nets(case, setting, computed):
+    """ResNet-101 among them; the bar is that of the same net."""
+    net = case.partition("_stage")[0].partition("_deploy")[0]
+    same = tuple(one for one in net_cases.CASES if one.partition("_stage")[0].partition("_deploy")[0] == net)
+    judge(computed("net_cases", tuple(net_cases.CASES), tuple(net_cases.NETS)), case, setting, same)
+
+
+@pytest.mark.parametrize("net", ["paper", "released"])
+def test_gradients_of_the_heads_are_of_the_size_of_training(net, computed):
+    numbers = computed("net_cases", net_cases.FEW, ("paper", "released"))[engine.STOCK].numbers[f"{net}_stage_4"]
+    first = "gradient/0 "
+    sizes = {
+        name: np.abs(values).max()
+        for name, values in numbers.items()
+        if name.removeprefix(first).startswith(HEADS) and name.endswith(".0")
+    }
+    assert len(sizes) >= 7 and min(sizes.values()) > 1e-3, sizes
+
+
+def test_the_same_bits_again(parts, tmp_path):
+    """With as many threads, all parts together compute the same twice."""
+    cases = ("chain_residual_train", "conv_14x14_grouped_train", "bn_of_the_batch_train", "pool_max_train")
+    one, two = (engine.run_cases(tmp_path / name, "layer_cases", cases, engine.ALL) for name in ("one", "two"))
+    assert not one.failures
+    for case in cases:
+        for name, values in one.numbers[case].items():
+            np.testing.assert_array_equal(two.numbers[case][name], values, err_msg=f"{case} {name}")
