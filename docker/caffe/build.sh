@@ -12,6 +12,7 @@
 # The source is Debian's source package `caffe` (suite bullseye), fetched through apt from this machine's own
 # mirror, or taken from the folder CAFFE_SOURCE_DIR. It is patched with Debian's series and then with patches/build-*.patch,
 # gpu-*.patch and speed-*.patch. CUDA_ARCHITECTURES: GPU architectures to compile for, as '80 90' (default: 75 to 120).
+# On the CPU convolutions are computed by oneDNN, which pip fetches; CAFFE_ONEDNN=off leaves it out.
 # Everything happens beside PREFIX in a folder that is renamed at the end: PREFIX is complete or not there.
 # Exit codes: 0 done, 1 failed while working, 2 wrong usage, 3 something needed is missing.
 set -euo pipefail
@@ -21,6 +22,8 @@ readonly VERSION='1.0.0+git20180821.99bd997' DEBIAN_REVISION=8
 readonly ORIG_FILE="caffe_$VERSION.orig.tar.gz" DEBIAN_FILE="caffe_$VERSION-$DEBIAN_REVISION.debian.tar.xz"
 readonly ORIG_SHA256=e0eb3f06794f7402c77b7dec8e8480273ee1a1bb192e9122b621a69d4147ad0c
 readonly DEBIAN_SHA256=07cf073227494a6b07234e40cb5df91db566616593eef9baafdc4d06ad159f21
+# oneDNN 3.2 for libgomp, the OpenMP that Caffe and OpenBLAS use
+readonly ONEDNN_WHEELS=2023.2.0
 readonly MEMORY_PER_COMPILER_MB=1000 # ten source files compiled as one, or pycaffe's, with room to spare
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -123,12 +126,31 @@ unpack_and_patch() {
 # NumPy's headers must be those of the NumPy that will be used (2.x), which is newer than Debian's.
 make_build_python() {
     logged 'python3 -m venv' /usr/bin/python3 -m venv "$work/python"
-    "$work/python/bin/pip" install --no-input --disable-pip-version-check 'numpy>=2,<3' 'protobuf<8' six \
-        >>"$log" 2>&1 </dev/null || {
+    pip_install 'numpy>=2,<3' 'protobuf<8' six ||
+        die 3 "pip cannot install numpy, protobuf and six (the whole log: $prefix.log)"
+}
+
+# On failure the log is kept and its last errors are shown.
+pip_install() {
+    "$work/python/bin/pip" install --no-input --disable-pip-version-check "$@" >>"$log" 2>&1 </dev/null || {
         mv -f -- "$log" "$prefix.log"
         grep -E '^(ERROR|WARNING: Retrying)' "$prefix.log" | tail -n 3 >&2 || true
-        die 3 "pip cannot install numpy, protobuf and six (the whole log: $prefix.log)"
+        return 1
     }
+}
+
+# Leaves oneDNN in $work/python/{include,lib,share} and cmake's options for it in `onednn`.
+fetch_onednn() {
+    onednn=()
+    if [[ ${CAFFE_ONEDNN:-on} == off ]]; then
+        step 'without oneDNN (CAFFE_ONEDNN=off): convolutions are computed by Caffe, which is slower'
+        return
+    fi
+    step "oneDNN: wheels of $ONEDNN_WHEELS"
+    pip_install --no-deps {onednn-cpu-gomp,onednn-devel-cpu-gomp}=="$ONEDNN_WHEELS" ||
+        die 3 "pip cannot install oneDNN's wheels (the whole log: $prefix.log); CAFFE_ONEDNN=off builds without it"
+    onednn=(-DUSE_ONEDNN=ON "-DONEDNN_INCLUDE_DIR=$work/python/include"
+        "-DONEDNN_LIBRARY=$work/python/lib/libdnnl.so")
 }
 
 # Reads ninja's output and prints a step at each tenth.
@@ -162,7 +184,7 @@ compile() {
         "-DOpenBLAS_LIB=$openblas" "-DOpenBLAS_INCLUDE_DIR=/usr/include/$triplet/openblas-openmp")
     toolkit_options=()
     if [[ -n $cuda ]]; then add_cuda_options; else options+=(-DCPU_ONLY=ON); fi
-    logged cmake cmake -S "$work/source" -B "$work/build" -G Ninja "${options[@]}" "${toolkit_options[@]}" \
+    logged cmake cmake -S "$work/source" -B "$work/build" -G Ninja "${options[@]}" "${toolkit_options[@]}" "${onednn[@]}" \
         -Dpython_version=3 "-DPYTHON_EXECUTABLE=$work/python/bin/python" \
         "-DPYTHON_INCLUDE_DIR=/usr/include/python$python_version" \
         "-DPYTHON_LIBRARY=/usr/lib/$triplet/libpython$python_version.so" \
@@ -176,6 +198,13 @@ compile() {
     for part in src/caffe tools python; do
         logged 'cmake --install' cmake --install "$work/build/$part" --strip
     done
+    if ((${#onednn[@]})); then
+        # Under the name that libcaffe looks for; without the symbols, a fifth of it.
+        cp -L -- "$work/python/lib/libdnnl.so.3" "$work/prefix/lib/"
+        logged strip strip --strip-unneeded "$work/prefix/lib/libdnnl.so.3"
+        mkdir -p "$work/prefix/share/doc"
+        cp -r -- "$work/python/share/doc/onednn" "$work/prefix/share/doc/"
+    fi
     rm -r "$work/prefix/python" # upstream's example scripts: they need packages that we do not install
     [[ -z $cuda ]] || install_cuda_libraries
 }
@@ -184,6 +213,17 @@ json_list() {
     local text
     printf -v text '"%s", ' "$@"
     printf '[%s]' "${text%, }"
+}
+
+# oneDNN's version as its header says it, its licence, and where the whole text of it lies below PREFIX.
+onednn_record() {
+    ((${#onednn[@]})) || {
+        printf 'null'
+        return
+    }
+    local header=$work/python/include/oneapi/dnnl/dnnl_version.h
+    printf '{"version": "%s", "wheels": "%s", "licence": "Apache-2.0", "text": "share/doc/onednn/LICENSE"}' \
+        "$(sed -n 's/^#define DNNL_VERSION_[MP][A-Z]* *\([0-9]*\)$/\1/p' "$header" | paste -sd.)" "$ONEDNN_WHEELS"
 }
 
 write_record() {
@@ -196,6 +236,7 @@ write_record() {
   "patches": $(json_list "${applied[@]}"),
   "options": $(json_list "${options[@]}"),
   "cuda": $(if [[ -n $cuda ]]; then cuda_record; else echo null; fi),
+  "onednn": $(onednn_record),
   "compiler": "$(g++ --version | head -n 1)",
   "protoc": "$(protoc --version)",
   "python": "$python_version",
@@ -227,6 +268,7 @@ parent=$(dirname -- "$1")
 prefix=$(cd -- "$parent" && pwd)/$(basename -- "$1")
 [[ ! -e $prefix ]] || die 2 "$prefix is there already: remove it first or name another folder"
 [[ -z $cuda ]] || check_cuda_request
+[[ ${CAFFE_ONEDNN:-on} == @(on|off) ]] || die 2 "CAFFE_ONEDNN=$CAFFE_ONEDNN: say on or off"
 missing=$("$here/../missing-packages" 2>&1) || die 3 "$missing"
 [[ -z $missing ]] || die 3 "missing packages; install them with: apt-get install --no-install-recommends $missing"
 
@@ -257,6 +299,7 @@ if [[ -n $cuda ]]; then
     step 'CUDA toolkit'
     make_toolkit
 fi
+fetch_onednn
 step 'configuring'
 compile
 write_record
