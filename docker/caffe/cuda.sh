@@ -42,12 +42,8 @@ make_toolkit() {
     if [[ -n ${CUDA_TOOLKIT_DIR:-} ]]; then
         logged 'copying the CUDA toolkit' cp -r -- "$CUDA_TOOLKIT_DIR/." "$work/toolkit"
     else
-        "$work/python/bin/pip" install --no-input --disable-pip-version-check --no-deps --target "$work/toolkit" \
-            -r "$CUDA_WHEELS" >>"$log" 2>&1 </dev/null || {
-            mv -f -- "$log" "$prefix.log"
-            grep -E '^(ERROR|WARNING: Retrying)' "$prefix.log" | tail -n 3 >&2 || true
+        pip_install --no-deps --target "$work/toolkit" -r "$CUDA_WHEELS" ||
             die 3 "pip cannot install the CUDA toolkit of docker/cuda-wheels.txt (the whole log: $prefix.log)"
-        }
     fi
     toolkit=$work/toolkit/nvidia
     for library in "${CUDA_LIBRARIES[@]}"; do
