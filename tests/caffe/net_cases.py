@@ -12,7 +12,6 @@ from pathlib import Path
 
 import caffe
 import numpy as np
-from pysrn.nets.folding import fold
 
 from pysrn.benchmark.caffe_side import fill, make_solver
 from pysrn.benchmark.nets import fed_by_input
@@ -21,6 +20,7 @@ from pysrn.evaluate.deploy import DeployNet
 from pysrn.evaluate.trained import Architecture
 from pysrn.nets import stages
 from pysrn.nets.caffemodel import read_weights
+from pysrn.nets.folding import fold
 from pysrn.recipes import CROP_SIZE, MEAN_BGR, RECIPES, Recipe, StageSpec
 from tests.caffe.running import Record
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.convert import imagenet, torch_export, torch_import, torch_weights
 from pysrn.convert.layer_check import difference
 from pysrn.evaluate.trained import Architecture
 from pysrn.nets.caffemodel import read_weights
 from pysrn.recipes import TRUNKS, HeadSpec
-from tests.realistic_weights import write_realistic
 from tools.from_torch import main
 
 TORCHVISION, TIMM = imagenet.FAMILIES

@@ -9,6 +9,7 @@ import torch
 from caffe.proto import caffe_pb2
 from torch.nn import functional
 
+from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.convert import torch_export, torch_weights
 from pysrn.evaluate.deploy import deploy_message
 from pysrn.evaluate.trained import Architecture
@@ -17,7 +18,6 @@ from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.layers import add_layer
 from pysrn.nets.stages import DataSource, stage_losses, stage_net
 from pysrn.recipes import RECIPES
-from tests.realistic_weights import write_realistic
 
 
 def caffe_gradients(recipe, weights, images, labels, folder):

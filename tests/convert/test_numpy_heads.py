@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.convert import torch_export, torch_weights
 from pysrn.evaluate.deploy import DeployNet
 from pysrn.evaluate.trained import Architecture
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.resnet import feature_name
 from pysrn.recipes import TRUNKS, HeadSpec
-from tests.realistic_weights import write_realistic
 
 
 def convolve(x, weight, bias):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
 
+from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.console import SrnError, UsageError
 from pysrn.convert import official_layers, torch_export
 from pysrn.convert.official import DIALECTS, INVERSE_STD, VARIANCE, convert
@@ -23,7 +24,6 @@ from pysrn.nets.stages import MAPS, SCORES, parameter_layers
 from pysrn.nets.wire_format import head
 from pysrn.recipes import HeadSpec
 from pysrn.train.first_weights import RELEASE_CLASSIFIER
-from tests.realistic_weights import write_realistic
 from tools.from_official import STATISTICS, main
 
 CLASSES = 12

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.console import MissingError, SrnError
 from pysrn.convert import torch_export, torch_files, torch_weights
 from pysrn.convert.torch_model import SRN
@@ -20,7 +21,6 @@ from pysrn.evaluate.deploy import DeployNet
 from pysrn.evaluate.trained import Architecture
 from pysrn.nets.caffemodel import read_layers, read_weights, sha256_of, write_weights
 from pysrn.recipes import HeadSpec, class_names
-from tests.realistic_weights import write_realistic
 from tools.to_torch import main
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.console import SrnError
 from pysrn.convert import torch_export, torch_files, torch_weights
 from pysrn.convert.layer_check import Difference
@@ -14,7 +15,6 @@ from pysrn.evaluate.trained import Architecture
 from pysrn.nets.caffemodel import read_layers, read_weights, write_weights
 from pysrn.nets.stages import MAPS, SCORES
 from pysrn.recipes import TRUNKS, VARIANTS, HeadSpec
-from tests.realistic_weights import write_realistic
 
 SMALL = Architecture("resnet14", 12, HeadSpec(64, 64))
 RELEASED = Architecture("resnet14_preact", 12, HeadSpec(48, 32, 2, variant="released", confidence_width=40))

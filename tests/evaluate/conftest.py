@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.data.build import build_dataset
 from pysrn.data.lmdb_pair import PairReader
 from pysrn.evaluate.predict import whole_views
 from pysrn.evaluate.trained import Architecture
 from pysrn.recipes import HeadSpec, class_names
-from tests.realistic_weights import write_realistic
 
 
 @pytest.fixture(scope="session")

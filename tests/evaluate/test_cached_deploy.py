@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pysrn.benchmark.realistic_weights import without, write_realistic
 from pysrn.console import SrnError
 from pysrn.convert import torch_export
 from pysrn.data.lmdb_pair import PairReader
@@ -15,7 +16,6 @@ from pysrn.evaluate.predict import predict
 from pysrn.evaluate.trained import Architecture
 from pysrn.nets.caffemodel import read_layers, write_weights
 from pysrn.recipes import HeadSpec
-from tests.realistic_weights import without, write_realistic
 
 TOOL = Path(__file__).resolve().parents[2] / "tools/predict.py"
 RELEASED = Architecture("resnet14_preact", 16, HeadSpec(32, 16, 2, variant="released", confidence_width=24))

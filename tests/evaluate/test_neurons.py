@@ -4,13 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
+from pysrn.benchmark.realistic_weights import without, write_realistic
 from pysrn.convert import torch_export
 from pysrn.evaluate.deploy import DeployNet
 from pysrn.evaluate.neurons import Regulariser, regulariser_of
 from pysrn.evaluate.trained import Architecture
 from pysrn.nets.caffemodel import read_layers, write_weights
 from pysrn.recipes import HeadSpec, class_names
-from tests.realistic_weights import without, write_realistic
 from tools.visualize import main
 
 HEADS = {

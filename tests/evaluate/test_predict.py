@@ -14,6 +14,7 @@ import lmdb
 import numpy as np
 import pytest
 
+from pysrn.benchmark.realistic_weights import without
 from pysrn.data.lmdb_pair import PairReader, pair_paths
 from pysrn.evaluate.deploy import DeployNet
 from pysrn.evaluate.predict import batches, whole_views
@@ -22,7 +23,6 @@ from pysrn.nets.stages import SCORES
 from pysrn.recipes import RECIPES
 from pysrn.train.run_folder import RunFolder
 from pysrn.train.settings import Settings
-from tests.realistic_weights import without
 from tools.predict import main
 
 

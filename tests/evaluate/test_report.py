@@ -13,6 +13,7 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
+from pysrn.benchmark.realistic_weights import without, write_realistic
 from pysrn.data.lmdb_pair import PairReader, write_pair
 from pysrn.data.records import Sample
 from pysrn.evaluate import relations
@@ -27,7 +28,6 @@ from pysrn.report.results import points
 from pysrn.train.run_folder import RunFolder
 from pysrn.train.settings import Settings
 from tests.evaluate.chromium import Chromium, find
-from tests.realistic_weights import without, write_realistic
 from tools import predict, report
 
 needs_browser = pytest.mark.skipif(

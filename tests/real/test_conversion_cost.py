@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.convert import torch_export
 from pysrn.evaluate.deploy import deploy_message
 from pysrn.evaluate.trained import Architecture
 from pysrn.nets.caffemodel import read_weights
 from pysrn.recipes import HeadSpec
 from tests.convert.test_official import their_net
-from tests.realistic_weights import write_realistic
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
