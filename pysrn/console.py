@@ -71,7 +71,7 @@ def run_main(work: Callable[[argparse.Namespace], int | None], arguments: argpar
         return error.exit_code
     except ModuleNotFoundError as error:
         message(f"error: the Python package {error.name} is not installed")
-        message("  mend it: run the command through docker/local")
+        message("  mend it: run the command through docker/local, or in the image that docker/build cpu --full makes")
         return MISSING
     except KeyboardInterrupt:
         message("interrupted")
