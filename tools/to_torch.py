@@ -51,7 +51,7 @@ def work(arguments: argparse.Namespace) -> None:
         if find_spec(package) is None:
             extra = "onnx" if package.startswith("onnx") else "torch"
             raise MissingError(f"the Python package {package} is not installed", f"pip install -e .[{extra}]")
-    from pysrn.convert import check_tensors, torch_export, torch_files, torch_weights
+    from pysrn.convert import check_tensors, freed_memory, torch_export, torch_files, torch_weights
     from pysrn.evaluate.trained import architecture_of, default_run, find_weights
     from pysrn.nets.caffemodel import read_weights, sha256_of
 
@@ -74,6 +74,7 @@ def work(arguments: argparse.Namespace) -> None:
     verification = to_store = None
     if torch_export.has_caffe():
         verification, to_store = with_caffe(weights, model, arguments.data)
+        freed_memory.give_back()  # Caffe's net and what both nets computed
     elif tensors := check_tensors.find_check([weights.parent, out.parent], digest):
         verification = torch_export.verify_stored(tensors, model)
     if verification is None:

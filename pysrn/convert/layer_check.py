@@ -94,7 +94,7 @@ def torch_blobs(message, model: SRN, images: np.ndarray) -> dict[str, Tensor]:
         if layer.type == "ReLU":  # in place; of a block's sum for the second time, which changes nothing
             blobs[top] = blobs[top].relu()
         elif layer.name in outputs:
-            blobs[top] = outputs[layer.name]
+            blobs[top] = outputs.pop(layer.name)  # what a ReLU replaces is not kept
     return blobs
 
 

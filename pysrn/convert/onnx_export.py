@@ -56,7 +56,7 @@ def compare(path: Path, model: SRN, images: np.ndarray) -> dict[str, Difference]
 
 
 def _write(model: SRN, path: Path) -> None:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.no_grad():  # or every layer's output is kept while it is traced
         # The exporter by tracing is called deprecated; its successor wants a further package and gives the same net.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(

@@ -23,8 +23,10 @@ from pysrn.nets.wire_format import BYTES, FIXED32, FIXED64, Field, WireError, Wi
 
 MOST_AXES = 32  # Caffe, blob.hpp, kMaxBlobAxes
 MOST_NUMBERS = 2**31 - 1  # of a blob: Caffe counts them in an int
-# Bytes of a layer's names or of a blob's shape, and of all of them in a file (ResNet-50's: 20 kB); assumed.
-MOST_TEXT, MOST_TEXTS = 1 << 16, 1 << 22
+# Bytes of a layer's names or of a blob's shape, and of all of them in a file (a ResNet-101 SRN's: 39 kB); assumed. As
+# messages they can take eight times as much.
+MOST_TEXT, MOST_TEXTS = 1 << 16, 1 << 19
+MOST_LAYERS = 4_000  # a ResNet-101 SRN in training has 508; assumed. Each takes about 1 kB, be it ever so empty
 MOST_RUNS = 100  # pieces that a blob's numbers may be in; writers use one; assumed
 DESCRIPTION = ("name", "type", "bottom", "top", "convolution_param", "bn_param")  # what is read of a layer
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
@@ -150,6 +152,8 @@ def _layers(file: WireFile) -> list[StoredLayer]:
             continue
         message = formats[field.number]
         layer = _layer(file, field, message)
+        if sum(map(len, found.values())) == MOST_LAYERS:
+            raise WireError(f"it has more than {MOST_LAYERS:,} layers")
         if layer.blobs and layer.name in names:
             raise _Contradiction(f"two layers with weights are called '{layer.name}'")
         if layer.blobs:
