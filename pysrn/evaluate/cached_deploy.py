@@ -48,7 +48,10 @@ class CachedDeployNet(DeployNet):
         below = set(parameter_layers(trunk))
         built, self._rest = (
             StillNet(
-                part, {name: blobs for name, blobs in weights.items() if (name in below) == of_trunk}, str(self.path)
+                part,
+                {name: blobs for name, blobs in weights.items() if (name in below) == of_trunk},
+                str(self.path),
+                kept=() if of_trunk else [*self.scores, *self.maps, self.features],
             )
             for part, of_trunk in ((trunk, True), (rest, False))
         )

@@ -47,7 +47,8 @@ class DeployNet:
     def __init__(self, path: Path, batch_size: int = 1, gpu: int | None = None, folded: bool = False) -> None:
         """Build the net and fill it; SrnError where the weights do not account for a net exactly.
 
-        `folded`: with batch normalisation folded into the weights (`folding.py`), faster, equal but for rounding.
+        `folded`: with batch normalisation folded into the weights (`folding.py`), faster, equal but for rounding; only
+        scores, maps and features can be read then.
         """
         weights = read_weights(path)
         self.path = path
@@ -67,7 +68,8 @@ class DeployNet:
 
     def _built(self, net, weights: Weights, folded: bool) -> StillNet:
         """The net (a NetParameter) in Caffe, or that part of it which begins with the images."""
-        return StillNet(net, weights, str(self.path), folded)
+        kept = [*self.scores, *self.maps, self.features] if folded else None
+        return StillNet(net, weights, str(self.path), folded, kept)
 
     def forward(self, images: np.ndarray, outputs: Collection[str] | None = None) -> dict[str, np.ndarray]:
         """Run N x 3 x 224 x 224 images (BGR minus mean); returns `outputs` (default: the scores)."""

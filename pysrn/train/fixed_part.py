@@ -34,7 +34,7 @@ class FixedNet(StillNet):
         message = read_message(path, caffe_pb2.NetParameter)
         own = set(parameter_layers(message))
         super().__init__(
-            message, {name: blobs for name, blobs in read_weights(weights).items() if name in own}, weights
+            message, {name: blobs for name, blobs in read_weights(weights).items() if name in own}, weights, kept=()
         )
         self._path, self._print = path, self._fingerprint()
 

@@ -24,10 +24,18 @@ class StillNet:
     Attributes: net (pycaffe's), output (name of the last layer's top).
     """
 
-    def __init__(self, message: caffe_pb2.NetParameter, weights: Weights, source: str, folded: bool = True) -> None:
+    def __init__(
+        self,
+        message: caffe_pb2.NetParameter,
+        weights: Weights,
+        source: str,
+        folded: bool = True,
+        kept: Collection[str] | None = None,
+    ) -> None:
         """Fill it with `weights`, which must be those of its layers exactly; SrnError naming `source` otherwise.
 
         `folded`: with batch normalisation folded into the weights (`folding.py`), equal but for rounding.
+        `kept`: only these blobs and the output will be read, the others' memory may be shared; None: all of them.
         """
         self._input, self.output = message.layer[0].top[0], message.layer[-1].top[0]
         self.net = _in_caffe(message)
@@ -39,6 +47,8 @@ class StillNet:
         for name, blobs in self.net.params.items():
             for blob, values in zip(blobs, weights[name], strict=True):
                 blob.data[...] = values.reshape(blob.data.shape)
+        if kept is not None and hasattr(self.net, "reuse_activations"):  # stock Caffe has not
+            self.net.reuse_activations(keep=[name for name in kept if name in self.net.blobs])
 
     def output_shape(self, *shape: int) -> tuple[int, ...]:
         """Shape of the last layer's top for an input of this shape."""
