@@ -86,7 +86,7 @@ def list_gpus() -> list[str]:
 
 
 def describe_caffe(caffe: Any, missing: list[dict[str, str]]) -> Report:
-    """Return Caffe's version, place and engine parts in use, and what docker/caffe/build.sh recorded about its build."""
+    """Return Caffe's version, place, engine parts in use, and what docker/caffe/build.sh recorded of its build."""
     package = Path(caffe.__file__).resolve().parent
     found: Report = {"version": caffe.__version__, "package": str(package), "command": shutil.which("caffe")}
     if hasattr(caffe, "engine_parts"):  # stock Caffe has not
