@@ -71,7 +71,7 @@ def test_no_engine(tmp_path):
         (tmp_path / name).symlink_to(shutil.which(name))
     result = run(BUILD, "cpu", env={"PATH": str(tmp_path)})
     assert result.returncode == 3
-    assert result.stderr.startswith("docker/build: neither Docker nor Podman nor Buildah works here")
+    assert result.stderr.startswith("docker/build: neither Docker (with buildx) nor Podman nor Buildah works here")
     assert "docker/local" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
