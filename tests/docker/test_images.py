@@ -167,6 +167,23 @@ def test_source_folder_that_is_not_there(storage):
 
 
 @pytest.mark.parametrize(
+def test_an_engine_that_refuses_says_why(storage):
+    result = run(BUILD, "cpu", "--tag", "Upper")
+    assert result.returncode == 1
+    assert "invalid reference format" in result.stderr.splitlines()[-1]
+
+
+def test_a_part_of_the_build_keeps_its_exit_code(storage):
+    """The base image cannot be made: debootstrap is not there."""
+    names = {path.name: path for folder in ("/usr/sbin", "/usr/bin") for path in Path(folder).iterdir()}
+    (storage / "bin").mkdir()
+    for name in set(names) - {"debootstrap"}:
+        (storage / "bin" / name).symlink_to(names[name])
+    result = run(BUILD, "cpu", "--own-base", env={**os.environ, "PATH": str(storage / "bin")})
+    assert result.returncode == 3, result.stderr
+    assert "debootstrap is missing" in result.stderr.splitlines()[-1]
+
+
     "options, words", [((), "building srn-caffe failed"), (("--own-base",), "making the base image failed")]
 )
 def test_no_network(storage, options, words):
