@@ -50,7 +50,7 @@ def test_docker_files_install_from_the_shared_lists_only(name):
     assert installed == ["$(sed 's/#.*//' docker/packages.txt)", "python3 $(cat /opt/runtime-packages.txt)"]
 
 
-@pytest.mark.parametrize("arguments", [(), ("gpu",), ("--full",), ("cpu", "--tag"), ("cpu", "--quick"), ("cuda", "x")])
+@pytest.mark.parametrize("arguments", [(), ("gpu",), ("--full",), ("cpu", "--tag"), ("cpu", "--tag", "--full"), ("cpu", "--quick"), ("cuda", "x")])
 def test_wrong_usage(arguments):
     result = run(BUILD, *arguments)
     assert result.returncode == 2
@@ -58,8 +58,9 @@ def test_wrong_usage(arguments):
     assert not result.stdout
 
 
-def test_help():
-    result = run(BUILD, "--help")
+@pytest.mark.parametrize("arguments", [("--help",), ("cpu", "--help"), ("cuda", "-h")])
+def test_help(arguments):
+    result = run(BUILD, *arguments)
     assert result.returncode == 0
     assert "docker/build cpu " in result.stdout and "docker/build cuda " in result.stdout
     assert not result.stderr
@@ -166,7 +167,6 @@ def test_source_folder_that_is_not_there(storage):
     assert result.stderr == "docker/build: CAFFE_SOURCE_DIR=/no/where is no folder that can be read\n"
 
 
-@pytest.mark.parametrize(
 def test_an_engine_that_refuses_says_why(storage):
     result = run(BUILD, "cpu", "--tag", "Upper")
     assert result.returncode == 1
@@ -184,6 +184,7 @@ def test_a_part_of_the_build_keeps_its_exit_code(storage):
     assert "debootstrap is missing" in result.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
     "options, words", [((), "building srn-caffe failed"), (("--own-base",), "making the base image failed")]
 )
 def test_no_network(storage, options, words):
