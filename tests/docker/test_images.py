@@ -50,7 +50,10 @@ def test_docker_files_install_from_the_shared_lists_only(name):
     assert installed == ["$(sed 's/#.*//' docker/packages.txt)", "python3 $(cat /opt/runtime-packages.txt)"]
 
 
-@pytest.mark.parametrize("arguments", [(), ("gpu",), ("--full",), ("cpu", "--tag"), ("cpu", "--tag", "--full"), ("cpu", "--quick"), ("cuda", "x")])
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("gpu",), ("--full",), ("cpu", "--tag"), ("cpu", "--tag", "--full"), ("cpu", "--quick"), ("cuda", "x")],
+)
 def test_wrong_usage(arguments):
     result = run(BUILD, *arguments)
     assert result.returncode == 2
