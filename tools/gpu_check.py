@@ -41,7 +41,8 @@ def work(arguments: argparse.Namespace) -> None:
         check_gpu(gpu)
     small = SMALL if arguments.small else {}
     plan = Plan(gpu, **small, parts=tuple(arguments.only), torch_python=arguments.torch_python)
-    print("device:", "CPU" if gpu is None else (list_gpus() or ["unknown to nvidia-smi"])[gpu], flush=True)
+    known = dict(enumerate(list_gpus()))
+    print("device:", "CPU" if gpu is None else known.get(gpu, "unknown to nvidia-smi"), flush=True)
     results: dict[str, dict] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, result in check(plan, Path(folder)):

@@ -10,6 +10,7 @@ import csv
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from pysrn.recipes import STAGE_NAMES
 PARTS = ("layers", "stages", "steps", "conv4", "torch")
 TOLERANCE = 1e-3  # assumed: sums of thousands of float32 products in another order, relative to the largest value
 ENGINES = ("CUDNN", "CAFFE")  # conv4 in one call for all groups; one matrix product for each group and image
+LACKING = re.compile("No module named 'torch'|out of memory")  # of this machine: no error of what is checked
 RATE = 0.001  # assumed: low enough for ResNet-101 from random weights in so few iterations
 REPOSITORY = Path(__file__).resolve().parents[2]
 Result = dict
@@ -54,9 +56,10 @@ class Runner:
         self._end = time.monotonic() + plan.limit
 
     def measure(self, module: str, request: Result, environment: Result | None = None, python: str = "") -> Result:
-        """What a module of this package prints for a request; {"failed": why} when it does not."""
+        """What a module of this package prints for a request; {"failed": why} or {"missing": why} when it does not."""
         command = [python or sys.executable, "-m", f"pysrn.benchmark.{module}", json.dumps(request)]
-        return self._answer(command, environment or {}, lambda text: json.loads(text.splitlines()[-1]))
+        found = self._answer(command, environment or {}, lambda text: json.loads(text.splitlines()[-1]))
+        return {"missing": found["failed"]} if LACKING.search(found.get("failed", "")) else found
 
     def train(self, stage: int) -> Result:
         """Train the stages up to `stage` with tools/run_stage.py on the embedded data set; losses and seconds."""
@@ -83,7 +86,7 @@ class Runner:
         left = self._end - time.monotonic()
         if left <= 0:
             return {"failed": "not run: the time is over"}
-        variables = {"GLOG_minloglevel": "2", **os.environ, **environment}
+        variables = {"GLOG_minloglevel": "2", **os.environ, "CAFFE_TF32": "0", **environment}
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
         try:
             done = subprocess.run(
@@ -129,7 +132,8 @@ def check(plan: Plan, work: Path) -> Iterator[tuple[str, Result]]:
             alone = runner.measure("gpu_steps", request | {"what": "conv4"})
             yield f"conv4 alone, engine {engine}, batch {plan.batch_sizes[0]}", alone
             whole = runner.measure("gpu_steps", request | {"what": "step", "stage": 4})
-            share = {} if "failed" in alone | whole else {"conv4_share": alone["seconds"] / whole["seconds"]}
+            timed_both = "seconds" in alone and "seconds" in whole
+            share = {"conv4_share": alone["seconds"] / whole["seconds"]} if timed_both else {}
             yield f"step with conv4's engine {engine}, stage 4, batch {plan.batch_sizes[0]}", whole | share
     if "torch" in plan.parts:
         for batch in plan.batch_sizes:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -49,3 +50,13 @@ def test_a_measurement_that_fails_is_reported_with_its_last_words(tmp_path):
     failed = runner.measure("gpu_layers", {"trunk": "no such trunk", "batch_size": 2, "gpu": None})
     assert "exit code 1: KeyError: 'no such trunk'" in failed["failed"] and gpu_check.wrong("layers", failed)
     assert "failed" in gpu_check.Runner(gpu_check.Plan(None, limit=0), tmp_path).measure("gpu_layers", {})
+
+
+def test_a_python_without_pytorch_is_no_error(tmp_path):
+    """A real one: this Python without its site-packages."""
+    lean = tmp_path / "python"
+    lean.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    lean.chmod(0o755)
+    missing = gpu_check.Runner(gpu_check.Plan(None), tmp_path).measure("gpu_torch_steps", {}, python=str(lean))
+    assert "No module named 'torch'" in missing["missing"] and not gpu_check.wrong("PyTorch's step", missing)
+    assert "missing" in gpu_check.line("PyTorch's step", missing)

@@ -50,7 +50,10 @@ def test_docker_files_install_from_the_shared_lists_only(name):
     assert installed == ["$(sed 's/#.*//' docker/packages.txt)", "python3 $(cat /opt/runtime-packages.txt)"]
 
 
-@pytest.mark.parametrize("arguments", [(), ("gpu",), ("--full",), ("cpu", "--tag"), ("cpu", "--quick"), ("cuda", "x")])
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("gpu",), ("--full",), ("cpu", "--tag"), ("cpu", "--tag", "--full"), ("cpu", "--quick"), ("cuda", "x")],
+)
 def test_wrong_usage(arguments):
     result = run(BUILD, *arguments)
     assert result.returncode == 2
@@ -58,8 +61,9 @@ def test_wrong_usage(arguments):
     assert not result.stdout
 
 
-def test_help():
-    result = run(BUILD, "--help")
+@pytest.mark.parametrize("arguments", [("--help",), ("cpu", "--help"), ("cuda", "-h")])
+def test_help(arguments):
+    result = run(BUILD, *arguments)
     assert result.returncode == 0
     assert "docker/build cpu " in result.stdout and "docker/build cuda " in result.stdout
     assert not result.stderr
@@ -71,7 +75,7 @@ def test_no_engine(tmp_path):
         (tmp_path / name).symlink_to(shutil.which(name))
     result = run(BUILD, "cpu", env={"PATH": str(tmp_path)})
     assert result.returncode == 3
-    assert result.stderr.startswith("docker/build: neither Docker nor Podman nor Buildah works here")
+    assert result.stderr.startswith("docker/build: neither Docker (with buildx) nor Podman nor Buildah works here")
     assert "docker/local" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
@@ -164,6 +168,23 @@ def test_source_folder_that_is_not_there(storage):
     result = run(BUILD, "cpu", env={**os.environ, "CAFFE_SOURCE_DIR": "/no/where"})
     assert result.returncode == 3
     assert result.stderr == "docker/build: CAFFE_SOURCE_DIR=/no/where is no folder that can be read\n"
+
+
+def test_an_engine_that_refuses_says_why(storage):
+    result = run(BUILD, "cpu", "--tag", "Upper")
+    assert result.returncode == 1
+    assert "invalid reference format" in result.stderr.splitlines()[-1]
+
+
+def test_a_part_of_the_build_keeps_its_exit_code(storage):
+    """The base image cannot be made: debootstrap is not there."""
+    names = {path.name: path for folder in ("/usr/sbin", "/usr/bin") for path in Path(folder).iterdir()}
+    (storage / "bin").mkdir()
+    for name in set(names) - {"debootstrap"}:
+        (storage / "bin" / name).symlink_to(names[name])
+    result = run(BUILD, "cpu", "--own-base", env={**os.environ, "PATH": str(storage / "bin")})
+    assert result.returncode == 3, result.stderr
+    assert "debootstrap is missing" in result.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
