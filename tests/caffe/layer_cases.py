@@ -13,11 +13,14 @@ def convolution(parameters: str, bottom: str = "data", top: str = "conv") -> str
     return layer("conv", "Convolution", bottom, top, f"convolution_param {{ {parameters} }}")
 
 
-def chain(stored: str, *more: str, bias: str = "bias_term: false") -> str:
-    """Convolution, BatchNorm, Scale and what follows, in place, as the nets have them."""
+def chain(stored: str, *more: str, bias: str = "bias_term: false", channels: int = 20) -> str:
+    """Convolution, BatchNorm, Scale and what follows, in place, as the nets have them.
+
+    Channels that 16 divides are computed in oneDNN's layout, others in Caffe's.
+    """
     statistics = f"batch_norm_param {{ use_global_stats: {stored} }}"
     return (
-        convolution(f"num_output: 20 kernel_size: 3 pad: 1 {bias}")
+        convolution(f"num_output: {channels} kernel_size: 3 pad: 1 {bias}")
         + layer("bn", "BatchNorm", "conv", "conv", statistics)
         + layer("scale", "Scale", "conv", "conv", "scale_param { bias_term: true }")
         + "".join(more)
@@ -28,8 +31,20 @@ RELU_IN_PLACE = layer("relu", "ReLU", "conv", "conv")
 SHORTCUT = layer("sum", "Eltwise", "data conv") + layer("relu", "ReLU", "sum", "sum")
 FIXED = "param { lr_mult: 0 }"
 STORED = "batch_norm_param { use_global_stats: true }"
+# Layers of every kind that passes on oneDNN's layout, and poolings of other windows in it.
+IN_BLOCKS = (
+    chain("true", RELU_IN_PLACE, channels=32)
+    + layer("pool", "Pooling", "conv", "", "pooling_param { kernel_size: 3 stride: 2 }")
+    + layer("same", "Pooling", "pool", "", "pooling_param { kernel_size: 3 stride: 1 pad: 1 }")
+    + layer("wide", "Pooling", "conv", "", "pooling_param { kernel_size: 3 stride: 3 pool: MAX }")
+    + layer("mean", "Pooling", "conv", "", "pooling_param { kernel_size: 2 stride: 2 pool: AVE }")
+    + layer("back", "Convolution", "same", "", "convolution_param { num_output: 32 kernel_size: 1 }")
+    + layer("sum", "Eltwise", "same back")
+)
 # name -> (layers, shapes of the inputs)
 NETS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
+    "in_blocks": (IN_BLOCKS, {"data": (2, 16, 13, 10)}),
+    "chain_residual_in_blocks": (chain("true", SHORTCUT, channels=16), {"data": (2, 16, 7, 9)}),
     "conv_1x1": (convolution("num_output: 23 kernel_size: 1"), {"data": (3, 19, 7, 5)}),
     "conv_1x1_strided": (convolution("num_output: 32 kernel_size: 1 stride: 2"), {"data": (2, 16, 13, 14)}),
     "conv_3x3": (convolution("num_output: 32 kernel_size: 3 pad: 1"), {"data": (2, 16, 14, 14)}),

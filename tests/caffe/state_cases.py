@@ -9,14 +9,15 @@ import caffe
 import numpy as np
 from google.protobuf import text_format
 
-from tests.caffe.layer_cases import RELU_IN_PLACE, chain, convolution
+from tests.caffe.layer_cases import FIXED, RELU_IN_PLACE, SHORTCUT, chain, convolution
 from tests.caffe.running import Record, build, fill, layer, numbers, text_net
 
 SMALL = {"data": (2, 16, 9, 9)}
+WIDE = "num_output: 16 kernel_size: 3 pad: 1"
 GROUPED = convolution("num_output: 32 kernel_size: 14 group: 8")
 # A chain with every kind of weight that somebody could keep a copy of.
 LAYERS = (
-    chain("true", RELU_IN_PLACE)
+    chain("true", RELU_IN_PLACE, channels=32)
     + layer("pool", "Pooling", "conv", "", "pooling_param { kernel_size: 3 stride: 2 }")
     + layer("last", "Convolution", "pool", "", "convolution_param { num_output: 4 kernel_size: 4 group: 4 }")
 )
@@ -151,6 +152,71 @@ def activations_reused(record: Record) -> None:
             net.params["conv"][0].data[...] *= 1.5
 
 
+def activations_reused_behind_a_concat_of_one(record: Record) -> None:
+    """Concat of a single bottom makes no copy: what is read of its top is the bottom's memory."""
+    names = [f"conv{number}" for number in range(12)]
+    layers = layer("first", "Convolution", "data", "", f"convolution_param {{ {WIDE} }}") + layer(
+        "cat", "Concat", "first"
+    )
+    for bottom, name in zip(["cat", *names[:-1]], names, strict=True):
+        layers += layer(name, "Convolution", bottom, "", f"convolution_param {{ {WIDE} }}")
+    layers += layer("sum", "Eltwise", f"cat {names[-1]}") + layer(
+        "last", "Convolution", "sum", "", f"convolution_param {{ {WIDE} }}"
+    )
+    net = build(text_net(layers, **SMALL), "test")
+    if hasattr(net, "reuse_activations"):
+        net.reuse_activations()
+    for turn in range(2):
+        record.outputs(f"{turn} ", **net.forward())
+
+
+def scale_learns_behind_fixed_layers(record: Record) -> None:
+    """No gradient goes on from Scale to its input, but its own factors have one, which needs this input."""
+    fixed = layer("conv", "Convolution", "data", "", FIXED * 2 + f"convolution_param {{ {WIDE} }}")
+    norm = layer("bn", "BatchNorm", "conv", "conv", FIXED * 3 + "batch_norm_param { use_global_stats: true }")
+    scale = layer("scale", "Scale", "conv", "conv", "scale_param { bias_term: true }")
+    loss = layer("sum", "Reduction", "out", "", "reduction_param { operation: SUMSQ }  loss_weight: 0.01")
+    for name, before in (("conv", fixed), ("norm", fixed + norm)):
+        message = text_net(before + scale + RELU_IN_PLACE + convolution(WIDE, "conv", "out") + loss, **SMALL)
+        message.force_backward = False
+        net = build(message, "train")
+        record.outputs(f"{name} ", **net.forward())
+        net.clear_param_diffs()
+        net.backward()
+        record.parameter_gradients(net, f"{name} ")
+
+
+def layers_one_by_one_after_a_chain(record: Record) -> None:
+    """With a callback each layer is computed by itself: nothing that a fused pass has left may be used then."""
+    net = small(phase="train")
+    net.forward()
+    net.before_forward(lambda layer: None)
+    for name in ("scale", "bn"):
+        for blob in net.params[name]:
+            blob.data[...] *= 2
+    record.pass_through(net)
+
+
+def blob_that_outlives_its_net(record: Record) -> None:
+    """Its numbers are right or refused."""
+    net, same = (build(text_net(chain("true", SHORTCUT, channels=16), **SMALL), "test") for _ in range(2))
+    net.forward()
+    same.forward()
+    blob = net.blobs["conv"]
+    del net
+    record.outputs(conv=_or_none(lambda: blob.data, same.blobs["conv"].data))
+
+
+def views_of_a_solvers_blobs(record: Record) -> None:
+    """Arrays taken before the first pass go on to show what is computed."""
+    with tempfile.TemporaryDirectory() as folder:
+        solver = _solver(folder, 1)
+        views = {name: solver.net.blobs[name].diff for name in ("conv", "pool", "last")}
+        for step in range(2):
+            solver.step(1)
+            record.gradients(f"{step} ", **views)
+
+
 def blobs_of_a_solver(record: Record) -> None:
     """Whatever can be read of a solver's net is right: the memory of a blob that is gone must not be handed out."""
     with tempfile.TemporaryDirectory() as folder:
@@ -263,6 +329,8 @@ CASES = {
     for case in (
         changed_in_place, changed_through_a_kept_view, one_number_changed, shapes_changed, reshaped_without_a_pass,
         copied_from_a_file, weights_shared, several_nets, read_in_the_middle, written_in_the_middle, activations_reused,
+        activations_reused_behind_a_concat_of_one, scale_learns_behind_fixed_layers, layers_one_by_one_after_a_chain,
+        blob_that_outlives_its_net, views_of_a_solvers_blobs,
         blobs_of_a_solver, copies_kept_in_python, gradients_add_up, backward_in_parts, weights_shared_by_name,
         solver_steps, solver_goes_on_from_a_snapshot,
     )

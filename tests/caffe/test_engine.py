@@ -16,6 +16,8 @@ from tests.caffe.comparing import (
 )
 
 SETTINGS = (*engine.PARTS, engine.ALL)
+SOME = (engine.STOCK, engine.ALL)
+SAME_GRADIENT = 1e-5  # assumed: relative L2, ten times what BLAS kernels differ by in these small nets
 HEADS = ("att_", "conf_", "sr_")
 
 
@@ -94,6 +96,35 @@ def test_gradients_of_the_heads_are_of_the_size_of_training(net, computed):
         if name.removeprefix(first).startswith(HEADS) and name.endswith(".0")
     }
     assert len(sizes) >= 7 and min(sizes.values()) > 1e-3, sizes
+
+
+@pytest.mark.parametrize("instructions", ["AVX2", "SSE41"])
+def test_machines_with_other_vectors(instructions, parts, tmp_path, monkeypatch):
+    """Without AVX-512 oneDNN's layout has blocks of 8 channels."""
+    if "onednn" not in parts:
+        pytest.skip("this Caffe has no part onednn")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", instructions)
+    for module, cases in (
+        ("layer_cases", ("in_blocks_train", "in_blocks_test", "chain_residual_in_blocks_train")),
+        ("state_cases", ("shapes_changed", "solver_steps", "read_in_the_middle")),
+    ):
+        stock, found = (engine.run_cases(tmp_path / f"{module} {one}", module, cases, one) for one in SOME)
+        assert not found.failures
+        for case in cases:
+            differences = output_difference(stock.numbers[case], found.numbers[case])
+            assert max(differences.values()) <= OUTPUT_TOLERANCE, differences
+            assert gradient_difference(stock.numbers[case], found.numbers[case]) <= SAME_GRADIENT
+
+
+def test_chains_without_the_kernels_of_single_layers(parts, tmp_path):
+    """`fusion` without `elementwise`: where a chain is computed in parts, the layers are stock Caffe's."""
+    cases = ("backward_in_parts", "scale_learns_behind_fixed_layers", "layers_one_by_one_after_a_chain")
+    stock, found = (
+        engine.run_cases(tmp_path / one, "state_cases", cases, one) for one in (engine.STOCK, "onednn,fusion")
+    )
+    assert not found.failures
+    for case in cases:
+        assert gradient_difference(stock.numbers[case], found.numbers[case]) <= SAME_GRADIENT
 
 
 def test_the_same_bits_again(parts, tmp_path):
