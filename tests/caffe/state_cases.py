@@ -278,9 +278,9 @@ def weights_shared_by_name(record: Record) -> None:
     record.pass_through(net, "halved ")
 
 
-def _solver(folder: str, iter_size: int):
+def _solver(folder: str, iter_size: int, layers: str = LAYERS):
     loss = layer("sum", "Reduction", "last", "", "reduction_param { operation: SUMSQ }  loss_weight: 0.01")
-    message = text_net(LAYERS + loss, **SMALL)
+    message = text_net(layers + loss, **SMALL)
     message.force_backward = False
     net, path = Path(folder) / "net.prototxt", Path(folder) / "solver.prototxt"
     net.write_text(text_format.MessageToString(message))
@@ -294,6 +294,15 @@ def _solver(folder: str, iter_size: int):
     solver.test_nets[0].share_with(solver.net)
     solver.test_nets[0].blobs["data"].data[...] = solver.net.blobs["data"].data
     return solver
+
+
+def fixed_solver(folder: str):
+    """A solver whose net learns nothing but its last layer, behind a dozen fixed ones."""
+    fixed = "".join(
+        layer(f"conv{number}", "Convolution", bottom, "", FIXED * 2 + f"convolution_param {{ {WIDE} }}")
+        for number, bottom in enumerate(["data", *(f"conv{number}" for number in range(11))])
+    )
+    return _solver(folder, 1, fixed + layer("last", "Convolution", "conv11", "", f"convolution_param {{ {WIDE} }}"))
 
 
 def solver_steps(record: Record) -> None:

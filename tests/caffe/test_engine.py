@@ -98,6 +98,20 @@ def test_gradients_of_the_heads_are_of_the_size_of_training(net, computed):
     assert len(sizes) >= 7 and min(sizes.values()) > 1e-3, sizes
 
 
+def test_a_pass_that_begins_with_shared_memory_is_an_error(parts):
+    """The fixed layers of a solver's net share: what one of them reads is another's by the end of a pass."""
+    if "memory" not in parts:
+        pytest.skip("this Caffe has no part memory")
+    program = (
+        "import tempfile; from tests.caffe.state_cases import *; solver = fixed_solver(tempfile.mkdtemp()); "
+        "solver.net.forward(); solver.net.forward(start='last'); solver.net.forward(start='conv3')"
+    )
+    command = [sys.executable, "-c", program]
+    for setting, expected in (("onednn", ""), (engine.ALL, "Layer conv3 reads blob conv2, which shares its memory")):
+        done = subprocess.run(command, capture_output=True, text=True, cwd=engine.ROOT, env=engine.environment(setting))
+        assert (done.returncode != 0) == bool(expected) and expected in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("instructions", ["AVX2", "SSE41"])
 def test_machines_with_other_vectors(instructions, parts, tmp_path, monkeypatch):
     """Without AVX-512 oneDNN's layout has blocks of 8 channels."""
