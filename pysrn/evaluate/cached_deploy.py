@@ -51,7 +51,7 @@ class CachedDeployNet(DeployNet):
                 part,
                 {name: blobs for name, blobs in weights.items() if (name in below) == of_trunk},
                 str(self.path),
-                kept=() if of_trunk else [*self.scores, *self.maps, self.features],
+                kept=() if of_trunk else self._kept,
             )
             for part, of_trunk in ((trunk, True), (rest, False))
         )

@@ -44,11 +44,18 @@ class DeployNet:
     what global average pooling reads: N x channels x 7 x 7).
     """
 
-    def __init__(self, path: Path, batch_size: int = 1, gpu: int | None = None, folded: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        batch_size: int = 1,
+        gpu: int | None = None,
+        folded: bool = False,
+        kept: Collection[str] = (),
+    ) -> None:
         """Build the net and fill it; SrnError where the weights do not account for a net exactly.
 
         `folded`: with batch normalisation folded into the weights (`folding.py`), faster, equal but for rounding; only
-        scores, maps and features can be read then.
+        scores, maps, features and the blobs `kept` can be read then.
         """
         weights = read_weights(path)
         self.path = path
@@ -63,13 +70,13 @@ class DeployNet:
             raise SrnError(f"{path} can compute no score: {len(missing)} layers are missing, the first is {missing[0]}")
         self.features = next((layer.bottom[0] for layer in message.layer if layer.name == "pool5"), None)
         use_device(gpu)
+        self._kept = (*self.scores, *self.maps, self.features, *kept) if folded else None
         self._still = self._built(message, weights, folded)
         self.net = self._still.net
 
     def _built(self, net, weights: Weights, folded: bool) -> StillNet:
         """The net (a NetParameter) in Caffe, or that part of it which begins with the images."""
-        kept = [*self.scores, *self.maps, self.features] if folded else None
-        return StillNet(net, weights, str(self.path), folded, kept)
+        return StillNet(net, weights, str(self.path), folded, self._kept)
 
     def forward(self, images: np.ndarray, outputs: Collection[str] | None = None) -> dict[str, np.ndarray]:
         """Run N x 3 x 224 x 224 images (BGR minus mean); returns `outputs` (default: the scores)."""

@@ -34,7 +34,7 @@ def test_linear_path_is_exact_where_nothing_is_negative(variant, tmp_path):
             layers[f"{name}_scale"][1][0][:] = abs(layers[f"{name}_scale"][1][0])
             layers[f"{name}_scale"][1][1][:] = 0
     write_weights(path, "positive", layers)
-    net = DeployNet(path, folded=True)
+    net = DeployNet(path, folded=True, kept=["sr_conv4"])
     outputs = net.forward(images, ["sr_map", "sr_conv4", "score_sr"])
     found = regulariser_of(net)
     assert found.inputs.shape == (32, 16) and found.kernels.shape == (32, 14, 14) and found.votes.shape == (16, 32)
