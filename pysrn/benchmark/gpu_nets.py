@@ -13,6 +13,7 @@ import caffe
 import numpy as np
 from caffe.proto import caffe_pb2
 
+from pysrn.benchmark.nets import fed_by_input, set_unit_statistics
 from pysrn.nets.layers import add_layer
 from pysrn.nets.prototxt import write_message
 from pysrn.nets.stages import DataSource, stage_net
@@ -30,11 +31,9 @@ def recipe_of(trunk: str, batch_size: int, variant: str = "paper") -> Recipe:
 def training_net(recipe: Recipe, stage: int, conv4_engine: str | None = None) -> caffe_pb2.NetParameter:
     """A stage's net, its data layer replaced by inputs; `conv4_engine` (CAFFE, CUDNN) overrides the default."""
     message = stage_net(recipe, stage, DataSource(""))
-    found = caffe_pb2.NetParameter(name=f"{message.name}_from_memory")
-    shapes = [(3, CROP_SIZE, CROP_SIZE), (len(recipe.dataset.classes),)]
-    for name, shape in zip(message.layer[0].top, shapes, strict=True):
-        add_layer(found, name, "Input", [], input_param={"shape": [{"dim": [recipe.batch_size, *shape]}]})
-    found.layer.extend(message.layer[1:])
+    shapes = ((3, CROP_SIZE, CROP_SIZE), (len(recipe.dataset.classes),))
+    inputs = {name: (recipe.batch_size, *shape) for name, shape in zip(message.layer[0].top, shapes, strict=True)}
+    found = fed_by_input(message, inputs)
     for layer in found.layer:
         if layer.name == CONV4 and conv4_engine:
             layer.convolution_param.engine = caffe_pb2.ConvolutionParameter.Engine.Value(conv4_engine)
@@ -42,16 +41,12 @@ def training_net(recipe: Recipe, stage: int, conv4_engine: str | None = None) ->
 
 
 def fill_inputs(net, seed: int = 0) -> None:
-    """Random images and labels; statistics of 0 and 1 in every BatchNorm: with those of 0 that Caffe begins with
-    features blow up, and times of NaN mislead."""
+    """Random images and labels, and statistics that keep the features finite."""
     random = np.random.default_rng(seed)
     images, labels = net.blobs["data"], net.blobs["label"]
     images.data[...] = random.normal(0, 60, images.data.shape)
     labels.data[...] = random.random(labels.data.shape) < 0.05
-    for layer in net.layers:
-        if layer.type == "BatchNorm":
-            mean, variance, factor = layer.blobs
-            mean.data[...], variance.data[...], factor.data[...] = 0, 1, 1
+    set_unit_statistics(net)
 
 
 def make_net(message: caffe_pb2.NetParameter):

@@ -39,3 +39,14 @@ def fed_by_input(message: caffe_pb2.NetParameter, shapes: Mapping[str, Sequence[
         add_layer(found, name, "Input", [], input_param={"shape": [{"dim": list(shape)}]})
     found.layer.extend(message.layer[1:])
     return found
+
+
+def set_unit_statistics(net) -> None:
+    """Means of 0 and variances of 1 in every BatchNorm of a pycaffe net.
+
+    With the zeros that Caffe begins with features blow up, and times of NaN mislead.
+    """
+    for layer in net.layers:
+        if layer.type == "BatchNorm":
+            mean, variance, factor = layer.blobs
+            mean.data[...], variance.data[...], factor.data[...] = 0, 1, 1

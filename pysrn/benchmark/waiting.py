@@ -17,6 +17,7 @@ import sys
 import time
 from pathlib import Path
 
+from pysrn.benchmark.nets import fed_by_input, set_unit_statistics
 from pysrn.benchmark.timing import alternate
 from pysrn.console import SrnError
 from pysrn.recipes import RECIPES
@@ -50,7 +51,9 @@ def waiting_share(
     message = stage_net(plan, 1, DataSource(str(folder), workers=workers))
     fed = _solver(plan, message, Path(work), "fed")
     feeder = fed.net.layers[0].feeder
-    constant = _solver(plan, _without_data_layer(message, feeder.shapes), Path(work), "constant")
+    constant = _solver(
+        plan, fed_by_input(message, dict(zip(("data", "label"), feeder.shapes, strict=True))), Path(work), "constant"
+    )
     for name, values in zip(("data", "label"), feeder.next_batch(), strict=True):
         constant.net.blobs[name].data[...] = values
     waited = []
@@ -99,22 +102,8 @@ def _solver(plan, message, work: Path, name: str):
     description.base_lr, description.display, description.snapshot_after_train = 0.0, 0, False
     write_message(description, path)
     solver = caffe.get_solver(str(path))
-    for kind, blobs in ((layer.type, layer.blobs) for layer in solver.net.layers):
-        if kind == "BatchNorm":  # stored statistics of 0 would blow up the features, and times of NaN mislead
-            blobs[0].data[...], blobs[1].data[...], blobs[2].data[...] = 0, 1, 1
+    set_unit_statistics(solver.net)
     return solver
-
-
-def _without_data_layer(message, shapes):
-    """The net with an Input layer in place of its data layer."""
-    from pysrn.nets.layers import add_layer
-
-    found = type(message)(name=f"{message.name}_constant")
-    data, label = ({"dim": list(shape)} for shape in shapes)
-    add_layer(found, "data", "Input", [], input_param={"shape": [data, label]})
-    found.layer[0].top.append("label")
-    found.layer.extend(message.layer[1:])
-    return found
 
 
 def _seconds_of(solver, steps: int) -> float:
