@@ -44,6 +44,7 @@ def run_up_to(
                 for stage in range(1, last + 1):
                     message(str(Step(stage, "run", settings.recipe.iterations(stage), 0, "")))
                 return
+            _check_start(run, device)  # before the time that the data take
             build_dataset("shapes", settings.data, force=True)
         settings = with_real_counts(settings)
         validation.check_parts(settings.recipe)
@@ -68,9 +69,7 @@ def run_up_to(
             check_first_weights(settings)
         if any(step.action != "keep" for step in steps):
             check_batch(settings.recipe.batch_size, device.launch.ranks)
-            device.launch.command(run.path)  # whether it can be started
-            for gpu in device.gpus:
-                check_gpu(gpu)
+            _check_start(run, device)
         run.write_settings(settings)
         for step in steps:
             if step.action == "redo":
@@ -79,6 +78,13 @@ def run_up_to(
                 message(f"stage {step.stage}: the weights that are not its own are now {aside}")
             if step.action != "keep":
                 _run_stage(run, settings, step, device)
+
+
+def _check_start(run: RunFolder, device: Device) -> None:
+    """Raise what a stage on these devices would fail with: no launcher of ranks, no GPU of that number."""
+    device.launch.command(run.path)
+    for gpu in device.gpus:
+        check_gpu(gpu)
 
 
 def _run_stage(run: RunFolder, settings: Settings, step: Step, device: Device) -> None:
