@@ -112,7 +112,7 @@ def print_table(arguments: argparse.Namespace) -> None:
 
 def write_report(path: Path | None, report: dict) -> None:
     """Write all figures where they were asked for."""
-    from pysrn.data.manifest import replace_text
+    from pysrn.whole_files import replace_text
 
     if path is not None:
         replace_text(path, json.dumps(report, indent=1) + "\n")

@@ -32,9 +32,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> None:
     """Run all parts; print every result as soon as it is there."""
-    from pysrn.data.manifest import replace_text
     from pysrn.nets.device import check_gpu
     from pysrn.setup_report import list_gpus
+    from pysrn.whole_files import replace_text
 
     gpu = None if arguments.cpu else arguments.gpu
     if gpu is not None:

@@ -6,7 +6,6 @@ belong to one caffemodel, named by its SHA-256, and to everything that is conver
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pysrn.console import MissingError, SrnError
 from pysrn.convert.layer_check import Difference, difference
 from pysrn.convert.torch_model import SRN, SRNOutput
 from pysrn.recipes import CROP_SIZE
+from pysrn.whole_files import written_beside
 
 ENDING = "-check.npz"
 NAMES = SRNOutput._fields
@@ -46,15 +46,10 @@ class CheckTensors:
 
 def write_check(path: Path, images: np.ndarray, outputs: Mapping[str, np.ndarray], source_sha256: str) -> None:
     """Write images, all of Caffe's outputs for them (float32) and whose they are, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(partial, "wb") as file:
-            np.savez_compressed(
-                file, images=images, source_sha256=np.array(source_sha256), **{name: outputs[name] for name in NAMES}
-            )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_beside(path) as partial, open(partial, "wb") as file:
+        np.savez_compressed(
+            file, images=images, source_sha256=np.array(source_sha256), **{name: outputs[name] for name in NAMES}
+        )
 
 
 def read_check(path: Path) -> CheckTensors:

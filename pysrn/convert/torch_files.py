@@ -22,6 +22,7 @@ from pysrn.convert.torch_model import SRN
 from pysrn.evaluate.trained import Architecture
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.recipes import TRUNKS, HeadSpec
+from pysrn.whole_files import written_beside
 
 DIGITS = 8  # of the SHA-256 in a file's name, as PyTorch's own published weights have them
 SUFFIXES = (".safetensors", ".pth")
@@ -54,12 +55,8 @@ def write_card(description: Mapping, weights: Path) -> Path:
     """Write the card of a file of weights beside it, with the file's name and SHA-256; returns its path."""
     path = weights.with_suffix(".json")
     whole = {"file": weights.name, "sha256": sha256_of(weights), **description}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with written_beside(path) as partial:
         partial.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

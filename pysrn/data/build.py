@@ -17,7 +17,7 @@ from pysrn.data.build_journal import fingerprint, journal_path
 from pysrn.data.build_lock import resumable, sole_builder
 from pysrn.data.encoding import DEFAULT_ENCODING, Encoding
 from pysrn.data.lmdb_file import check_whole, pair_paths
-from pysrn.data.manifest import NAME, read_manifest, replace_text
+from pysrn.data.manifest import NAME, read_manifest
 from pysrn.data.pair_reader import REBUILD
 from pysrn.data.pair_writer import discard_unfinished, partial_paths, write_pair
 from pysrn.data.readers import NO_OPTIONS, SPLITS, ReaderOptions, check_options, read_splits
@@ -25,6 +25,7 @@ from pysrn.data.records import AnnotatedSplit
 from pysrn.data.shapes import write_shapes
 from pysrn.data.skipped_images import SKIPPED_NAME
 from pysrn.recipes import DATASETS
+from pysrn.whole_files import replace_text
 
 DRAWING = "drawing.partial"  # pictures that are being drawn
 DRAWN = ("images", "annotations")  # the annotations last: they say that the images are there

@@ -18,9 +18,9 @@ from pathlib import Path
 import cv2
 
 from pysrn.data.encoding import Encoding
-from pysrn.data.manifest import replace_text
 from pysrn.data.records import Sample
 from pysrn.recipes import IMAGE_SIZE
+from pysrn.whole_files import replace_text
 
 _LAYOUT = 1  # counted up when the same samples are stored in another way
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 import pysrn
 from pysrn.console import SrnError
+from pysrn.whole_files import replace_text
 
 NAME = "manifest.json"
 
@@ -45,26 +45,6 @@ def _cure(path: Path) -> str:
 def write_manifest(folder: Path, manifest: dict) -> None:
     """Replace the manifest of `folder` in one step."""
     replace_text(folder / NAME, json.dumps(manifest, indent=1) + "\n")
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file beside and rename it over `path`; it is on the disk then."""
-    beside = path.with_name(f"{path.name}.partial")
-    with beside.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(beside, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder (new, gone, renamed) to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def versions() -> dict[str, str]:

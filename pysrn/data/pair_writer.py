@@ -20,10 +20,11 @@ from pysrn.data.build_journal import Journal, fingerprint
 from pysrn.data.encoding import DEFAULT_ENCODING, Encoding
 from pysrn.data.image_writer import shuffled, thread_count, write_images
 from pysrn.data.lmdb_file import RecordsHash, append, open_growing, pair_paths
-from pysrn.data.manifest import file_hashes, read_manifest, sync_folder, versions, write_manifest
+from pysrn.data.manifest import file_hashes, read_manifest, versions, write_manifest
 from pysrn.data.records import Sample
 from pysrn.data.skipped_images import SKIPPED_NAME, say_skipped, write_skipped
 from pysrn.recipes import DATASETS, IMAGE_SIZE
+from pysrn.whole_files import sync_folder
 
 _LABEL_TRANSACTION = 1 << 13  # records: a few megabytes
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pysrn.console import message
-from pysrn.data.manifest import replace_text
+from pysrn.whole_files import replace_text
 
 SKIPPED_NAME = "skipped.csv"
 _SHOWN = 6  # reasons

@@ -6,7 +6,6 @@ image names (the release's `*_imglist.txt`), which is then brought into the pair
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -21,19 +20,15 @@ from pysrn.evaluate.pointing import KEY_NUMBER
 from pysrn.evaluate.predictions import Predictions
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.recipes import class_names
+from pysrn.whole_files import written_beside
 
 NUMBER = "%.6f"  # official repo, tools/model_test.py
 
 
 def write_text(path: Path, logits: np.ndarray) -> None:
     """Write N x C logits as N rows; what was there before stays until the file is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with written_beside(path) as partial:
         np.savetxt(partial, logits, fmt=NUMBER)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_text(path: Path, labels: int, images: int, listed_in: str | Path) -> np.ndarray:

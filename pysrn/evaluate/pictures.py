@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from pysrn.console import UsageError
+from pysrn.whole_files import written_beside
 
 RESOLUTION = 110  # dots an inch
 MOST_PANELS = 400  # a minute of work; with two columns or more their rows stay below matplotlib's 65,536 pixels
@@ -21,10 +21,5 @@ def check_panels(rows: int, columns: int, cure: str) -> None:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write `figure` to the PNG `path` by way of a temporary name; folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with written_beside(path) as partial:
         figure.savefig(partial, format="png", dpi=RESOLUTION)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shlex
 import zipfile
 import zlib
@@ -22,6 +21,7 @@ from pysrn.console import MissingError, SrnError, existing_file, message
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.nets.stages import SCORES
 from pysrn.train.run_folder import WEIGHTS
+from pysrn.whole_files import written_beside
 
 CURE = "predict again: tools/predict.py"
 LISTED = "arrays"  # in `about`: what else the file holds; an archive can lose a part without notice
@@ -90,14 +90,8 @@ class Predictions:
         arrays = {"keys": np.array(self.keys), "classes": np.array(self.classes), **self.scores}
         if self.labels is not None:
             arrays["labels"] = self.labels.astype(np.int8)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with open(partial, "wb") as file:
-                np.savez(file, about=np.array(json.dumps({**self.about, LISTED: list(arrays)})), **arrays)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with written_beside(path) as partial, open(partial, "wb") as file:
+            np.savez(file, about=np.array(json.dumps({**self.about, LISTED: list(arrays)})), **arrays)
 
 
 def load_predictions(path: str | Path, classes: Sequence[str] | None = None) -> Predictions:

@@ -7,7 +7,6 @@ images. Each file appears whole or not at all. Chunks of another job (other weig
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import numpy as np
 from pysrn.console import SrnError, sole_worker
 from pysrn.evaluate.predictions import DAMAGE
 from pysrn.train.run_folder import write_json
+from pysrn.whole_files import written_beside
 
 JOB = "job.json"
 
@@ -59,14 +59,8 @@ class ScoreChunks:
 
     def write(self, number: int, scores: Mapping[str, np.ndarray]) -> None:
         """Keep the scores of a chunk."""
-        path = self._path(number)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with open(partial, "wb") as file:
-                np.savez(file, **scores)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with written_beside(self._path(number)) as partial, open(partial, "wb") as file:
+            np.savez(file, **scores)
 
     def join(self) -> dict[str, np.ndarray]:
         """All scores, name -> N x C; SrnError when a chunk is missing."""

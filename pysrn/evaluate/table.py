@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from pysrn.evaluate.predictions import (
     load_predictions,
     warn_of_other_weights,
 )
+from pysrn.whole_files import written_beside
 
 TITLES = {
     "threshold": "labels with a probability > 0.5",
@@ -142,13 +142,8 @@ def write_json(results: Sequence[Result], path: Path) -> None:
 
 def save_json(content: dict, path: Path) -> None:
     """Write a JSON file whole; what was there before stays until then."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with written_beside(path) as partial:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:

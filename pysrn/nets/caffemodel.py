@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError, Message
 from pysrn.console import SrnError, existing_file
 from pysrn.nets.caffe_messages import V1_TYPES, BlobProto, LayerParameter, NetParameter, V1LayerParameter
 from pysrn.nets.wire_format import BYTES, FIXED32, FIXED64, Field, WireError, WireFile, head
+from pysrn.whole_files import written_beside
 
 MOST_AXES = 32  # Caffe, blob.hpp, kMaxBlobAxes
 MOST_NUMBERS = 2**31 - 1  # of a blob: Caffe counts them in an int
@@ -90,23 +91,17 @@ def write_weights(path: str | Path, name: str, layers: Mapping[str, tuple[str, S
     The bytes are those that Caffe's own messages would give. The file appears complete or not at all: it is written
     beside its place and renamed.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(partial, "wb") as file:
-            file.write(NetParameter(name=name).SerializeToString())
-            for layer_name, (kind, blobs) in layers.items():
-                blobs = [_blob_bytes(blob) for blob in blobs]
-                rest = LayerParameter(name=layer_name, type=kind).SerializeToString()
-                size = len(rest) + sum(len(part) for parts in blobs for part in parts)
-                file.write(head(_number(NetParameter, "layer"), size) + rest)
-                for parts in blobs:
-                    file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_beside(Path(path)) as partial, open(partial, "wb") as file:
+        file.write(NetParameter(name=name).SerializeToString())
+        for layer_name, (kind, blobs) in layers.items():
+            blobs = [_blob_bytes(blob) for blob in blobs]
+            rest = LayerParameter(name=layer_name, type=kind).SerializeToString()
+            size = len(rest) + sum(len(part) for parts in blobs for part in parts)
+            file.write(head(_number(NetParameter, "layer"), size) + rest)
+            for parts in blobs:
+                file.writelines(parts)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def fits(stored: Sequence[int], wanted: Sequence[int]) -> bool:

@@ -6,7 +6,6 @@ page. Equal inputs give equal bytes: no date, no name of the machine.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pysrn.recipes import TRUNKS
@@ -16,6 +15,7 @@ from pysrn.report.data import Gap, Gathered, gather
 from pysrn.report.images import BoxSource
 from pysrn.report.markup import Html, code, contents, document, element, join, section
 from pysrn.report.style import STYLE
+from pysrn.whole_files import written_beside
 
 NAME = "report.html"
 NO_BOX_SOURCE = BoxSource()
@@ -35,13 +35,8 @@ def write_report(
     """
     found = gather(run, data, split)
     text = page(found, boxes, gpu)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
+    with written_beside(out) as partial:
         partial.write_text(text, encoding="utf-8")
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
     return found.gaps
 
 

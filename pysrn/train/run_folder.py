@@ -21,6 +21,7 @@ from pysrn.nets.caffemodel import sha256_of
 from pysrn.train import snapshots
 from pysrn.train.settings import Settings
 from pysrn.train.stage_log import LOG, VALIDATION_LOG, read_columns
+from pysrn.whole_files import replace_text
 
 RUN_FILE = "run.json"
 WEIGHTS, TRAIN_LOG, MANIFEST = "weights.caffemodel", "train.log", "manifest.json"
@@ -156,7 +157,5 @@ def read_record(path: Path, needed: dict[str, type]) -> dict:
 
 
 def write_json(path: Path, values: dict) -> None:
-    """Write JSON by way of a temporary name."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    """Replace a JSON file in one step."""
+    replace_text(path, json.dumps(values, indent=1) + "\n")

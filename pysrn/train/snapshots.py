@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 
 from pysrn.console import SrnError
 from pysrn.nets.caffemodel import sha256_of
+from pysrn.whole_files import replace_text
 
 SUFFIXES = (".caffemodel", ".solverstate")
 ROOM_FOR_NAMES = 2**20  # assumed: bytes of a file beside its numbers (ResNet-101: 0.2 MiB)
@@ -91,7 +92,7 @@ def take(solver, folder: Path, schedule: dict, kept: int, carried: Path | None =
         for suffix, path in partial.items():
             os.replace(path, record_path(folder, iteration).with_suffix(suffix))
         record = {"iteration": iteration, "sha256": hashes, "schedule": schedule}
-        _write_synced(record_path(folder, iteration), json.dumps({**record, "record_sha256": _own_hash(record)}))
+        replace_text(record_path(folder, iteration), json.dumps({**record, "record_sha256": _own_hash(record)}) + "\n")
     except OSError as error:
         _remove(partial.values())
         before = [number for number in iterations(folder) if number < iteration]
@@ -182,21 +183,3 @@ def _finish(partial: dict[str, Path], iteration: int) -> dict[str, str]:
         with open(path, "rb") as file:
             os.fsync(file.fileno())
     return {suffix: sha256_of(path) for suffix, path in partial.items()}
-
-
-def _write_synced(path: Path, text: str) -> None:
-    """Write a small file by way of a temporary name, and its folder's entries, to the disk."""
-    beside = path.with_name(f"{path.name}.partial")
-    try:
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

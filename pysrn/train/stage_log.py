@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from pathlib import Path
 
 from pysrn.train.event_file import EventFile
+from pysrn.whole_files import replace_text
 
 LOG, VALIDATION_LOG = "log.csv", "validation.csv"
 COLUMNS = ("iteration", "loss", "lr", "seconds")  # and, where there are several, the losses one by one
@@ -95,8 +96,7 @@ def _open_cut(path: Path, iteration: int, columns: list[str]):
     if iteration and path.is_file():
         with open(path, newline="", encoding="utf-8", errors="replace") as file:
             kept = [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) <= iteration]
-    beside = path.with_name(f"{path.name}.partial")
-    with open(beside, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([columns, *kept])
-    os.replace(beside, path)
+    content = io.StringIO()
+    csv.writer(content).writerows([columns, *kept])
+    replace_text(path, content.getvalue())
     return open(path, "a", newline="", encoding="utf-8")

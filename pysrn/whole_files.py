@@ -1,0 +1,49 @@
+"""Files that appear whole or not at all: written beside their place and renamed. For whatever writes a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """Yield a name to write to: it becomes `path` when the block ends well, and is gone when it does not.
+
+    Folders are made. Each process has its own name, so two that write the same file do not meet.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a file that a later run goes on from, in a folder that one process holds: it is on the disk then.
+
+    What a killed process leaves beside it has a fixed name, and the next one writes over it.
+    """
+    beside = path.with_name(f"{path.name}.partial")
+    try:
+        with beside.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder (new, gone, renamed) to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
