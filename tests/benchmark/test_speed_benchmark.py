@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pysrn.benchmark import speed
-from pysrn.benchmark.contender import CAFFE, Contender, Job
+from pysrn.benchmark.contender import CAFFE, TORCH, Contender, Job
 from pysrn.console import SrnError, ToleranceError
 from tools import benchmark
 
@@ -87,6 +87,29 @@ def test_another_net_is_an_error():
     ):
         with pytest.raises(ToleranceError, match="another net"):
             speed.compare(expected, wrong, "x")
+
+
+@pytest.mark.parametrize(("wrong", "left"), [({False}, True), ({True, False}, None)])
+def test_a_memory_format_that_computes_something_else_is_left_out(wrong, left, monkeypatch, capsys):
+    """As torch.compile 2.13 does at stage 2 with batch 4; here the numbers are spoilt on their way to the parent."""
+    real = Contender.check
+
+    def spoilt(contender, file):
+        found = real(contender, file)
+        if contender.job.framework == TORCH and contender.job.channels_last in wrong:
+            found["score"] = found["score"] + 1
+        return found
+
+    monkeypatch.setattr(Contender, "check", spoilt)
+    plan = speed.Plan("inference", batch=1, **SHORT)
+    if left is None:
+        with pytest.raises(ToleranceError, match=r"PyTorch.*contiguous, computes another net"):
+            speed.measure(plan)
+        return
+    described = speed.measure(plan)["contestants"]
+    assert described["PyTorch"]["channels_last"] == left and "left_out" not in described["ours"]
+    assert list(described["PyTorch"]["left_out"]) == ["contiguous" if left else "channels_last"]
+    assert "left out: PyTorch" in capsys.readouterr().err
 
 
 def test_a_contestant_that_dies_says_why(tmp_path):
