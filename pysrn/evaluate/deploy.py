@@ -15,7 +15,7 @@ from pysrn.console import SrnError
 from pysrn.evaluate.trained import Architecture, architecture_of
 from pysrn.nets import stages
 from pysrn.nets.caffemodel import read_weights
-from pysrn.nets.device import check_gpu
+from pysrn.nets.device import check_gpu, engine_in_use
 from pysrn.nets.folding import Weights
 from pysrn.train.still_net import StillNet
 
@@ -90,9 +90,10 @@ class DeployNet:
 
 
 def use_device(gpu: int | None) -> None:
-    """Let Caffe compute on the CPU (None) or a CUDA device; raises as `check_gpu`."""
+    """Let Caffe compute on the CPU (None) or a CUDA device; raises as `check_gpu` and `engine_in_use`."""
     import caffe
 
+    engine_in_use()
     if gpu is None:
         caffe.set_mode_cpu()
         return
