@@ -26,10 +26,21 @@ class CachedDeployNet(DeployNet):
     """A folded deploy net in two parts: the trunk up to X, whose output is cached, and what reads X."""
 
     def __init__(
-        self, path: Path, batch_size: int, gpu: int | None, pair: PairReader, precision: str, place: Path
+        self,
+        path: Path,
+        batch_size: int,
+        gpu: int | None,
+        pair: PairReader,
+        precision: str,
+        place: Path,
+        announced: bool = False,
     ) -> None:
-        """The features of `pair` are kept below the folder `place`; SrnError where the disk cannot hold them."""
+        """The features of `pair` are kept below the folder `place`; SrnError where the disk cannot hold them.
+
+        Their size is said before, unless somebody has `announced` it.
+        """
         self._pair, self._precision, self._place = pair, precision, place
+        self._on_gpu, self._announced = gpu is not None, announced
         super().__init__(path, batch_size, gpu, folded=True)
 
     def forward_records(
@@ -56,10 +67,11 @@ class CachedDeployNet(DeployNet):
             for part, of_trunk in ((trunk, True), (rest, False))
         )
         feed = FeedSettings(str(self._pair.folder), self._pair.split, 1, train=False)
-        about = identity(trunk, weights, feed, self._precision)
+        about = identity(trunk, weights, feed, self._precision, self._on_gpu)
         shape = tuple(features_shape(spec, 1)[1:])
-        size = size_text(len(self._pair) * row_bytes(shape, self._precision))
-        message(f"features of {len(self._pair)} images, {self._precision}: {size} in {self._place}")
+        if not self._announced:
+            size = size_text(len(self._pair) * row_bytes(shape, self._precision))
+            message(f"features of {len(self._pair)} images, {self._precision}: {size} in {self._place}")
         self._cache = FeatureCache.make(self._place, about, shape)
         self._cache.reserve(len(self._pair))
         return built

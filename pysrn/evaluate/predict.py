@@ -92,12 +92,17 @@ def predict(
 
 
 def net_for(
-    weights: Path, batch_size: int, pair: PairReader, cache: Sequence[str] | None, gpu: int | None = None
+    weights: Path,
+    batch_size: int,
+    pair: PairReader,
+    cache: Sequence[str] | None,
+    gpu: int | None = None,
+    announced: bool = False,
 ) -> DeployNet:
-    """The net that predicts; `cache`: precision and folder of the trunk's features."""
+    """The net that predicts; `cache`: precision and folder of the trunk's features, whose size is said once."""
     if cache is None:
         return DeployNet(weights, batch_size, gpu, folded=True)
-    return CachedDeployNet(weights, batch_size, gpu, pair, cache[0], Path(cache[1]))
+    return CachedDeployNet(weights, batch_size, gpu, pair, cache[0], Path(cache[1]), announced)
 
 
 def fill_chunks(

@@ -1,12 +1,13 @@
 """Several processes that share a prediction: each has a net of its own and computes every n-th of the chunks to do.
 
 The parent starts `python -m pysrn.evaluate.predict_workers FOLDER NUMBER ...`. A worker writes its chunks into the
-folder and a line on stdout a batch: how many images it had, or `!` and the message of an error. It ends when nobody
-reads that any more, so that no worker is left behind for long, however the parent ends.
+folder and a line on stdout a batch: how many images it had, or `!`, then the message of an error and its cure as JSON.
+It ends when nobody reads that any more, so that no worker is left behind for long, however the parent ends.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import selectors
 import signal
@@ -57,7 +58,7 @@ def _listen(running: Sequence[subprocess.Popen], advance: Callable[[int], None])
             for key, _ in selector.select():
                 line = key.fileobj.readline()
                 if line.startswith(FAILED):
-                    raise SrnError(line.removeprefix(FAILED).strip())
+                    raise SrnError(*json.loads(line.removeprefix(FAILED)))
                 if line:
                     advance(int(line))
                     continue
@@ -76,12 +77,12 @@ def main(arguments: Sequence[str]) -> int:
         chunks, numbers = ScoreChunks.of_folder(Path(arguments[0])), [int(text) for text in arguments[1:]]
         job = chunks.job
         pair = PairReader(job["data"], job["split"])
-        net = net_for(Path(job["weights"]), job["batch_size"], pair, job["cache"])
+        net = net_for(Path(job["weights"]), job["batch_size"], pair, job["cache"], announced=True)
         fill_chunks(net, pair, chunks, numbers, lambda done: print(done, flush=True))
     except BrokenPipeError:
         os._exit(1)  # Python would complain once more when it flushes
     except (SrnError, OSError, MemoryError) as error:
-        print(f"{FAILED}{error}", flush=True)
+        print(f"{FAILED}{json.dumps([str(error), getattr(error, 'cure', '')])}", flush=True)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -10,9 +11,11 @@ from pathlib import Path
 
 from pysrn.console import UsageError, message
 from pysrn.data.batches import FeedSettings
-from pysrn.nets.frozen import features_shape
+from pysrn.nets.caffemodel import read_weights
+from pysrn.nets.frozen import features_shape, split
+from pysrn.nets.stages import DataSource, stage_net
 from pysrn.recipes import TRUNKS, Recipe
-from pysrn.train.feature_cache import LARGER_DISK, row_bytes, size_text
+from pysrn.train.feature_cache import LARGER_DISK, MANIFEST, row_bytes, size_text, weights_fingerprint
 from pysrn.train.run_folder import FEATURES, RunFolder
 from pysrn.train.validation import training_records
 
@@ -39,10 +42,12 @@ def rows_of(recipe: Recipe, stage: int, feed: FeedSettings) -> int:
     return samples if feed.views is None else min(samples, feed.views * training_records(recipe)[1])
 
 
-def announce(run: RunFolder, recipe: Recipe, stages: Sequence[int], caching: Caching) -> None:
+def announce(
+    run: RunFolder, recipe: Recipe, stages: Sequence[int], caching: Caching, source: Path | None = None
+) -> None:
     """Say what the caches of `stages`, which share them, will need; UsageError when the disk cannot hold it.
 
-    What lies in the folder counts as there: a cache of other weights is named when a stage begins.
+    `source`: the weights with the trunk, whose caches count as there; None: an earlier stage has yet to make them.
     """
     shape = features_shape(TRUNKS[recipe.trunk], 1)
     size, images = row_bytes(shape, caching.precision), training_records(recipe)[1]
@@ -61,10 +66,31 @@ def announce(run: RunFolder, recipe: Recipe, stages: Sequence[int], caching: Cac
         )
     place = caching.place(run)
     need = size * (most + recipe.validation_images)
-    there = sum(path.stat().st_blocks * 512 for path in place.glob("*/*.bin"))
+    if place.exists() and not place.is_dir():
+        raise UsageError(f"--cache-folder must name a folder: {place} is a file")
+    there = 0 if source is None else room_taken(place, caching.precision, _trunk_fingerprint(recipe, source))
     existing = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(existing).free
     text = f"{size_text(need)} in {place}, where {size_text(there)} are and {size_text(free)} are free"
     if need > free + there:
         raise UsageError(f"the features need {text}", LARGER_DISK)
     message(f"features: {text}")
+
+
+def room_taken(place: Path, precision: str, weights: str) -> int:
+    """Bytes on the disk of the caches below `place` that are of these weights (a fingerprint) and this precision."""
+    taken = 0
+    for path in place.glob(f"*/{MANIFEST}"):
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))["identity"]
+            if (about["precision"], about["weights"]) == (precision, weights):
+                taken += sum(file.stat().st_blocks * 512 for file in path.parent.glob("*.bin"))
+        except (OSError, ValueError, KeyError, TypeError):  # damaged: named by the stage that would read it
+            continue
+    return taken
+
+
+def _trunk_fingerprint(recipe: Recipe, source: Path) -> str:
+    net = stage_net(recipe, STAGES_IN_PARTS[0], DataSource("", workers=0))
+    trunk = split(net, TRUNKS[recipe.trunk]).fixed[0]
+    return weights_fingerprint(trunk, read_weights(source))

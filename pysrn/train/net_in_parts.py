@@ -46,7 +46,7 @@ class NetInParts:
     def _weights(self) -> Weights:
         return read_weights(self._source)
 
-    def prepare(self, net: caffe_pb2.NetParameter, caching: Caching | None) -> caffe_pb2.NetParameter:
+    def prepare(self, net: caffe_pb2.NetParameter, caching: Caching | None, on_gpu: bool) -> caffe_pb2.NetParameter:
         """What is trained in place of `net`, the whole net or its twin for validation.
 
         With `caching`, the cache is there and has its room on the disk. Raises SrnError where it has not.
@@ -58,7 +58,7 @@ class NetInParts:
         if caching:
             (trunk, path), *nets = nets
             bottom = input_and_output(trunk)[1]
-            self._cache(trained.layer[0], trunk, path, bottom, feed_of(net), caching)
+            self._cache(trained.layer[0], trunk, path, bottom, feed_of(net), caching, on_gpu)
         if nets:
             where = {"nets": [str(path) for _, path in nets], "weights": str(self._source)}
             layer = {"module": "pysrn.train.fixed_part", "layer": "FixedPartLayer", "param_str": json.dumps(where)}
@@ -75,10 +75,11 @@ class NetInParts:
         features: str,
         feed: FeedSettings,
         caching: Caching,
+        on_gpu: bool,
     ) -> None:
         """Turn the data layer into one that hands out features."""
         shape = tuple(features_shape(self._spec, 1)[1:])
-        about = identity(trunk, self._weights, feed, caching.precision)
+        about = identity(trunk, self._weights, feed, caching.precision, on_gpu)
         cache = FeatureCache.make(caching.place(self._run), about, shape)
         cache.reserve(rows_of(self._recipe, self._number, feed))
         where = {"cache": str(cache.folder), "trunk": str(path), "weights": str(self._source)}

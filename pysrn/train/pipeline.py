@@ -15,7 +15,7 @@ import pysrn
 from pysrn.console import InterruptedRun, UsageError, message
 from pysrn.data.build import build_dataset, unfinished_shapes
 from pysrn.nets.caffemodel import sha256_of
-from pysrn.nets.device import check_gpu
+from pysrn.nets.device import check_gpu, engine_in_use
 from pysrn.recipes import STAGE_NAMES, TRUNKS
 from pysrn.train import event_file, validation
 from pysrn.train.feature_room import STAGES_IN_PARTS, announce
@@ -60,7 +60,9 @@ def run_up_to(
                 _check_form(run, step.stage, device)
         caching = [step.stage for step in steps if step.action != "keep" and step.stage in STAGES_IN_PARTS]
         if device.caching and caching:
-            announce(run, settings.recipe, caching, device.caching)
+            kept = all(step.action == "keep" for step in steps if step.stage < caching[0])
+            source = source_weights(run, settings, caching[0]) if kept else None
+            announce(run, settings.recipe, caching, device.caching, source)
         if dry_run:
             return
         if device.tensorboard:
@@ -81,7 +83,8 @@ def run_up_to(
 
 
 def _check_start(run: RunFolder, device: Device) -> None:
-    """Raise what a stage on these devices would fail with: no launcher of ranks, no GPU of that number."""
+    """Raise what a stage would fail with: no launcher of ranks, no GPU of that number, no such part of the engine."""
+    engine_in_use()
     device.launch.command(run.path)
     for gpu in device.gpus:
         check_gpu(gpu)

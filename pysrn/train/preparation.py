@@ -64,7 +64,8 @@ def prepare(run: RunFolder, settings: Settings, number: int, first: int, device:
     (folder / WHOLE_NET).unlink(missing_ok=True)  # says later in which form the stage was begun
     if number in STAGES_IN_PARTS and not device.whole_net:
         parts = NetInParts(run, recipe, number, source, net)
-        net, twin = parts.prepare(net, device.caching), twin and parts.prepare(twin, device.caching)
+        how = device.caching, bool(device.gpus)
+        net, twin = parts.prepare(net, *how), twin and parts.prepare(twin, *how)
     prototxt.write_message(net, folder / NET)
     if twin:
         prototxt.write_message(twin, folder / VALIDATION_NET)

@@ -82,3 +82,17 @@ def test_the_tool_keeps_features_in_the_run_or_where_it_is_told(shapes_model, sh
     assert done.returncode == 0, done.stderr
     assert "features of 21 images, fp16: 1.0 MiB in" in done.stderr
     assert [path.name.rpartition("_")[0] for path in (tmp_path / "c").iterdir()] == ["test_whole_fp16"]
+
+
+def test_a_worker_says_what_mends_it_and_the_size_is_said_once(shapes_model, shapes_folder, tmp_path):
+    layers = read_layers(shapes_model)
+    for name, (kind, blobs) in layers.items():
+        if kind == "Scale" and name.startswith("scale4"):
+            layers[name] = (kind, [blob * np.float32(1e6) for blob in blobs])
+    write_weights(tmp_path / "large.caffemodel", "large", layers)
+    words = [tmp_path / "large.caffemodel", "--data", shapes_folder, "-o", tmp_path / "out.npz", "--batch-size", "2"]
+    words += ["--cache-features", "fp16", "--cache-folder", tmp_path / "c", "--workers", "2"]
+    failed = subprocess.run([sys.executable, TOOL, *map(str, words)], capture_output=True, text=True, timeout=120)
+    assert failed.returncode == 1 and "cannot be kept as float16" in failed.stderr
+    assert "mend it: take --cache-features fp32" in failed.stderr
+    assert failed.stderr.count("features of 21 images") == 1

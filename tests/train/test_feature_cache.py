@@ -1,5 +1,9 @@
 """The cache of trunk features: what it is named after, what damage does, what a disk that is full does."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +16,7 @@ from pysrn.nets.frozen import split
 from pysrn.recipes import RECIPES, TRUNKS
 from pysrn.train import feature_cache
 from pysrn.train.feature_cache import FeatureCache, folder_of, identity
-from pysrn.train.feature_room import Caching, announce, rows_of
+from pysrn.train.feature_room import Caching, announce, room_taken, rows_of
 from pysrn.train.run_folder import RunFolder
 from tests.train.test_snapshots import largest_file
 
@@ -36,7 +40,7 @@ def about(parts, small_data):
     return identity(*parts, FeedSettings(str(small_data), "train", 4), "fp32")
 
 
-def test_name_follows_all_that_decides_the_features_and_nothing_else(parts, small_data, tmp_path):
+def test_name_follows_all_that_decides_the_features_and_nothing_else(parts, small_data, tmp_path, monkeypatch):
     trunk, weights = parts
     feed = FeedSettings(str(small_data), "train", 4)
     own = folder_of(tmp_path, identity(trunk, weights, feed, "fp32"))
@@ -51,7 +55,11 @@ def test_name_follows_all_that_decides_the_features_and_nothing_else(parts, smal
     wider = type(trunk).FromString(trunk.SerializeToString())
     wider.layer[1].convolution_param.stride[0] = 1
     names.add(folder_of(tmp_path, identity(wider, weights, feed, "fp32")))
-    assert len(names | {own}) == len(others) + 5
+    names.add(folder_of(tmp_path, identity(trunk, weights, feed, "fp32", on_gpu=True)))
+    monkeypatch.setattr(feature_cache, "engine_in_use", lambda: ("grouped",))
+    names.add(folder_of(tmp_path, identity(trunk, weights, feed, "fp32")))
+    monkeypatch.undo()
+    assert len(names | {own}) == len(others) + 7
     later = {**weights, "att_conv1": [np.zeros(1)]}  # of another stage: not the trunk's
     assert folder_of(tmp_path, identity(trunk, later, feed, "fp32")) == own
 
@@ -84,6 +92,9 @@ def test_half_precision_gives_the_same_when_computed_and_when_read(about, tmp_pa
     assert not np.array_equal(first, values)
     with pytest.raises(SrnError, match="of up to 900000 cannot be kept as float16"):
         cache.fetch([1], first, lambda: np.full_like(values, 9e5))
+    with pytest.raises(SrnError, match="features are not finite") as caught:
+        cache.fetch([1], first, lambda: np.full_like(values, np.nan))
+    assert "--restart" in caught.value.cure
 
 
 @pytest.mark.parametrize("damage", ["a bit of a row", "a bit of a checksum", "cut off", "zeros"])
@@ -107,12 +118,75 @@ def test_a_damaged_row_is_computed_anew_and_named(about, tmp_path, damage):
     assert cache.fetch([0, 1], out, not_needed) == []
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"identity": {}, "shape": [1]}', None])
+def test_a_row_in_the_place_of_another_is_damaged(about, tmp_path):
+    values = np.random.default_rng(1).normal(0, 9, (2, *SHAPE)).astype(np.float32)
+    cache, out = FeatureCache.make(tmp_path, about, SHAPE), np.empty_like(values)
+    cache.fetch([0, 1], out, lambda: values)
+    for name in (feature_cache.FEATURES, feature_cache.CHECKSUMS):
+        content = (cache.folder / name).read_bytes()
+        (cache.folder / name).write_bytes(content[len(content) // 2 :] + content[: len(content) // 2])
+    assert FeatureCache(cache.folder).fetch([0, 1], out, lambda: values) == [0, 1]
+    np.testing.assert_array_equal(out, values)
+
+
+def test_runs_that_begin_at_once_share_what_the_first_one_makes(about, tmp_path):
+    code = f"""import json, sys
+from pathlib import Path
+from pysrn.train.feature_cache import FeatureCache
+import numpy as np
+about = json.loads({json.dumps(about)!r})
+for trial in range(20):
+    sys.stdin.readline()
+    cache = FeatureCache.make(Path({str(tmp_path)!r}) / str(trial), about, {SHAPE})
+    cache.fetch([int(sys.argv[1])], np.empty((1, *{SHAPE}), np.float32), lambda: np.ones((1, *{SHAPE}), np.float32))
+    print(trial, flush=True)
+"""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for number in range(3)
+    ]
+    for trial in range(20):
+        for process in started:
+            print(file=process.stdin, flush=True)
+        for process in started:
+            assert process.stdout.readline() == f"{trial}\n"
+        assert FeatureCache.make(tmp_path / str(trial), about, SHAPE).count() == 3
+    for process in started:
+        process.stdin.close()
+        assert process.wait() == 0
+        process.stdout.close()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write whatever it likes")
+def test_what_may_only_be_read_is_read_and_what_may_not_is_not_called_damaged(about, tmp_path):
+    values = np.random.default_rng(1).normal(0, 9, (2, *SHAPE)).astype(np.float32)
+    cache, out = FeatureCache.make(tmp_path, about, SHAPE), np.empty_like(values)
+    cache.fetch([0], out[:1], lambda: values[:1])
+    for name in (feature_cache.FEATURES, feature_cache.CHECKSUMS):
+        (cache.folder / name).chmod(0o444)
+    cache.folder.chmod(0o555)
+    shared = FeatureCache.make(tmp_path, about, SHAPE)
+    shared.reserve(100)
+    assert shared.fetch([0, 1], out, lambda: values) == [] and shared.count() == 1
+    np.testing.assert_array_equal(out, values)
+    (cache.folder / feature_cache.FEATURES).chmod(0)
+    with pytest.raises(SrnError, match="cannot be read: Permission denied") as caught:
+        FeatureCache.make(tmp_path, about, SHAPE)
+    assert "delete" not in caught.value.cure
+    cache.folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"identity": {}, "shape": [1]}', '"shape": [1, 1, 1]', None])
 def test_a_cache_that_says_something_else_is_refused(about, tmp_path, content):
     folder = FeatureCache.make(tmp_path, about, SHAPE).folder
     manifest = folder / feature_cache.MANIFEST
     foreign = manifest.read_text().replace('"mirror": true', '"mirror": false')
     assert foreign != manifest.read_text()
+    if content and content.startswith('"shape"'):
+        whole = json.loads(manifest.read_text())
+        content = json.dumps(whole | json.loads(f"{{{content}}}"))
     manifest.write_text(foreign if content is None else content)
     with pytest.raises(SrnError, match="is damaged or of another cache") as caught:
         FeatureCache.make(tmp_path, about, SHAPE)
@@ -135,6 +209,12 @@ def test_a_disk_that_cannot_hold_the_features_is_refused(about, tmp_path):
     values = np.ones((1, *SHAPE), np.float32)
     cache.fetch([3], np.empty_like(values), lambda: values)
     assert cache.count() == 1
+    with largest_file(1000), pytest.raises(SrnError, match=r"features.bin cannot be written: File too large") as caught:
+        cache.fetch([99], np.empty_like(values), lambda: values)
+    assert "--cache-folder" in caught.value.cure and cache.count() == 1
+    (tmp_path / "file").touch()
+    with pytest.raises(SrnError, match="cannot be written: Not a directory"):
+        FeatureCache.make(tmp_path / "file", about, SHAPE)
 
 
 def test_room_is_compared_before_anything_starts(tmp_path, capsys):
@@ -154,6 +234,22 @@ def test_room_is_compared_before_anything_starts(tmp_path, capsys):
     seen = tuple(replace(plan, views=3) for plan in small.stages)
     announce(RunFolder(tmp_path), replace(small, stages=seen), [2, 3], Caching("fp32"))
     assert "stage 2 features: 784 KiB an image (fp32), 38 images in 3 views, 2 for" in capsys.readouterr().err
+
+
+def test_only_caches_of_the_same_trunk_count_as_room(about, tmp_path, capsys):
+    values = np.ones((1, *SHAPE), np.float32)
+    for other in ({}, {"precision": "fp16"}, {"weights": "others"}):
+        cache = FeatureCache.make(tmp_path, about | other, SHAPE)
+        cache.fetch([0], np.empty_like(values), lambda: values)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / feature_cache.MANIFEST).write_text("[")
+    own = folder_of(tmp_path, about)
+    blocks = sum((own / name).stat().st_blocks for name in (feature_cache.FEATURES, feature_cache.CHECKSUMS))
+    assert room_taken(tmp_path, "fp32", about["weights"]) == 512 * blocks > 0
+    assert room_taken(tmp_path, "fp32", "nobody's") == 0
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="--cache-folder must name a folder"):
+        announce(RunFolder(tmp_path), RECIPES["shapes"], [2], Caching("fp32", tmp_path / "file"))
 
 
 def test_as_many_rows_as_records_and_views():
