@@ -52,8 +52,11 @@ def difference(expected: np.ndarray, found: np.ndarray) -> Difference:
     return Difference(float(np.abs(expected - found).max()), float(np.abs(expected).max()))
 
 
+@torch.inference_mode()
 def compare(message, blobs: Mapping, model: SRN, images: np.ndarray) -> dict[str, Difference]:
-    """Blob name -> difference, in the net's order.
+    """Blob name -> difference, in the net's order; each is compared as soon as PyTorch has it, and not kept.
+
+    Left out are the blobs that are a mere step (reshaped, sigmoid, product) between two that are here.
 
     Args:
         message: the net (a NetParameter) that Caffe has run on `images`.
@@ -61,41 +64,25 @@ def compare(message, blobs: Mapping, model: SRN, images: np.ndarray) -> dict[str
         model: the PyTorch module.
         images: N x 3 x 224 x 224.
     """
-    return {
-        name: difference(blobs[name].data, value.numpy()) for name, value in torch_blobs(message, model, images).items()
-    }
+    modules = {_caffe_name(path, module): module for path, module in model.named_modules() if path}
+    # A blob is what the last layer that writes it leaves, then rectified, in place.
+    written = {layer.top[0]: layer.name for layer in message.layer if layer.name in modules}
+    rectified = {layer.top[0] for layer in message.layer if layer.type == "ReLU"}
+    found: dict[str, Difference] = {}
 
-
-@torch.inference_mode()
-def torch_blobs(message, model: SRN, images: np.ndarray) -> dict[str, Tensor]:
-    """What PyTorch has for the blobs of a Caffe net: blob name -> tensor, in the net's order.
-
-    Left out are the blobs that are a mere step (reshaped, sigmoid, product) between two that are here.
-    """
-    outputs: dict[str, Tensor] = {}
-
-    def keep(name: str, _module: nn.Module, _inputs: tuple, output: Tensor | tuple[Tensor, Tensor]) -> None:
+    def look(blob: str, _module: nn.Module, _inputs: tuple, output: Tensor | tuple[Tensor, Tensor]) -> None:
         # Of a pre-activation block the sum; its activation is that of the BN behind it.
-        outputs[name] = output[0] if isinstance(output, tuple) else output
+        value = output[0] if isinstance(output, tuple) else output
+        found[blob] = difference(blobs[blob].data, (value.relu() if blob in rectified else value).numpy())
 
-    hooks = [
-        module.register_forward_hook(partial(keep, _caffe_name(path, module)))
-        for path, module in model.named_modules()
-        if path
-    ]
+    hooks = [modules[name].register_forward_hook(partial(look, blob)) for blob, name in written.items()]
     try:
-        outputs.update(model(torch.from_numpy(np.asarray(images, np.float32)))._asdict())
+        outputs = model(torch.from_numpy(np.asarray(images, np.float32)))._asdict()
     finally:
         for hook in hooks:
             hook.remove()
-    blobs: dict[str, Tensor] = {}
-    for layer in message.layer:
-        top = layer.top[0]
-        if layer.type == "ReLU":  # in place; of a block's sum for the second time, which changes nothing
-            blobs[top] = blobs[top].relu()
-        elif layer.name in outputs:
-            blobs[top] = outputs.pop(layer.name)  # what a ReLU replaces is not kept
-    return blobs
+    found |= {name: difference(blobs[name].data, value.numpy()) for name, value in outputs.items()}
+    return {name: found[name] for name in (*written, *outputs) if name in found}
 
 
 def _caffe_name(path: str, module: nn.Module) -> str:
