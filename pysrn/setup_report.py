@@ -19,7 +19,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from pysrn.console import MissingError
-from pysrn.nets.device import check_gpu
+from pysrn.nets.device import check_gpu, engine_in_use
 
 # Types in the checked-in prototxt files, and Data, which the nets for plain `caffe train` read with.
 LAYER_TYPES = (
@@ -89,8 +89,7 @@ def describe_caffe(caffe: Any, missing: list[dict[str, str]]) -> Report:
     """Return Caffe's version, place, engine parts in use, and what docker/caffe/build.sh recorded of its build."""
     package = Path(caffe.__file__).resolve().parent
     found: Report = {"version": caffe.__version__, "package": str(package), "command": shutil.which("caffe")}
-    if hasattr(caffe, "engine_parts"):  # stock Caffe has not
-        found["engine"] = caffe.engine_parts()
+    found["engine"] = list(engine_in_use())
     if found["command"] is None:
         missing.append({"what": "the command `caffe` in PATH", "cure": CURE})
     # PREFIX/lib/python3/dist-packages/caffe, written by docker/caffe/build.sh
@@ -194,7 +193,7 @@ def as_text(report: Report) -> str:
         commit = f", commit {build['commit']}, {kind}" if build else ""
         lines += [f"Caffe     {caffe['version']}{commit}", f"          {caffe['package']}"]
         lines += [f"  patch   {name}" for name in build.get("patches", [])]
-        lines.append(f"engine    {', '.join(caffe.get('engine', ())) or 'stock'} (CAFFE_ENGINE)")
+        lines.append(f"engine    {', '.join(caffe['engine']) or 'stock'} (CAFFE_ENGINE)")
         registered, needed = len(layers["registered"]), len(layers["needed"])
         there = needed - len(layers["missing"])
         lines.append(f"layers    {registered} types; of the {needed} that the nets use {there} are there")

@@ -149,6 +149,15 @@ def test_broken_caffe_gives_exit_code_3(tmp_path):
     assert "numpy" in result.stdout
 
 
+def test_a_wrong_engine_is_one_line():
+    if not hasattr(pytest.importorskip("caffe"), "engine_parts"):
+        pytest.skip("this Caffe has no speed patches")
+    result = check_setup(CAFFE_ENGINE="quick")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: CAFFE_ENGINE=quick: there is no part 'quick'")
+    assert "Check failure" not in result.stderr
+
+
 def test_python_outside_the_environment():
     result = check_setup(python="/usr/bin/python3", PYTHONPATH="")
     assert result.returncode == 3
