@@ -84,10 +84,9 @@ def measure(plan: Plan) -> dict:
         agreement = {}
         for name, (differences, environment) in contestants(plan).items():
             message(f"starting {name}")
-            contender, found = _start(name, replace(job, **differences), environment, reference)
+            contender, found, agreement[name] = _start(name, replace(job, **differences), environment, reference)
             contenders[name] = stack.enter_context(contender)
             reference = reference or found
-            agreement[name] = compare(reference, found, name)
         message(f"{plan.rounds} rounds")
         figures = alternate({name: contender.seconds for name, contender in contenders.items()}, plan.rounds)
         described = {
@@ -153,11 +152,13 @@ def report_lines(figures: Mapping) -> list[str]:
 
 def _start(
     name: str, job: Job, environment: Mapping[str, str], reference: Mapping[str, np.ndarray]
-) -> tuple[Contender, dict[str, np.ndarray]]:
-    """A contestant, warmed up, and what it computes; PyTorch's in the memory format in which it is faster here.
+) -> tuple[Contender, dict[str, np.ndarray], dict[str, float]]:
+    """A contestant, warmed up, what it computes, and how that differs from `reference`.
 
-    A format in which it computes something else than `reference` (empty: nothing to compare with) is left out, and
-    the description says so: torch.compile 2.13 has been seen to give wrong gradients in one of the two. Raises
+    PyTorch's is in the memory format in which it is faster here.
+
+    A format in which it computes another net than `reference` (empty: nothing to compare with) is left out, and the
+    description says so: torch.compile 2.13 has been seen to give wrong gradients in one of the two. Raises
     ToleranceError when none is left.
     """
     formats = {"contiguous": job}
@@ -165,18 +166,17 @@ def _start(
         formats["channels_last"] = replace(job, channels_last=True)
     started = {key: Contender(name, which, environment) for key, which in formats.items()}
     file = Path(job.inputs).with_name("check.npz")
-    checked: dict[str, dict[str, np.ndarray]] = {}
+    checked: dict[str, tuple[dict[str, np.ndarray], dict[str, float]]] = {}
     wrong: dict[str, ToleranceError] = {}
     for key, contender in started.items():
         found = contender.check(file)
         try:
-            compare(reference or found, found, f"{name}, {key},")
+            checked[key] = found, compare(reference or found, found, f"{name}, {key},")
         except ToleranceError as error:
             wrong[key] = error
             contender.close()
-            continue
-        checked[key] = found
-        contender.prepare()
+        else:
+            contender.prepare()
     if not checked:
         raise next(iter(wrong.values()))
     best = next(iter(checked))
@@ -190,7 +190,7 @@ def _start(
         message(f"left out: {error}")
     if wrong:
         started[best].description["left_out"] = {key: str(error) for key, error in wrong.items()}
-    return started[best], checked[best]
+    return started[best], *checked[best]
 
 
 def _material(plan: Plan, work: Path) -> Job:

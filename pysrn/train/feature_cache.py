@@ -112,7 +112,7 @@ class FeatureCache:
         # Positions are always given: ranks share the files. Not mapped: a file that is cut off meanwhile would kill.
         try:
             self._features, self._checksums = (
-                open(folder / name, "r+b" if self._writable else "rb", buffering=0)  # noqa: SIM115 - as long as this
+                open(folder / name, "r+b" if self._writable else "rb", buffering=0)  # noqa: SIM115 - kept open
                 for name in (FEATURES, CHECKSUMS)
             )
         except OSError as error:
