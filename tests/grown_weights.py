@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pysrn.nets.resnet import STAGES, block_names
 from pysrn.recipes import TRUNKS
+from pysrn.systems.trunks.resnet import STAGES, block_names
 
 
 def grow(resnet50: dict) -> dict:

@@ -4,8 +4,8 @@ import json
 
 import torch
 
-from pysrn.convert.torch_model import SRN
 from pysrn.data.build import build_dataset
+from pysrn.systems.srn.torch_model import SRN
 from tools import demo
 
 

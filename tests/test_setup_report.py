@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import pysrn
-from pysrn import setup_report
+from pysrn.report import setup_report
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

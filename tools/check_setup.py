@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 try:
-    from pysrn import console, setup_report
+    from pysrn import console
+    from pysrn.report import setup_report
 except ModuleNotFoundError as error:  # the one tool that must answer outside the environment, too
     print(f"error: this Python has no {error.name}", file=sys.stderr)
     print("  mend it: docker/local tools/check_setup.py", file=sys.stderr)

@@ -48,7 +48,7 @@ def work(arguments: argparse.Namespace) -> None:
     """Print the comparison and write the JSON file; ToleranceError when --expect is not met."""
     from pysrn.evaluate import compare
     from pysrn.evaluate.comparison_text import text
-    from pysrn.evaluate.trained import default_run
+    from pysrn.predict.trained import default_run
 
     if arguments.resamples < 0:
         raise UsageError("--resamples: a whole number from 0")

@@ -34,8 +34,8 @@ def main(argv: list[str] | None = None) -> int:
 def work(arguments: argparse.Namespace) -> None:
     """Print the tables and write the JSON file."""
     from pysrn.evaluate import table
-    from pysrn.evaluate.predictions import find_predictions
-    from pysrn.evaluate.trained import default_run
+    from pysrn.predict.predictions import find_predictions
+    from pysrn.predict.trained import default_run
 
     folders_or_files = arguments.predictions or [default_run()]
     first = folders_or_files[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pysrn.console import UsageError, run_main
 
-STATISTICS = ("variance", "inverse-std")  # pysrn/convert/official.py, DIALECTS
+STATISTICS = ("variance", "inverse-std")  # pysrn/systems/srn/official.py, DIALECTS
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,8 +30,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> None:
     """Convert, print, write."""
-    from pysrn.convert.official import convert
     from pysrn.nets.caffemodel import write_weights
+    from pysrn.systems.srn.official import convert
 
     if arguments.out.is_dir() or not arguments.out.absolute().parent.is_dir():
         raise UsageError(f"--out must name a file in a folder that exists, not {arguments.out}")

@@ -48,7 +48,8 @@ def work(arguments: argparse.Namespace) -> None:
     for package in ("torch", "safetensors"):
         if find_spec(package) is None:
             raise MissingError(f"the Python package {package} is not installed", "pip install -e .[torch]")
-    from pysrn.convert import imagenet, torch_export, torch_files, torch_import, torch_weights
+    from pysrn.convert import torch_export, torch_files, torch_import, torch_weights
+    from pysrn.systems.trunks import imagenet
 
     out = arguments.out or arguments.weights.with_suffix(ENDING)
     if out.suffix != ENDING or out.is_dir():

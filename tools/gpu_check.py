@@ -32,8 +32,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> None:
     """Run all parts; print every result as soon as it is there."""
-    from pysrn.nets.device import check_gpu
-    from pysrn.setup_report import list_gpus
+    from pysrn.nets.in_caffe import check_gpu
+    from pysrn.report.setup_report import list_gpus
     from pysrn.whole_files import replace_text
 
     gpu = None if arguments.cpu else arguments.gpu

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from pysrn.console import run_main, seed_number
 from pysrn.data.build import build_dataset, shapes_counts
-from pysrn.data.build_lock import end_like_an_interrupt
-from pysrn.data.encoding import JPEG_QUALITY, Encoding
-from pysrn.data.pixels import INTERPOLATIONS
-from pysrn.data.readers import AVAILABLE, ReaderOptions
+from pysrn.data.pair.build_lock import end_like_an_interrupt
+from pysrn.data.pair.encoding import JPEG_QUALITY, Encoding
+from pysrn.data.pair.pixels import INTERPOLATIONS
+from pysrn.data.readers.registry import AVAILABLE, ReaderOptions
 from pysrn.data.verify import verify_dataset
 
 

@@ -32,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> None:
     """Write, check or count."""
-    from pysrn.nets import parameters, prototxt
+    from pysrn.nets import prototxt
+    from pysrn.systems import parameters
 
     datasets = arguments.datasets or DATASETS
     if arguments.count:

@@ -63,8 +63,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> None:
     """Predict, write and print."""
-    from pysrn.evaluate import predict
-    from pysrn.evaluate.photos import is_photo_argument
+    from pysrn.predict import splits as predict
+    from pysrn.predict.photos import is_photo_argument
 
     arguments.batch_size = predict.BATCH_SIZE if arguments.batch_size is None else arguments.batch_size
     if not 1 <= arguments.batch_size <= predict.LARGEST_BATCH:
@@ -111,9 +111,9 @@ def work(arguments: argparse.Namespace) -> None:
 
 def predict_split(arguments: argparse.Namespace, run: str | None) -> None:
     """Scores of an LMDB pair's split, to a file."""
-    from pysrn.data.lmdb_pair import PairReader
-    from pysrn.evaluate import predict
-    from pysrn.evaluate.trained import default_run, features_of, find_weights
+    from pysrn.data.pair.lmdb_pair import PairReader
+    from pysrn.predict import splits as predict
+    from pysrn.predict.trained import default_run, features_of, find_weights
 
     weights = find_weights(run or default_run(), arguments.stage)
     split = arguments.split or "test"
@@ -135,10 +135,10 @@ def predict_split(arguments: argparse.Namespace, run: str | None) -> None:
 
 def import_text(arguments: argparse.Namespace, run: str | None) -> None:
     """Logits of a text file, to a predictions file."""
-    from pysrn.data.lmdb_pair import PairReader
-    from pysrn.evaluate import official_text
-    from pysrn.evaluate.predict import data_folder
-    from pysrn.evaluate.trained import default_run
+    from pysrn.data.pair.lmdb_pair import PairReader
+    from pysrn.predict import official_text
+    from pysrn.predict.splits import data_folder
+    from pysrn.predict.trained import default_run
 
     if len(arguments.score) > 1:
         raise UsageError("a text file holds one score: give --score once")
@@ -156,11 +156,11 @@ def import_text(arguments: argparse.Namespace, run: str | None) -> None:
 
 def predict_photos(arguments: argparse.Namespace, run: str | None, words: list[str]) -> None:
     """Ranked labels of photos on stdout; files where they are asked for."""
-    from pysrn.data.label_text import printable
-    from pysrn.evaluate import photos
-    from pysrn.evaluate.deploy import DeployNet
-    from pysrn.evaluate.predict import chosen_scores
-    from pysrn.evaluate.trained import default_run, find_weights
+    from pysrn.data.readers.label_text import printable
+    from pysrn.predict import photos
+    from pysrn.predict.deploy import DeployNet
+    from pysrn.predict.splits import chosen_scores
+    from pysrn.predict.trained import default_run, find_weights
 
     paths = photos.find_photos(words)
     if run is None:
@@ -185,7 +185,9 @@ def predict_photos(arguments: argparse.Namespace, run: str | None, words: list[s
 
 def draw_attention(arguments: argparse.Namespace, net, paths: list[Path], classes: tuple[str, ...], score: str) -> None:
     """The photos with the maps of their highest labels."""
-    from pysrn.evaluate import attention, photos, pictures
+    from pysrn.pictures import attention
+    from pysrn.pictures import figures as pictures
+    from pysrn.predict import photos
 
     shown = paths[:MOST_ROWS]
     out = arguments.picture or Path("attention.png")
@@ -197,7 +199,7 @@ def draw_attention(arguments: argparse.Namespace, net, paths: list[Path], classe
 
 def write_text(path: Path | None, found) -> None:
     """The last score in the official text form, when a file is asked for."""
-    from pysrn.evaluate import official_text
+    from pysrn.predict import official_text
 
     if path is not None:
         score = list(found.scores)[-1]

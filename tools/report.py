@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> None:
     """Write the page."""
-    from pysrn.evaluate.trained import default_run
+    from pysrn.predict.trained import default_run
     from pysrn.report import page
 
     run = arguments.run or default_run()

@@ -185,8 +185,8 @@ def fractions(text: str) -> list[tuple[float, ...]]:
 
 def work(arguments: argparse.Namespace) -> None:
     """Print the state, the plan, or carry it out."""
-    from pysrn.data.build_lock import end_like_an_interrupt
-    from pysrn.train.feature_room import Caching
+    from pysrn.data.pair.build_lock import end_like_an_interrupt
+    from pysrn.train.fixed.feature_room import Caching
     from pysrn.train.launch import Launch, refuse_launched_command
     from pysrn.train.pipeline import run_up_to
     from pysrn.train.preparation import Device

@@ -52,8 +52,8 @@ def work(arguments: argparse.Namespace) -> None:
             extra = "onnx" if package.startswith("onnx") else "torch"
             raise MissingError(f"the Python package {package} is not installed", f"pip install -e .[{extra}]")
     from pysrn.convert import check_tensors, freed_memory, torch_export, torch_files, torch_weights
-    from pysrn.evaluate.trained import architecture_of, default_run, find_weights
     from pysrn.nets.caffemodel import read_weights, sha256_of
+    from pysrn.predict.trained import architecture_of, default_run, find_weights
 
     if arguments.verify:
         verify_file(arguments.weights, arguments.layers)
@@ -108,7 +108,7 @@ def work(arguments: argparse.Namespace) -> None:
 def with_caffe(weights: Path, model, data: str | None):
     """Compare with Caffe; returns the verification, and the first image with Caffe's outputs."""
     from pysrn.convert import torch_export
-    from pysrn.evaluate.deploy import DeployNet
+    from pysrn.predict.deploy import DeployNet
 
     net = DeployNet(weights)
     images, which = torch_export.images_to_check(net, data)
@@ -126,7 +126,7 @@ def judge(verification, every_layer: bool, consequence: str = "") -> None:
 def verify_file(file: str | None, every_layer: bool) -> None:
     """Compare written weights with the tensors stored beside them."""
     from pysrn.convert import check_tensors, torch_export, torch_files
-    from pysrn.convert.torch_model import SRN
+    from pysrn.systems.srn.torch_model import SRN
 
     path = Path(file or "")
     if path.suffix not in torch_files.SUFFIXES:

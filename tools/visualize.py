@@ -61,8 +61,8 @@ def work(arguments: argparse.Namespace) -> None:
 
 def draw_curves(arguments: argparse.Namespace) -> None:
     """Loss and learning rate."""
-    from pysrn.evaluate.curves import draw_loss_curves
-    from pysrn.evaluate.trained import default_run
+    from pysrn.pictures.curves import draw_loss_curves
+    from pysrn.predict.trained import default_run
 
     run = arguments.run or default_run()
     out = arguments.out or run / "loss_curves.png"
@@ -72,12 +72,13 @@ def draw_curves(arguments: argparse.Namespace) -> None:
 
 def draw_attention(arguments: argparse.Namespace) -> None:
     """The grid of maps, and the pointing accuracy when asked for."""
-    from pysrn.data.lmdb_pair import PairReader
-    from pysrn.evaluate import attention, pictures
-    from pysrn.evaluate.deploy import DeployNet
-    from pysrn.evaluate.pointing import read_boxes
-    from pysrn.evaluate.predict import data_folder
-    from pysrn.evaluate.trained import default_run, find_weights
+    from pysrn.data.pair.lmdb_pair import PairReader
+    from pysrn.pictures import attention
+    from pysrn.pictures import figures as pictures
+    from pysrn.pictures.pointing import read_boxes
+    from pysrn.predict.deploy import DeployNet
+    from pysrn.predict.splits import data_folder
+    from pysrn.predict.trained import default_run, find_weights
 
     weights = find_weights(arguments.weights or default_run(), arguments.stage)
     pair = PairReader(data_folder(weights, arguments.data), arguments.split)
@@ -108,11 +109,11 @@ def draw_attention(arguments: argparse.Namespace) -> None:
 
 def score_pointing(arguments: argparse.Namespace, net, pair, places) -> None:
     """How often the maps' maxima lie in the labels' boxes, and those of the main net's class-activation maps."""
-    from pysrn.evaluate.activation_map import activation_maps_of
-    from pysrn.evaluate.attention import compute_maps
-    from pysrn.evaluate.deploy import DeployNet
-    from pysrn.evaluate.pointing import pointing
-    from pysrn.evaluate.trained import main_net_weights
+    from pysrn.pictures.activation_map import activation_maps_of
+    from pysrn.pictures.attention import compute_maps
+    from pysrn.pictures.pointing import pointing
+    from pysrn.predict.deploy import DeployNet
+    from pysrn.predict.trained import main_net_weights
 
     everything = range(len(pair))
     for name, maps in compute_maps(net, pair, everything, arguments.maps).items():
@@ -126,7 +127,7 @@ def score_pointing(arguments: argparse.Namespace, net, pair, places) -> None:
 
 def pointing_figures(found, classes: tuple[str, ...]) -> str:
     """Accuracy and chance in percent, of all labels and, where the data set has kinds of labels, of each kind."""
-    from pysrn.evaluate.pointing import label_groups
+    from pysrn.pictures.pointing import label_groups
 
     groups = [(f"; {kind}", found.of_labels(labels)) for kind, labels in label_groups(classes).items()]
     return "".join(
@@ -137,9 +138,11 @@ def pointing_figures(found, classes: tuple[str, ...]) -> str:
 
 def draw_neurons(arguments: argparse.Namespace) -> None:
     """Kernels of chosen neurons of conv4, and a line about each."""
-    from pysrn.evaluate import neurons, photos, pictures
-    from pysrn.evaluate.deploy import DeployNet
-    from pysrn.evaluate.trained import default_run, find_weights
+    from pysrn.pictures import figures as pictures
+    from pysrn.predict import photos
+    from pysrn.predict.deploy import DeployNet
+    from pysrn.predict.trained import default_run, find_weights
+    from pysrn.systems.srn import neurons
 
     weights = find_weights(arguments.weights or default_run(), arguments.stage)
     if min(arguments.count, arguments.inputs) < 1:

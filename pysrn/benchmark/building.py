@@ -18,9 +18,9 @@ import lmdb
 from pysrn.benchmark.material import LIST, read_samples
 from pysrn.benchmark.timing import alternate, summary
 from pysrn.console import MissingError, SrnError
-from pysrn.data.encoding import Encoding
-from pysrn.data.lmdb_file import pair_paths
-from pysrn.data.pair_writer import write_pair
+from pysrn.data.pair.encoding import Encoding
+from pysrn.data.pair.lmdb_file import pair_paths
+from pysrn.data.pair.pair_writer import write_pair
 from pysrn.recipes import IMAGE_SIZE, class_names
 
 OURS, PEER = "pysrn", "convert_imageset"

@@ -15,12 +15,13 @@ from caffe.proto import caffe_pb2
 
 from pysrn.benchmark.contender import Job
 from pysrn.benchmark.nets import RATE, fed_by_input, recipe_of
-from pysrn.evaluate.deploy import DeployNet
-from pysrn.nets import prototxt, stages
+from pysrn.nets import prototxt
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.solvers import stage_solver
+from pysrn.predict.deploy import DeployNet
 from pysrn.recipes import Recipe
-from pysrn.setup_report import describe_blas, describe_caffe
+from pysrn.report.setup_report import describe_blas, describe_caffe
+from pysrn.systems.srn import nets as stages
 
 BLOBS = ("weight", "bias")
 

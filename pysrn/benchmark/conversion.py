@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pysrn.benchmark.speed import Plan, random_weights
 from pysrn.console import SrnError
-from pysrn.evaluate.trained import find_weights
+from pysrn.predict.trained import find_weights
 
 TO, BACK = "to_torch", "from_torch"
 

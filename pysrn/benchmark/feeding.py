@@ -15,8 +15,8 @@ import numpy as np
 
 from pysrn.benchmark.timing import alternate, summary
 from pysrn.console import MissingError, ToleranceError
-from pysrn.data.batches import FeedSettings
-from pysrn.data.prefetch import Feeder
+from pysrn.data.feed.batches import FeedSettings
+from pysrn.data.feed.prefetch import Feeder
 
 OURS = "pysrn"
 SAME_PIXELS, OTHER_PIXELS = "DataLoader, OpenCV", "DataLoader, Pillow (other pixels)"

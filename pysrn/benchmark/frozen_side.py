@@ -16,14 +16,15 @@ from caffe.proto import caffe_pb2
 from pysrn.benchmark.caffe_side import Training, fill, inputs_of, make_solver
 from pysrn.benchmark.contender import Job
 from pysrn.benchmark.nets import RATE, recipe_of
-from pysrn.data.batches import FeedSettings
-from pysrn.nets import prototxt, stages
+from pysrn.data.feed.batches import FeedSettings
+from pysrn.nets import prototxt
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.frozen import input_and_output, split
 from pysrn.nets.layers import add_layer
 from pysrn.recipes import TRUNKS
-from pysrn.train.feature_cache import FeatureCache, identity
-from pysrn.train.fixed_part import FixedNet
+from pysrn.systems.srn import nets as stages
+from pysrn.train.fixed.feature_cache import FeatureCache, identity
+from pysrn.train.fixed.fixed_part import FixedNet
 
 BATCHES = 8  # in the cache: no step reads what the step before it read
 PRECISION = "fp32"
@@ -51,7 +52,11 @@ class TrainingInParts(Training):
             add_layer(self.message, name, "Input", [], input_param={"shape": [{"dim": list(array.shape)}]})
         if fixed:
             where = {"nets": list(map(str, paths)), "weights": job.weights}
-            layer = {"module": "pysrn.train.fixed_part", "layer": "FixedPartLayer", "param_str": json.dumps(where)}
+            layer = {
+                "module": "pysrn.train.fixed.fixed_part",
+                "layer": "FixedPartLayer",
+                "param_str": json.dumps(where),
+            }
             first, last = self.message.layer[0].top[0], input_and_output(fixed[-1])[1]
             add_layer(self.message, "fixed_part", "Python", first, last, python_param=layer)
         self.message.layer.extend(parts.learning.layer)

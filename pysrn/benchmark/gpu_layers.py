@@ -14,7 +14,7 @@ import numpy as np
 from caffe.proto import caffe_pb2
 
 from pysrn.benchmark.gpu_nets import make_net, one_layer_net, recipe_of, training_net
-from pysrn.evaluate.deploy import use_device
+from pysrn.predict.deploy import use_device
 
 # Not compared: what reads from memory or disk only.
 WITHOUT_ARITHMETIC = {"Input", "Python", "Data"}

@@ -16,8 +16,8 @@ from caffe.proto import caffe_pb2
 from pysrn.benchmark.nets import fed_by_input, set_unit_statistics
 from pysrn.nets.layers import add_layer
 from pysrn.nets.prototxt import write_message
-from pysrn.nets.stages import DataSource, stage_net
 from pysrn.recipes import CROP_SIZE, RECIPES, Recipe
+from pysrn.systems.srn.nets import DataSource, stage_net
 
 CONV4 = "sr_conv4"  # the grouped convolution of f_sr
 DATASET = "coco"  # 80 labels; the images are random

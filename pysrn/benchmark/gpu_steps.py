@@ -19,9 +19,9 @@ from pathlib import Path
 import caffe
 
 from pysrn.benchmark.gpu_nets import CONV4, fill_inputs, make_net, one_layer_net, recipe_of, training_net
-from pysrn.evaluate.deploy import use_device
 from pysrn.nets.prototxt import write_message
 from pysrn.nets.solvers import stage_solver
+from pysrn.predict.deploy import use_device
 
 WARM_UP = 3  # steps before anything is timed: cuDNN loads its kernels, buffers are made
 

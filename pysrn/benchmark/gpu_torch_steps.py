@@ -14,8 +14,8 @@ import time
 import torch
 from torch.nn import functional
 
-from pysrn.convert.torch_model import SRN
 from pysrn.recipes import CROP_SIZE, TRUNKS
+from pysrn.systems.srn.torch_model import SRN
 
 WARM_UP = 3
 LABELS = 80  # MS-COCO's, as gpu_nets.py

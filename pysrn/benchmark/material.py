@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from pysrn.console import MissingError, existing_folder
-from pysrn.data.records import Sample
+from pysrn.data.readers.records import Sample
 
 WIDTH, HEIGHT = 640, 480  # assumed: the commonest size of MS-COCO's photos
 QUALITY = 95  # assumed

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pysrn.evaluate.trained import Weights, architecture_of
+from pysrn.predict.trained import Weights, architecture_of
 from pysrn.recipes import OWN_DATASET, RECIPES, Recipe
 
 if TYPE_CHECKING:  # PyTorch's contestants share the rate and must not load Caffe

@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from pysrn.data.augment import CornerCrop, View
-from pysrn.data.batches import FeedSettings
-from pysrn.data.datum import Datum
-from pysrn.data.lmdb_file import open_whole, pair_paths
-from pysrn.data.sampler import SampleOrder
+from pysrn.data.feed.augment import CornerCrop, View
+from pysrn.data.feed.batches import FeedSettings
+from pysrn.data.feed.sampler import SampleOrder
+from pysrn.data.pair.datum import Datum
+from pysrn.data.pair.lmdb_file import open_whole, pair_paths
 
 # torchvision's published ImageNet statistics (documentation of its pretrained models), RGB in [0, 1]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

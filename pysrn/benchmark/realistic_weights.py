@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pysrn.evaluate.deploy import deploy_message
-from pysrn.evaluate.trained import Architecture
 from pysrn.nets import prototxt
 from pysrn.nets.caffemodel import read_layers, write_weights
-from pysrn.nets.stages import parameter_layers
+from pysrn.predict.deploy import deploy_message
+from pysrn.predict.trained import Architecture
+from pysrn.systems.srn.nets import parameter_layers
 
 SCALE_FACTOR = 999.98  # of a net that saw some thousand batches
 SPREAD = {  # layer -> standard deviation of its output over the check batch; where BN follows, about

@@ -18,8 +18,8 @@ from pysrn.benchmark.contender import CAFFE, TORCH, Contender, Job
 from pysrn.benchmark.nets import recipe_of
 from pysrn.benchmark.timing import alternate, summary
 from pysrn.console import MissingError, ToleranceError, message
-from pysrn.evaluate.trained import architecture_of, find_weights
 from pysrn.nets.caffemodel import read_weights
+from pysrn.predict.trained import architecture_of, find_weights
 from pysrn.recipes import RECIPES
 
 STOCK = {"CAFFE_ENGINE": "stock"}
@@ -207,7 +207,7 @@ def _material(plan: Plan, work: Path) -> Job:
     np.savez(work / "inputs.npz", data=check_images(plan.batch, seed=1), label=labels)
     losses: Sequence[str] = ()
     if plan.part != INFERENCE:
-        from pysrn.nets.stages import stage_losses
+        from pysrn.systems.srn.nets import stage_losses
 
         losses = stage_losses(recipe_of(blobs, weights), plan.stage)
     return Job(
@@ -226,7 +226,7 @@ def random_weights(plan: Plan, work: Path) -> Path:
     """Write a caffemodel of the plan's net with weights of realistic size; returns its path."""
     from pysrn.benchmark.realistic_weights import write_realistic
     from pysrn.convert.torch_export import check_images
-    from pysrn.evaluate.trained import Architecture
+    from pysrn.predict.trained import Architecture
 
     recipe = replace(RECIPES["coco"], trunk=plan.trunk, variant=plan.variant)
     architecture = Architecture(recipe.trunk, len(recipe.dataset.classes), recipe.heads)

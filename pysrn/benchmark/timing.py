@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 
 import cv2
 
-from pysrn.setup_report import describe_machine as describe_hardware
+from pysrn.report.setup_report import describe_machine as describe_hardware
 
 Figures = dict[str, list[float]]
 PACKAGES = ("numpy", "opencv-python", "lmdb", "protobuf", "torch", "pillow")

@@ -16,10 +16,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from pysrn.benchmark.contender import Job
 from pysrn.benchmark.nets import RATE, recipe_of
 from pysrn.convert import torch_weights
-from pysrn.convert.torch_model import SRN, SRNOutput
-from pysrn.evaluate.trained import architecture_of
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.layers import BIAS_RATE
+from pysrn.predict.trained import architecture_of
+from pysrn.systems.srn.torch_model import SRN, SRNOutput
 
 LEARNS = {1: ("trunk", "cls_"), 2: ("att_", "conf_"), 3: ("sr_",), 4: ("",)}  # prefixes of what a stage trains
 

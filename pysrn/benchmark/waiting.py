@@ -44,7 +44,7 @@ def waiting_share(
 
     Every round times `steps` steps of each, after one that is not timed. `batch_size`: other than the recipe's.
     """
-    from pysrn.nets.stages import DataSource, stage_net
+    from pysrn.systems.srn.nets import DataSource, stage_net
 
     plan = RECIPES[recipe]
     plan = dataclasses.replace(plan, batch_size=batch_size or plan.batch_size)

@@ -16,8 +16,8 @@ import torch
 
 from pysrn.console import MissingError, SrnError
 from pysrn.convert.layer_check import Difference, difference
-from pysrn.convert.torch_model import SRN, SRNOutput
 from pysrn.recipes import CROP_SIZE
+from pysrn.systems.srn.torch_model import SRN, SRNOutput
 from pysrn.whole_files import written_beside
 
 ENDING = "-check.npz"

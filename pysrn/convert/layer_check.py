@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pysrn.convert import torch_weights
-from pysrn.convert.torch_model import SRN, Bottleneck, PreactBottleneck
+from pysrn.systems.srn.torch_model import SRN, Bottleneck, PreactBottleneck
 
 TOLERANCE = 1e-4  # of every blob in float32; ours
 

@@ -17,8 +17,8 @@ import torch
 from pysrn.console import ToleranceError
 from pysrn.convert.layer_check import Difference, difference
 from pysrn.convert.torch_files import write_named
-from pysrn.convert.torch_model import SRN, SRNOutput
 from pysrn.recipes import CROP_SIZE
+from pysrn.systems.srn.torch_model import SRN, SRNOutput
 
 OPSET = 17  # of 2022: what it lacks this net does not need
 IMAGE = (3, CROP_SIZE, CROP_SIZE)

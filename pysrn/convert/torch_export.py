@@ -19,11 +19,11 @@ from pysrn.console import UsageError
 from pysrn.convert import layer_check
 from pysrn.convert.check_tensors import CheckTensors
 from pysrn.convert.layer_check import TOLERANCE, Difference
-from pysrn.convert.torch_model import BN_EPSILON, SRN, SRNOutput
 from pysrn.evaluate.metrics import THRESHOLD
-from pysrn.evaluate.trained import Architecture, settings_of
 from pysrn.nets.caffemodel import sha256_of
+from pysrn.predict.trained import Architecture, settings_of
 from pysrn.recipes import CROP_SIZE, IMAGE_SIZE, MEAN_BGR, TRUNKS, class_names
+from pysrn.systems.srn.torch_model import BN_EPSILON, SRN, SRNOutput
 
 CHECK_IMAGES = 4
 OUTPUTS = SRNOutput._fields
@@ -77,7 +77,7 @@ def has_caffe() -> bool:
 
 def verify(net, model: SRN, images: np.ndarray) -> dict[str, Difference]:
     """Compare every blob of Caffe (a `DeployNet`) and PyTorch on N x 3 x 224 x 224 images, one after the other."""
-    from pysrn.evaluate.deploy import deploy_message
+    from pysrn.predict.deploy import deploy_message
 
     message = deploy_message(net.architecture)
     worst: dict[str, Difference] = {}
@@ -101,9 +101,9 @@ def verify_stored(tensors: CheckTensors, model: SRN) -> Verification:
 
 def images_to_check(net, data: str | None) -> tuple[np.ndarray, str]:
     """Images for `verify` and what they are: of the pair `data`, else of the run's pair, else random ones."""
-    from pysrn.data.lmdb_pair import PairReader
-    from pysrn.data.manifest import NAME as PAIR_MANIFEST
-    from pysrn.evaluate.predict import check_labels, whole_views
+    from pysrn.data.pair.lmdb_pair import PairReader
+    from pysrn.data.pair.manifest import NAME as PAIR_MANIFEST
+    from pysrn.predict.splits import check_labels, whole_views
 
     if data is None:
         settings = settings_of(net.path)
@@ -129,7 +129,7 @@ def label_names(
     elif settings is not None:
         name, names = settings.recipe.dataset.name, settings.recipe.dataset.classes
     elif data is not None:
-        from pysrn.data.lmdb_pair import PairReader
+        from pysrn.data.pair.lmdb_pair import PairReader
 
         name, names = data, tuple(PairReader(data, "test").classes)
     else:

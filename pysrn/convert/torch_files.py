@@ -18,10 +18,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from pysrn.console import SrnError, existing_file
-from pysrn.convert.torch_model import SRN
-from pysrn.evaluate.trained import Architecture
 from pysrn.nets.caffemodel import sha256_of
+from pysrn.predict.trained import Architecture
 from pysrn.recipes import TRUNKS, HeadSpec
+from pysrn.systems.srn.torch_model import SRN
 from pysrn.whole_files import written_beside
 
 DIGITS = 8  # of the SHA-256 in a file's name, as PyTorch's own published weights have them

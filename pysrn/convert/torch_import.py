@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from pysrn.console import SrnError
-from pysrn.convert import imagenet, torch_export, torch_weights
+from pysrn.convert import torch_export, torch_weights
 from pysrn.convert.layer_check import Difference, difference
-from pysrn.convert.torch_model import Trunk
-from pysrn.evaluate.trained import architecture_of
 from pysrn.nets.caffemodel import read_weights, write_weights
+from pysrn.nets.surgery import plan_copy
+from pysrn.predict.trained import architecture_of
 from pysrn.recipes import TRUNKS, TrunkSpec
-from pysrn.train.surgery import plan_copy
+from pysrn.systems.srn.torch_model import Trunk
+from pysrn.systems.trunks import imagenet
 
 FEATURES = ("X (14 x 14)", "top (7 x 7)")
 # A net of 101 layers with random weights may itself lose 2e-4 in float32 (measured against float64): so many times what
@@ -65,7 +66,7 @@ def import_srn(values: Mapping[str, Tensor], source: str, path: Path, images: np
         raise SrnError(f"{source} is no state dict of SRN: {' '.join(str(error).split())[:200]}") from None
     write_weights(path, f"SRN_{architecture.trunk}_{architecture.classes}_labels", layers)
     if torch_export.has_caffe():
-        from pysrn.evaluate.deploy import DeployNet
+        from pysrn.predict.deploy import DeployNet
 
         against, differences = "Caffe", torch_export.verify(DeployNet(path), model, images)
     else:
@@ -125,8 +126,9 @@ def trunk_in_caffe(spec: TrunkSpec, path: Path, images: np.ndarray) -> tuple[np.
     import caffe
     from caffe.proto import caffe_pb2
 
-    from pysrn.nets import prototxt, resnet
+    from pysrn.nets import prototxt
     from pysrn.nets.layers import FIXED, add_layer
+    from pysrn.systems.trunks import resnet
 
     message = caffe_pb2.NetParameter(name=spec.name)
     add_layer(message, "data", "Input", [], input_param={"shape": [{"dim": list(images.shape)}]})

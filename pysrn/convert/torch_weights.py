@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from pysrn.console import SrnError
-from pysrn.convert.torch_model import SRN
-from pysrn.evaluate.trained import Architecture, architecture_of
 from pysrn.nets import layers
 from pysrn.nets.caffemodel import read_weights
+from pysrn.nets.surgery import plan_copy
+from pysrn.predict.trained import Architecture, architecture_of
 from pysrn.recipes import TRUNKS
-from pysrn.train.surgery import plan_copy
+from pysrn.systems.srn.torch_model import SRN
 
 HEADS = {"attention": "att_conv1", "regulariser": "sr_conv2"}  # what stages 2 and 3 add, by a layer of it
 EARLIER_CURE = "train to the end of stage 3 at least: tools/run_stage.py 4"

@@ -13,17 +13,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pysrn.console import SrnError, UsageError, existing_folder, message
-from pysrn.data.build_journal import fingerprint, journal_path
-from pysrn.data.build_lock import resumable, sole_builder
-from pysrn.data.encoding import DEFAULT_ENCODING, Encoding
-from pysrn.data.lmdb_file import check_whole, pair_paths
-from pysrn.data.manifest import NAME, read_manifest
-from pysrn.data.pair_reader import REBUILD
-from pysrn.data.pair_writer import discard_unfinished, partial_paths, write_pair
-from pysrn.data.readers import NO_OPTIONS, SPLITS, ReaderOptions, check_options, read_splits
-from pysrn.data.records import AnnotatedSplit
-from pysrn.data.shapes import write_shapes
-from pysrn.data.skipped_images import SKIPPED_NAME
+from pysrn.data.pair.build_journal import fingerprint, journal_path
+from pysrn.data.pair.build_lock import resumable, sole_builder
+from pysrn.data.pair.encoding import DEFAULT_ENCODING, Encoding
+from pysrn.data.pair.lmdb_file import check_whole, pair_paths
+from pysrn.data.pair.manifest import NAME, read_manifest
+from pysrn.data.pair.pair_reader import REBUILD
+from pysrn.data.pair.pair_writer import discard_unfinished, partial_paths, write_pair
+from pysrn.data.pair.skipped_images import SKIPPED_NAME
+from pysrn.data.readers.records import AnnotatedSplit
+from pysrn.data.readers.registry import NO_OPTIONS, SPLITS, ReaderOptions, check_options, read_splits
+from pysrn.data.shapes.dataset import write_shapes
 from pysrn.recipes import DATASETS
 from pysrn.whole_files import replace_text
 

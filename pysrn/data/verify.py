@@ -12,14 +12,14 @@ import lmdb
 import numpy as np
 
 from pysrn.console import Progress, SrnError, UsageError, message
-from pysrn.data.build_lock import end_with_parent
-from pysrn.data.image_writer import in_order, thread_count
-from pysrn.data.lmdb_file import RecordsHash, open_whole, pair_paths
-from pysrn.data.manifest import read_manifest
-from pysrn.data.pair_reader import REBUILD, PairReader
-from pysrn.data.pair_writer import label_sums
-from pysrn.data.readers import SPLITS
-from pysrn.data.records import NEGATIVE, POSITIVE, UNSPECIFIED
+from pysrn.data.pair.build_lock import end_with_parent
+from pysrn.data.pair.image_writer import in_order, thread_count
+from pysrn.data.pair.lmdb_file import RecordsHash, open_whole, pair_paths
+from pysrn.data.pair.manifest import read_manifest
+from pysrn.data.pair.pair_reader import REBUILD, PairReader
+from pysrn.data.pair.pair_writer import label_sums
+from pysrn.data.readers.records import NEGATIVE, POSITIVE, UNSPECIFIED
+from pysrn.data.readers.registry import SPLITS
 from pysrn.recipes import IMAGE_SIZE
 
 _KEY = re.compile(rb"(\d{8})_", re.DOTALL)

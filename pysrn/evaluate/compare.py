@@ -15,8 +15,8 @@ from pathlib import Path
 from pysrn.console import MissingError, UsageError
 from pysrn.evaluate.bootstrap import RESAMPLES, Interval, mean_ap_interval
 from pysrn.evaluate.metrics import Evaluation, evaluate
-from pysrn.evaluate.paper import COLUMNS, PAPER, TOP3_PREFIX, Figure, PaperTable
-from pysrn.evaluate.predictions import (
+from pysrn.evaluate.table import save_json
+from pysrn.predict.predictions import (
     Predictions,
     check_classes,
     check_same_images,
@@ -24,9 +24,9 @@ from pysrn.evaluate.predictions import (
     load_predictions,
     warn_of_other_weights,
 )
-from pysrn.evaluate.table import save_json
-from pysrn.evaluate.trained import settings_of
+from pysrn.predict.trained import settings_of
 from pysrn.recipes import DATASETS, OWN_DATASET, class_names
+from pysrn.systems.srn.paper import COLUMNS, PAPER, TOP3_PREFIX, Figure, PaperTable
 
 SRN, MAIN_NET = "ResNet-SRN", "ResNet-101"  # author, official repo issue 18: "ResNet-101" is stage 1 alone
 SLACK = 1e-9  # a difference of exactly the tolerance is within it, however it is rounded in binary

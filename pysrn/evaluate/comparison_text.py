@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from pysrn.evaluate.bootstrap import Interval
 from pysrn.evaluate.compare import Comparison, Row, Tolerance
-from pysrn.evaluate.paper import NOT_FOUND, PAPER, SOURCES, TOP3_PREFIX, TRUST, Figure, PaperTable
 from pysrn.evaluate.table import aligned
 from pysrn.recipes import DATASETS, RECIPES
+from pysrn.systems.srn.paper import NOT_FOUND, PAPER, SOURCES, TOP3_PREFIX, TRUST, Figure, PaperTable
 
 
 def text(dataset: str, comparisons: Sequence[Comparison], whole_table: bool = False) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from pysrn.evaluate.metrics import evaluate
-from pysrn.evaluate.predictions import load_predictions
 from pysrn.evaluate.table import aligned
+from pysrn.predict.predictions import load_predictions
 
 COLUMNS = ("stage 1 score_cls", "score_cls", "score_att", "score_sr", "score", "main net alone", "score - alone")
 

@@ -16,7 +16,7 @@ import numpy as np
 from pysrn.console import MissingError
 from pysrn.evaluate.bootstrap import Interval, mean_ap_interval
 from pysrn.evaluate.metrics import BLOCKS, DECISION_METRICS, Evaluation, evaluate
-from pysrn.evaluate.predictions import (
+from pysrn.predict.predictions import (
     Predictions,
     check_classes,
     check_same_images,

@@ -18,7 +18,7 @@ import numpy as np
 from google.protobuf.message import DecodeError, Message
 
 from pysrn.console import SrnError, existing_file
-from pysrn.nets.caffe_messages import V1_TYPES, BlobProto, LayerParameter, NetParameter, V1LayerParameter
+from pysrn.nets.messages import V1_TYPES, BlobProto, LayerParameter, NetParameter, V1LayerParameter
 from pysrn.nets.wire_format import BYTES, FIXED32, FIXED64, Field, WireError, WireFile, head
 from pysrn.whole_files import written_beside
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from caffe.proto import caffe_pb2
 
 from pysrn.nets.layers import add_layer
-from pysrn.nets.resnet import feature_name
-from pysrn.nets.stages import fixed_layers, parameter_layers
 from pysrn.recipes import CROP_SIZE, FEATURE_SIZE, TrunkSpec
+from pysrn.systems.srn.nets import fixed_layers, parameter_layers
+from pysrn.systems.trunks.resnet import feature_name
 
 LABEL = "label"
 

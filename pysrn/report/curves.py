@@ -6,12 +6,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pysrn.console import SrnError
-from pysrn.evaluate.curves import LOSS_TITLE, draw_stage, read_log, read_validation
+from pysrn.pictures.curves import LOSS_TITLE, draw_stage, read_log, read_validation
 from pysrn.recipes import STAGE_NAMES
 from pysrn.report.data import Gap, Gathered
 from pysrn.report.markup import Html, element, note, paragraph, picture
 from pysrn.report.pictures import plot
-from pysrn.train.stage_log import LOG
+from pysrn.train.stage.stage_log import LOG
 
 SIZE = (5.6, 3.5)  # inches
 

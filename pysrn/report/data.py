@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from pysrn.console import MissingError, SrnError, existing_folder
-from pysrn.data.lmdb_pair import PairReader
+from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.evaluate.bootstrap import Interval, mean_ap_interval
 from pysrn.evaluate.metrics import Evaluation, evaluate
-from pysrn.evaluate.predictions import Predictions, check_same_images, load_predictions
 from pysrn.nets.caffemodel import sha256_of
-from pysrn.nets.stages import SCORES
+from pysrn.predict.predictions import Predictions, check_same_images, load_predictions
 from pysrn.recipes import STAGE_NAMES
+from pysrn.systems.srn.nets import SCORES
 from pysrn.train.run_folder import RUN_FILE, RunFolder
 from pysrn.train.settings import Settings
 

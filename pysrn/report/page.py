@@ -9,7 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from pysrn.recipes import TRUNKS
-from pysrn.report import images, manifest, paper, relations, results
+from pysrn.report import comparison as paper
+from pysrn.report import how_made as manifest
+from pysrn.report import images, relations, results
 from pysrn.report.curves import curves
 from pysrn.report.data import Gap, Gathered, gather
 from pysrn.report.images import BoxSource

@@ -10,8 +10,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from pysrn.evaluate.attention import overlay
-from pysrn.evaluate.pointing import Box
+from pysrn.pictures.attention import overlay
+from pysrn.pictures.pointing import Box
 
 SIDE = 224  # pixels of an image in the page
 QUALITY = 82  # of its JPEG

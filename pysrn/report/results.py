@@ -8,16 +8,7 @@ import numpy as np
 
 from pysrn.evaluate.table import SHOWN, TITLES
 from pysrn.report.data import Gathered
-from pysrn.report.markup import (
-    Html,
-    code,
-    element,
-    folded,
-    join,
-    note,
-    paragraph,
-    table,
-)
+from pysrn.report.markup import Html, code, element, folded, join, note, paragraph, table
 
 SCORE_MEANINGS = {
     "score_cls": "the main net",

@@ -51,14 +51,14 @@ class Launch:
         Raises MissingError when mpi4py or the launcher is not installed.
         """
         if self.ranks == 1:
-            return [sys.executable, "-m", "pysrn.train.runner", str(folder)]
+            return [sys.executable, "-m", "pysrn.train.stage.runner", str(folder)]
         if importlib.util.find_spec("mpi4py") is None:
             raise MissingError(
                 "--ranks needs the Python package mpi4py, which is not installed",
                 "run the command through docker/local, or: pip install mpi4py mpich",
             )
         words = _words(self.launcher) if self.launcher else ["mpiexec", "-n", str(self.ranks)]
-        return [_program(words[0]), *words[1:], sys.executable, "-m", "pysrn.train.rank", str(folder)]
+        return [_program(words[0]), *words[1:], sys.executable, "-m", "pysrn.train.stage.rank", str(folder)]
 
 
 PLAIN = Launch()

@@ -15,16 +15,16 @@ import pysrn
 from pysrn.console import InterruptedRun, UsageError, message
 from pysrn.data.build import build_dataset, unfinished_shapes
 from pysrn.nets.caffemodel import sha256_of
-from pysrn.nets.device import check_gpu, engine_in_use
+from pysrn.nets.in_caffe import check_gpu, engine_in_use
 from pysrn.recipes import STAGE_NAMES, TRUNKS
-from pysrn.train import event_file, validation
-from pysrn.train.feature_room import STAGES_IN_PARTS, announce
-from pysrn.train.first_weights import check_first_weights
+from pysrn.train.fixed.feature_room import STAGES_IN_PARTS, announce
 from pysrn.train.plan import Step, plan, settings_digest
 from pysrn.train.preparation import Device, prepare, source_weights, stage_line
-from pysrn.train.rank_net import check_batch
 from pysrn.train.run_folder import BEGUN, MANIFEST, WHOLE_NET, RunFolder, read_record, source_hash, write_json
 from pysrn.train.settings import Settings, with_real_counts
+from pysrn.train.stage import event_file, validation
+from pysrn.train.stage.first_weights import check_first_weights
+from pysrn.train.stage.rank_net import check_batch
 from pysrn.train.stage_process import run_child
 
 EMBEDDED_DATA = "data/shapes"  # made where it is missing; any other folder has to be there

@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pysrn.console import UsageError
-from pysrn.data.manifest import read_manifest
+from pysrn.data.pair.manifest import read_manifest
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.nets.solvers import stage_solver
-from pysrn.nets.stages import DataSource
 from pysrn.recipes import STAGE_NAMES
-from pysrn.train import snapshots
+from pysrn.systems.srn.nets import DataSource
 from pysrn.train.preparation import source_weights, training_net
 from pysrn.train.run_folder import BEGUN, MANIFEST, RunFolder, read_record, source_hash
-from pysrn.train.schedule import rules_of
 from pysrn.train.settings import Settings, differences
+from pysrn.train.stage import snapshots
+from pysrn.train.stage.schedule import rules_of
 
 
 @dataclass(frozen=True)

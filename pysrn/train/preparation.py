@@ -8,18 +8,19 @@ from pathlib import Path
 from caffe.proto import caffe_pb2
 
 from pysrn.console import UsageError, existing_file
-from pysrn.nets import prototxt, stages
+from pysrn.nets import prototxt
 from pysrn.nets.solvers import stage_solver
 from pysrn.recipes import Recipe
-from pysrn.train import snapshots, validation
-from pysrn.train.feature_room import STAGES_IN_PARTS, Caching
-from pysrn.train.first_weights import RELEASE_CLASSIFIER
-from pysrn.train.job import Job
+from pysrn.systems.srn import nets as stages
+from pysrn.train.fixed.feature_room import STAGES_IN_PARTS, Caching
+from pysrn.train.fixed.net_in_parts import NetInParts
 from pysrn.train.launch import PLAIN, Launch
-from pysrn.train.net_in_parts import NetInParts
 from pysrn.train.run_folder import NET, SOLVER, VALIDATION_NET, WHOLE_NET, RunFolder
-from pysrn.train.schedule import rules_of
 from pysrn.train.settings import Settings
+from pysrn.train.stage import snapshots, validation
+from pysrn.train.stage.first_weights import RELEASE_CLASSIFIER
+from pysrn.train.stage.job import Job
+from pysrn.train.stage.schedule import rules_of
 
 
 @dataclass(frozen=True)

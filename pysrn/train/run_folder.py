@@ -18,9 +18,9 @@ from statistics import fmean, median
 
 from pysrn.console import SrnError, message, sole_worker
 from pysrn.nets.caffemodel import sha256_of
-from pysrn.train import snapshots
 from pysrn.train.settings import Settings
-from pysrn.train.stage_log import LOG, VALIDATION_LOG, read_columns
+from pysrn.train.stage import snapshots
+from pysrn.train.stage.stage_log import LOG, VALIDATION_LOG, read_columns
 from pysrn.whole_files import replace_text
 
 RUN_FILE = "run.json"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 
 from pysrn.console import MissingError, UsageError, existing_file
-from pysrn.data.lmdb_pair import PairReader
+from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.recipes import (
     OWN_DATASET,
     RECIPES,

@@ -63,7 +63,7 @@ def run_child(
     environment: dict[str, str] | None = None,
     launch: Launch = PLAIN,
 ) -> dict:
-    """Run `pysrn.train.runner` on a prepared stage folder; returns its last event (what was fixed, carried).
+    """Run `pysrn.train.stage.runner` on a prepared stage folder; returns its last event (what was fixed, carried).
 
     In it, `interrupted` says whether Ctrl-C or SIGTERM came too late to stop the stage before its end.
 

@@ -9,8 +9,8 @@ import pytest
 
 from pysrn.benchmark import building, feeding, material, timing, waiting
 from pysrn.console import MissingError, SrnError, ToleranceError
-from pysrn.data.batches import FeedSettings
-from pysrn.data.lmdb_pair import PairReader
+from pysrn.data.feed.batches import FeedSettings
+from pysrn.data.pair.lmdb_pair import PairReader
 from tools import benchmark
 
 
@@ -129,7 +129,7 @@ def test_both_builders_store_the_same_images(photos, pairs, tmp_path):
         pytest.skip(f"{building.PEER} is not in PATH")
     import lmdb
 
-    from pysrn.data.datum import Datum
+    from pysrn.data.pair.datum import Datum
 
     building.run(building.peer_command(program, photos, tmp_path / "peer"))
     with lmdb.open(str(tmp_path / "peer"), readonly=True, lock=False) as environment, environment.begin() as records:

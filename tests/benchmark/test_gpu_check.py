@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pysrn.benchmark import gpu_check, gpu_layers
-from pysrn.setup_report import LAYER_TYPES
+from pysrn.report.setup_report import LAYER_TYPES
 from tools import gpu_check as tool
 
 

@@ -24,7 +24,7 @@ _ASK = "import json, caffe; print(json.dumps(list(caffe.engine_parts()) if hasat
 # Kernels of OpenBLAS that differ in how they sum, from new to old.
 KERNELS = ("SkylakeX", "Haswell", "Sandybridge", "Nehalem", "Prescott")
 _KERNEL = (
-    "import caffe; from pysrn.setup_report import describe_blas; "
+    "import caffe; from pysrn.report.setup_report import describe_blas; "
     "print(describe_blas(caffe._caffe.__file__, True, []).get('kernel', ''))"
 )
 

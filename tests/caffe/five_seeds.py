@@ -18,7 +18,7 @@ import numpy as np
 from pysrn.console import SrnError, run_main, seed_number
 from pysrn.evaluate.seeds import mean_ap
 from pysrn.evaluate.table import aligned
-from pysrn.nets.stages import SCORES
+from pysrn.systems.srn.nets import SCORES
 from tests.caffe.engine import ALL, ROOT, STOCK
 
 SETTINGS = (STOCK, ALL)

@@ -16,12 +16,12 @@ import numpy as np
 from pysrn.benchmark.caffe_side import fill, make_solver
 from pysrn.benchmark.nets import fed_by_input
 from pysrn.benchmark.realistic_weights import write_realistic
-from pysrn.evaluate.deploy import DeployNet
-from pysrn.evaluate.trained import Architecture
-from pysrn.nets import stages
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.folding import fold
+from pysrn.predict.deploy import DeployNet
+from pysrn.predict.trained import Architecture
 from pysrn.recipes import CROP_SIZE, MEAN_BGR, RECIPES, Recipe, StageSpec
+from pysrn.systems.srn import nets as stages
 from tests.caffe.running import Record
 
 BATCH = 3

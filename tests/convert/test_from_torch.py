@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import save_file
 
 from pysrn.benchmark.realistic_weights import write_realistic
-from pysrn.convert import imagenet, torch_export, torch_import, torch_weights
+from pysrn.convert import torch_export, torch_import, torch_weights
 from pysrn.convert.layer_check import difference
-from pysrn.evaluate.trained import Architecture
 from pysrn.nets.caffemodel import read_weights
+from pysrn.predict.trained import Architecture
 from pysrn.recipes import TRUNKS, HeadSpec
+from pysrn.systems.trunks import imagenet
 from tools.from_torch import main
 
 TORCHVISION, TIMM = imagenet.FAMILIES
@@ -40,7 +41,7 @@ def references():
 def random_weights(spec, family, seed=0):
     """A state dict in the family's names, of the trunk `spec`; scales such that values stay of order 1."""
     random, values = torch.Generator().manual_seed(seed), {}
-    from pysrn.convert.torch_model import Trunk
+    from pysrn.systems.srn.torch_model import Trunk
 
     modules = dict(Trunk(spec).named_modules())
     for ours, theirs in imagenet._names(spec, family):

@@ -11,13 +11,13 @@ from torch.nn import functional
 
 from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.convert import torch_export, torch_weights
-from pysrn.evaluate.deploy import deploy_message
-from pysrn.evaluate.trained import Architecture
 from pysrn.nets import prototxt
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.layers import add_layer
-from pysrn.nets.stages import DataSource, stage_losses, stage_net
+from pysrn.predict.deploy import deploy_message
+from pysrn.predict.trained import Architecture
 from pysrn.recipes import RECIPES
+from pysrn.systems.srn.nets import DataSource, stage_losses, stage_net
 
 
 def caffe_gradients(recipe, weights, images, labels, folder):

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from pysrn.convert import torch_weights
-from pysrn.evaluate.trained import Architecture
 from pysrn.nets.caffemodel import write_weights
+from pysrn.predict.trained import Architecture
 from pysrn.recipes import DATASETS, HeadSpec, class_names
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,11 +6,11 @@ import torch
 
 from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.convert import torch_export, torch_weights
-from pysrn.evaluate.deploy import DeployNet
-from pysrn.evaluate.trained import Architecture
 from pysrn.nets.caffemodel import read_weights
-from pysrn.nets.resnet import feature_name
+from pysrn.predict.deploy import DeployNet
+from pysrn.predict.trained import Architecture
 from pysrn.recipes import TRUNKS, HeadSpec
+from pysrn.systems.trunks.resnet import feature_name
 
 
 def convolve(x, weight, bias):

@@ -13,17 +13,18 @@ from caffe.proto import caffe_pb2
 
 from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.console import SrnError, UsageError
-from pysrn.convert import official_layers, torch_export
-from pysrn.convert.official import DIALECTS, INVERSE_STD, VARIANCE, convert
-from pysrn.convert.weight_graph import Mismatch, match, units_of
-from pysrn.evaluate.deploy import DeployNet, deploy_message
-from pysrn.evaluate.trained import Architecture
-from pysrn.nets import stages
+from pysrn.convert import torch_export
 from pysrn.nets.caffemodel import read_layers, read_weights, write_weights
-from pysrn.nets.stages import MAPS, SCORES, parameter_layers
+from pysrn.nets.weight_graph import Mismatch, match, units_of
 from pysrn.nets.wire_format import head
+from pysrn.predict.deploy import DeployNet, deploy_message
+from pysrn.predict.trained import Architecture
 from pysrn.recipes import HeadSpec
-from pysrn.train.first_weights import RELEASE_CLASSIFIER
+from pysrn.systems.srn import nets as stages
+from pysrn.systems.srn import official_layers
+from pysrn.systems.srn.nets import MAPS, SCORES, parameter_layers
+from pysrn.systems.srn.official import DIALECTS, INVERSE_STD, VARIANCE, convert
+from pysrn.train.stage.first_weights import RELEASE_CLASSIFIER
 from tools.from_official import STATISTICS, main
 
 CLASSES = 12

@@ -16,11 +16,11 @@ import torch
 from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.console import MissingError, SrnError
 from pysrn.convert import torch_export, torch_files, torch_weights
-from pysrn.convert.torch_model import SRN
-from pysrn.evaluate.deploy import DeployNet
-from pysrn.evaluate.trained import Architecture
 from pysrn.nets.caffemodel import read_layers, read_weights, sha256_of, write_weights
+from pysrn.predict.deploy import DeployNet
+from pysrn.predict.trained import Architecture
 from pysrn.recipes import HeadSpec, class_names
+from pysrn.systems.srn.torch_model import SRN
 from tools.to_torch import main
 
 

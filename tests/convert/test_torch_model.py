@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pysrn.convert.torch_model import SRN, SRNOutput
 from pysrn.recipes import TRUNKS, VARIANTS, HeadSpec
+from pysrn.systems.srn.torch_model import SRN, SRNOutput
 
 
 @pytest.fixture(params=VARIANTS)

@@ -10,11 +10,11 @@ from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.console import SrnError
 from pysrn.convert import torch_export, torch_files, torch_weights
 from pysrn.convert.layer_check import Difference
-from pysrn.evaluate.deploy import DeployNet
-from pysrn.evaluate.trained import Architecture
 from pysrn.nets.caffemodel import read_layers, read_weights, write_weights
-from pysrn.nets.stages import MAPS, SCORES
+from pysrn.predict.deploy import DeployNet
+from pysrn.predict.trained import Architecture
 from pysrn.recipes import TRUNKS, VARIANTS, HeadSpec
+from pysrn.systems.srn.nets import MAPS, SCORES
 
 SMALL = Architecture("resnet14", 12, HeadSpec(64, 64))
 RELEASED = Architecture("resnet14_preact", 12, HeadSpec(48, 32, 2, variant="released", confidence_width=40))
@@ -32,8 +32,8 @@ def small_model(tmp_path_factory):
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("trunk", list(TRUNKS))
 def test_every_layer_of_caffe_has_its_place_in_pytorch(trunk, variant):
-    from pysrn.evaluate.deploy import deploy_message
-    from pysrn.nets.stages import parameter_layers
+    from pysrn.predict.deploy import deploy_message
+    from pysrn.systems.srn.nets import parameter_layers
 
     architecture = Architecture(trunk, 5, HeadSpec(variant=variant))
     shapes = torch_weights.caffe_shapes(torch_weights.empty_model(architecture))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from pysrn.data.augment import CornerCrop, whole_image, write_view
+from pysrn.data.feed.augment import CornerCrop, whole_image, write_view
 
 RATIOS = (1.0, 0.875, 0.75, 0.66, 0.5)
 SIDES = (256, 224, 192, 168, 128)  # the paper's crops

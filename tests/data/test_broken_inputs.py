@@ -20,8 +20,8 @@ from small_sets import FORMATS, IMAGE_FOLDERS, SPLITS, dataset_of, labels_of, op
 
 from pysrn.console import SrnError
 from pysrn.data.build import build_dataset
-from pysrn.data.label_text import LARGEST_TEXT
-from pysrn.data.lmdb_pair import PairReader
+from pysrn.data.pair.lmdb_pair import PairReader
+from pysrn.data.readers.label_text import LARGEST_TEXT
 
 ROOT = Path(__file__).resolve().parents[2]
 MEGABYTES = 600  # assumed: three times what the tool takes for a data set without faults

@@ -5,7 +5,7 @@ import gzip
 
 import pytest
 
-from pysrn.data.shapes_scene import CLASSES
+from pysrn.data.shapes.scene import CLASSES
 from pysrn.recipes import DATASETS, class_names
 
 COUNTS = {"coco": 80, "nus_wide": 81, "wider_attribute": 14, "voc2007": 20, "shapes": 16}

@@ -9,10 +9,10 @@ from pathlib import PurePath
 import numpy as np
 import pytest
 
+from pysrn import json_file
 from pysrn.console import MissingError, SrnError
-from pysrn.data import json_file
-from pysrn.data.annotation_checks import KEY_BYTES, key_names
-from pysrn.data.coco import read_coco
+from pysrn.data.readers.annotation_checks import KEY_BYTES, key_names
+from pysrn.data.readers.coco import read_coco
 from pysrn.recipes import class_names
 
 CONTENT = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2
 
-from pysrn.data import datum
+from pysrn.data.pair import datum
 
 caffe_pb2 = pytest.importorskip("caffe.proto.caffe_pb2")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError, UsageError
-from pysrn.data.readers import ReaderOptions, read_splits
+from pysrn.data.readers.registry import ReaderOptions, read_splits
 
 TRAIN = "file,cat,dog\na.jpg,1,0\nsub/b.jpg,0,1\n"
 TEST = "file,cat,dog\nc.jpg,1,1\n"

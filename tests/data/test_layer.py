@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError, UsageError
-from pysrn.data.batches import FeedSettings
-from pysrn.data.coco import read_coco
-from pysrn.data.lmdb_pair import Encoding, PairReader
-from pysrn.data.pair_writer import write_pair
-from pysrn.data.prefetch import Feeder
+from pysrn.data.feed.batches import FeedSettings
+from pysrn.data.feed.prefetch import Feeder
+from pysrn.data.pair.lmdb_pair import Encoding, PairReader
+from pysrn.data.pair.pair_writer import write_pair
+from pysrn.data.readers.coco import read_coco
 from pysrn.recipes import class_names
 
 caffe = pytest.importorskip("caffe")

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError
-from pysrn.data import datum, image_writer, lmdb_file
-from pysrn.data.lmdb_pair import Encoding, PairReader, pair_paths, write_pair
-from pysrn.data.pixels import BadImage, decode_bytes, sample_pixels
-from pysrn.data.records import Sample
+from pysrn.data.pair import datum, image_writer, lmdb_file
+from pysrn.data.pair.lmdb_pair import Encoding, PairReader, pair_paths, write_pair
+from pysrn.data.pair.pixels import BadImage, decode_bytes, sample_pixels
+from pysrn.data.readers.records import Sample
 from pysrn.recipes import DATASETS, DatasetSpec
 
 CLASSES = ("one", "two", "three")

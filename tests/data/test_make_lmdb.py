@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pysrn.data.build import unfinished_shapes
-from pysrn.data.lmdb_pair import PairReader
+from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.recipes import class_names
 
 ROOT = Path(__file__).resolve().parents[2]

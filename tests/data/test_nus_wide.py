@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError
-from pysrn.data.readers import read_splits
+from pysrn.data.readers.registry import read_splits
 from pysrn.recipes import class_names
 
 CLASSES = class_names("nus_wide")

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from pysrn.data.datum import Datum
-from pysrn.data.pair_writer import write_pair
-from pysrn.data.pixels import LARGEST_FILE, BadImage, decode_bytes, decode_file, sample_pixels, warp
-from pysrn.data.records import Sample
+from pysrn.data.pair.datum import Datum
+from pysrn.data.pair.pair_writer import write_pair
+from pysrn.data.pair.pixels import LARGEST_FILE, BadImage, decode_bytes, decode_file, sample_pixels, warp
+from pysrn.data.readers.records import Sample
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = np.ones(1, np.int8)

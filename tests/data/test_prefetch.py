@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError, UsageError
-from pysrn.data.augment import CornerCrop, write_view
-from pysrn.data.batches import FeedSettings
-from pysrn.data.datum import raw_image
-from pysrn.data.lmdb_pair import Encoding, PairReader, write_pair
-from pysrn.data.prefetch import Feeder
-from pysrn.data.records import Sample
+from pysrn.data.feed.augment import CornerCrop, write_view
+from pysrn.data.feed.batches import FeedSettings
+from pysrn.data.feed.prefetch import Feeder
+from pysrn.data.pair.datum import raw_image
+from pysrn.data.pair.lmdb_pair import Encoding, PairReader, write_pair
+from pysrn.data.readers.records import Sample
 from pysrn.recipes import class_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -480,6 +480,6 @@ print(digest.hexdigest())
 
 def test_workers_start_light():
     """A worker loads neither Caffe nor Matplotlib nor Torch: it starts in a fraction of a second."""
-    code = "import sys, pysrn.data.worker; print(*sys.modules)"
+    code = "import sys, pysrn.data.feed.worker; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"caffe", "matplotlib", "torch", "scipy"} & set(loaded.stdout.split())

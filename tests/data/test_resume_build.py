@@ -20,11 +20,12 @@ import numpy as np
 import pytest
 
 from pysrn.console import SrnError, UsageError
-from pysrn.data import build, image_writer
+from pysrn.data import build
 from pysrn.data.build import build_dataset, unfinished_shapes
-from pysrn.data.build_lock import sole_builder
-from pysrn.data.encoding import Encoding
-from pysrn.data.lmdb_pair import PairReader, pair_paths
+from pysrn.data.pair import image_writer
+from pysrn.data.pair.build_lock import sole_builder
+from pysrn.data.pair.encoding import Encoding
+from pysrn.data.pair.lmdb_pair import PairReader, pair_paths
 from pysrn.recipes import class_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -430,7 +431,7 @@ def test_what_a_killed_build_of_shapes_leaves_is_known(tmp_path, monkeypatch):
         out = tmp_path / name
         with monkeypatch.context() as patched:
             if name == "discard":
-                patched.setattr("pysrn.data.pair_writer.write_skipped", raise_ended)
+                patched.setattr("pysrn.data.pair.pair_writer.write_skipped", raise_ended)
             else:
                 patched.setattr(build, name, raise_ended)
             with pytest.raises(Ended):

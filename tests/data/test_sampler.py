@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pysrn.data.sampler import SampleOrder
+from pysrn.data.feed.sampler import SampleOrder
 
 
 def test_every_epoch_is_another_permutation():

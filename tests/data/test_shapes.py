@@ -7,20 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from pysrn.data.coco import read_coco
-from pysrn.data.shapes import write_shapes
-from pysrn.data.shapes_render import render
-from pysrn.data.shapes_scene import (
-    ABOVE,
-    CANVAS,
-    CENTRE_MARGIN,
-    CLASSES,
-    COMPANY,
-    FAR_X,
-    FAR_Y,
-    OBJECTS,
-    compose,
-)
+from pysrn.data.readers.coco import read_coco
+from pysrn.data.shapes.dataset import write_shapes
+from pysrn.data.shapes.render import render
+from pysrn.data.shapes.scene import ABOVE, CANVAS, CENTRE_MARGIN, CLASSES, COMPANY, FAR_X, FAR_Y, OBJECTS, compose
 
 # Of 40 scenes of the split "train" with seed 7. Whoever changes a constant of the scenes changes these
 # knowingly.

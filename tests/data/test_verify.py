@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError
-from pysrn.data import datum
+from pysrn.data.pair import datum
 from pysrn.data.verify import verify_dataset, verify_here
 from tools import make_lmdb
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError
-from pysrn.data.pixels import sample_pixels
-from pysrn.data.wider_attribute import read_wider_attribute
+from pysrn.data.pair.pixels import sample_pixels
+from pysrn.data.readers.wider_attribute import read_wider_attribute
 from pysrn.recipes import DATASETS, class_names
 
 # As the distributed files spell them.

@@ -15,8 +15,8 @@ from pathlib import Path
 import caffe
 import pytest
 
-from pysrn.nets.device import NO_DEVICE
-from pysrn.setup_report import list_gpus
+from pysrn.nets.in_caffe import NO_DEVICE
+from pysrn.report.setup_report import list_gpus
 from tests.docker.test_build_script import REPOSITORY, build, debian_packages
 
 __all__ = ["debian_packages"]  # the fixture, for this file, too

@@ -144,7 +144,7 @@ def files_of(image: str) -> Path:
 def test_the_context_holds_no_data(storage):
     """What really arrives of a clone in which someone has worked."""
     clone = storage / "clone"
-    kept = ["docker/build", "pysrn/nets/srn.py", "tools/run_stage.py"]
+    kept = ["docker/build", "pysrn/systems/srn/heads.py", "tools/run_stage.py"]
     left = [
         ".git/config",
         "data/shapes/a.jpg",

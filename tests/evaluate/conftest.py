@@ -6,9 +6,9 @@ import pytest
 
 from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.data.build import build_dataset
-from pysrn.data.lmdb_pair import PairReader
-from pysrn.evaluate.predict import whole_views
-from pysrn.evaluate.trained import Architecture
+from pysrn.data.pair.lmdb_pair import PairReader
+from pysrn.predict.splits import whole_views
+from pysrn.predict.trained import Architecture
 from pysrn.recipes import HeadSpec, class_names
 
 

@@ -10,11 +10,11 @@ import pytest
 from pysrn.benchmark.realistic_weights import without, write_realistic
 from pysrn.console import SrnError
 from pysrn.convert import torch_export
-from pysrn.data.lmdb_pair import PairReader
-from pysrn.evaluate.cached_deploy import CachedDeployNet
-from pysrn.evaluate.predict import predict
-from pysrn.evaluate.trained import Architecture
+from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.nets.caffemodel import read_layers, write_weights
+from pysrn.predict.cached_deploy import CachedDeployNet
+from pysrn.predict.splits import predict
+from pysrn.predict.trained import Architecture
 from pysrn.recipes import HeadSpec
 
 TOOL = Path(__file__).resolve().parents[2] / "tools/predict.py"

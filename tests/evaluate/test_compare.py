@@ -12,9 +12,9 @@ from pysrn.console import UsageError
 from pysrn.evaluate import compare, metrics
 from pysrn.evaluate.comparison_text import text
 from pysrn.evaluate.metrics import DECISION_METRICS
-from pysrn.evaluate.paper import COLUMNS, PAPER, TOP3_PREFIX, Figure
-from pysrn.evaluate.predictions import Predictions
+from pysrn.predict.predictions import Predictions
 from pysrn.recipes import RECIPES, class_names
+from pysrn.systems.srn.paper import COLUMNS, PAPER, TOP3_PREFIX, Figure
 from pysrn.train.run_folder import RunFolder
 from pysrn.train.settings import Settings
 from tools.compare import main

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pysrn.evaluate.curves import draw_loss_curves, draw_stage, read_log, read_validation
+from pysrn.pictures.curves import draw_loss_curves, draw_stage, read_log, read_validation
 
 LOG = "iteration,loss,lr,seconds\n" + "".join(f"{i},{10 / i:.4f},{0.1 if i < 30 else 0.01},0.1\n" for i in range(1, 41))
 VALIDATION = "iteration,loss,lr\n10,12.5,0.1\n20,6.0,0.1\n30,5.5,0.1\n"

@@ -6,11 +6,11 @@ import pytest
 from pysrn.benchmark.realistic_weights import without, write_realistic
 from pysrn.console import MissingError, SrnError, UsageError
 from pysrn.convert import torch_export
-from pysrn.evaluate.deploy import DeployNet, deploy_message
-from pysrn.evaluate.trained import Architecture, architecture_of, find_weights
 from pysrn.nets.caffemodel import read_layers, read_weights, write_weights
-from pysrn.nets.stages import MAPS, SCORES
+from pysrn.predict.deploy import DeployNet, deploy_message
+from pysrn.predict.trained import Architecture, architecture_of, find_weights
 from pysrn.recipes import HeadSpec
+from pysrn.systems.srn.nets import MAPS, SCORES
 
 RELEASED = Architecture("resnet14_preact", 16, HeadSpec(32, 16, 2, variant="released", confidence_width=24))
 

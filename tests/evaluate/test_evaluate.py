@@ -8,9 +8,9 @@ import pytest
 
 from pysrn.evaluate import metrics
 from pysrn.evaluate.bootstrap import mean_ap_interval
-from pysrn.evaluate.predictions import Predictions
 from pysrn.evaluate.table import aligned, distinct_names
 from pysrn.nets.caffemodel import sha256_of
+from pysrn.predict.predictions import Predictions
 from tools.evaluate import main
 
 CLASSES = ("cat", "dog", "bird", "ghost")

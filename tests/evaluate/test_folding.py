@@ -6,12 +6,12 @@ import pytest
 from pysrn.benchmark.realistic_weights import without, write_realistic
 from pysrn.console import SrnError
 from pysrn.convert import torch_export
-from pysrn.data.lmdb_pair import PairReader
-from pysrn.evaluate.deploy import DeployNet, deploy_message
-from pysrn.evaluate.predict import whole_views
-from pysrn.evaluate.trained import Architecture
+from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.nets.caffemodel import read_layers, read_weights, write_weights
 from pysrn.nets.folding import factor_and_shift, fold
+from pysrn.predict.deploy import DeployNet, deploy_message
+from pysrn.predict.splits import whole_views
+from pysrn.predict.trained import Architecture
 from pysrn.recipes import HeadSpec
 
 RELEASED = Architecture("resnet14_preact", 16, HeadSpec(32, 16, 2, variant="released", confidence_width=24))

@@ -6,11 +6,11 @@ import pytest
 
 from pysrn.benchmark.realistic_weights import without, write_realistic
 from pysrn.convert import torch_export
-from pysrn.evaluate.deploy import DeployNet
-from pysrn.evaluate.neurons import Regulariser, regulariser_of
-from pysrn.evaluate.trained import Architecture
 from pysrn.nets.caffemodel import read_layers, write_weights
+from pysrn.predict.deploy import DeployNet
+from pysrn.predict.trained import Architecture
 from pysrn.recipes import HeadSpec, class_names
+from pysrn.systems.srn.neurons import Regulariser, regulariser_of
 from tools.visualize import main
 
 HEADS = {

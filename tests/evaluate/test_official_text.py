@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError
-from pysrn.data.lmdb_pair import PairReader
-from pysrn.evaluate.official_text import import_text, read_text, write_text
-from pysrn.evaluate.predictions import load_predictions
+from pysrn.data.pair.lmdb_pair import PairReader
+from pysrn.predict.official_text import import_text, read_text, write_text
+from pysrn.predict.predictions import load_predictions
 from pysrn.recipes import class_names
 from tools import evaluate, predict
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pysrn.evaluate.paper import COLUMNS, NOT_FOUND, NOT_PRINTED, PAPER, SOURCES, TOP3_PREFIX, TRUST, WIDER_COLUMNS
+from pysrn.systems.srn.paper import COLUMNS, NOT_FOUND, NOT_PRINTED, PAPER, SOURCES, TOP3_PREFIX, TRUST, WIDER_COLUMNS
 
 CELLS = [
     (dataset, method, column, figure)

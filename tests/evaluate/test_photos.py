@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 from pysrn.console import MissingError
-from pysrn.data.encoding import Encoding
-from pysrn.data.lmdb_pair import PairReader, write_pair
-from pysrn.data.records import Sample
-from pysrn.evaluate.deploy import DeployNet
-from pysrn.evaluate.photos import find_photos, is_photo_argument, ranked
-from pysrn.evaluate.predict import predict
-from pysrn.evaluate.predictions import load_predictions
+from pysrn.data.pair.encoding import Encoding
+from pysrn.data.pair.lmdb_pair import PairReader, write_pair
+from pysrn.data.readers.records import Sample
+from pysrn.predict.deploy import DeployNet
+from pysrn.predict.photos import find_photos, is_photo_argument, ranked
+from pysrn.predict.predictions import load_predictions
+from pysrn.predict.splits import predict
 from pysrn.recipes import RECIPES
 from pysrn.train.run_folder import RunFolder
 from pysrn.train.settings import Settings

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError
-from pysrn.data.coco import read_coco
-from pysrn.data.lmdb_pair import PairReader, write_pair
-from pysrn.evaluate.activation_map import activation_maps_of
-from pysrn.evaluate.deploy import DeployNet
-from pysrn.evaluate.pointing import Pointing, cells_inside, label_groups, pointing, read_boxes
-from pysrn.evaluate.predict import whole_views
+from pysrn.data.pair.lmdb_pair import PairReader, write_pair
+from pysrn.data.readers.coco import read_coco
+from pysrn.pictures.activation_map import activation_maps_of
+from pysrn.pictures.pointing import Pointing, cells_inside, label_groups, pointing, read_boxes
+from pysrn.predict.deploy import DeployNet
+from pysrn.predict.splits import whole_views
 from pysrn.recipes import class_names
 
 

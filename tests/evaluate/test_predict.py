@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from pysrn.benchmark.realistic_weights import without
-from pysrn.data.lmdb_pair import PairReader, pair_paths
-from pysrn.evaluate.deploy import DeployNet
-from pysrn.evaluate.predict import batches, whole_views
-from pysrn.evaluate.predictions import load_predictions
-from pysrn.nets.stages import SCORES
+from pysrn.data.pair.lmdb_pair import PairReader, pair_paths
+from pysrn.predict.deploy import DeployNet
+from pysrn.predict.predictions import load_predictions
+from pysrn.predict.splits import batches, whole_views
 from pysrn.recipes import RECIPES
+from pysrn.systems.srn.nets import SCORES
 from pysrn.train.run_folder import RunFolder
 from pysrn.train.settings import Settings
 from tools.predict import main
@@ -215,8 +215,8 @@ def test_bad_input_is_one_line(shapes_folder, shapes_model, tmp_path, capsys, ar
 
 
 def test_a_data_set_with_other_labels_is_refused(shapes_folder, shapes_model, tmp_path, capsys):
-    from pysrn.data.lmdb_pair import write_pair
-    from pysrn.data.records import Sample
+    from pysrn.data.pair.lmdb_pair import write_pair
+    from pysrn.data.readers.records import Sample
 
     images = sorted((shapes_folder / "images" / "test").iterdir())[:3]
     samples = [Sample(path.stem, path, np.array([1, -1], np.int8)) for path in images]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError
-from pysrn.evaluate.predictions import Predictions, check_same_images, load_predictions
+from pysrn.predict.predictions import Predictions, check_same_images, load_predictions
 
 CLASSES = ("cat", "dog", "bird")
 

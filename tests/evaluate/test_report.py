@@ -14,16 +14,16 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from pysrn.benchmark.realistic_weights import without, write_realistic
-from pysrn.data.lmdb_pair import PairReader, write_pair
-from pysrn.data.records import Sample
-from pysrn.evaluate import relations
+from pysrn.data.pair.lmdb_pair import PairReader, write_pair
+from pysrn.data.readers.records import Sample
 from pysrn.evaluate.metrics import evaluate
-from pysrn.evaluate.predict import whole_views
-from pysrn.evaluate.predictions import Predictions, load_predictions
-from pysrn.evaluate.trained import Architecture
+from pysrn.pictures import relations
+from pysrn.predict.predictions import Predictions, load_predictions
+from pysrn.predict.splits import whole_views
+from pysrn.predict.trained import Architecture
 from pysrn.recipes import RECIPES, STAGE_NAMES, HeadSpec
+from pysrn.report.how_made import against_the_paper
 from pysrn.report.images import image_losses
-from pysrn.report.manifest import against_the_paper
 from pysrn.report.results import points
 from pysrn.train.run_folder import RunFolder
 from pysrn.train.settings import Settings

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pysrn.evaluate.predictions import Predictions
 from pysrn.evaluate.seeds import comparison
+from pysrn.predict.predictions import Predictions
 
 LABELS = np.array([[1], [-1], [1], [-1]], np.int8)
 PERFECT = np.array([[3.0], [1.0], [2.0], [0.0]], np.float32)  # AP 1

@@ -8,8 +8,8 @@ import pytest
 
 from pysrn.benchmark.realistic_weights import without
 from pysrn.console import SrnError
-from pysrn.evaluate.attention import overlay
-from pysrn.evaluate.curves import figure_of, read_log, running_mean
+from pysrn.pictures.attention import overlay
+from pysrn.pictures.curves import figure_of, read_log, running_mean
 from tools.visualize import main
 
 LOG = "iteration,loss,lr,seconds\n" + "".join(f"{i},{10 / i:.4f},0.01,0.1\n" for i in range(1, 41))

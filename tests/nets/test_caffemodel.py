@@ -14,7 +14,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from pysrn.console import MissingError, SrnError
-from pysrn.nets import caffe_messages
+from pysrn.nets import messages as caffe_messages
 from pysrn.nets.caffemodel import DESCRIPTION, fits, read_layers, read_net, read_weights, sha256_of, write_weights
 from pysrn.nets.wire_format import CHUNK, head
 

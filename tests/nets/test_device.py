@@ -3,7 +3,7 @@
 import pytest
 
 from pysrn.console import UsageError
-from pysrn.nets import device
+from pysrn.nets import in_caffe as device
 
 caffe = pytest.importorskip("caffe")
 with_engine = pytest.mark.skipif(not hasattr(caffe, "engine_parts"), reason="this Caffe has no speed patches")

@@ -6,9 +6,10 @@ import caffe
 import numpy as np
 import pytest
 
-from pysrn.nets import prototxt, stages
+from pysrn.nets import prototxt
 from pysrn.nets.solvers import stage_solver
 from pysrn.recipes import RECIPES, VARIANTS
+from pysrn.systems.srn import nets as stages
 from tests.nets.test_stages import SOURCE, with_dummy_data
 
 LEARNERS = {1: ("",), 2: ("att_", "conf_"), 3: ("sr_",), 4: ("",)}  # prefixes of what a stage may change

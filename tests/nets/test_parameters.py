@@ -6,8 +6,10 @@ import caffe
 import numpy as np
 import pytest
 
-from pysrn.nets import parameters, prototxt, stages
+from pysrn.nets import prototxt
 from pysrn.recipes import RECIPES, VARIANTS
+from pysrn.systems import parameters
+from pysrn.systems.srn import nets as stages
 from tools import make_prototxt
 
 # Weights that SRN adds, in millions, worked out by hand from the paper and the released layers; 80, 81, 14 labels

@@ -9,9 +9,10 @@ import torch
 from caffe.proto import caffe_pb2
 from torch.nn import functional
 
-from pysrn.nets import prototxt, resnet
+from pysrn.nets import prototxt
 from pysrn.nets.layers import FIXED, add_layer
 from pysrn.recipes import RECIPES, TRUNKS, TrunkSpec
+from pysrn.systems.trunks import resnet
 
 SMALL = TrunkSpec("small", (1, 3, 2, 2), 8, True, "", preact=True, stride_in_3x3=True, pool1_pad=1)
 

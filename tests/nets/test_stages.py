@@ -7,9 +7,10 @@ import pytest
 from caffe.proto import caffe_pb2
 
 from pysrn.console import SrnError
-from pysrn.nets import prototxt, stages
+from pysrn.nets import prototxt
 from pysrn.nets.solvers import stage_solver
 from pysrn.recipes import DATASETS, RECIPES, VARIANTS, StageSpec
+from pysrn.systems.srn import nets as stages
 from tools import make_prototxt
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pysrn.data.lmdb_pair import write_pair
-from pysrn.data.records import Sample
+from pysrn.data.pair.lmdb_pair import write_pair
+from pysrn.data.readers.records import Sample
 from pysrn.recipes import class_names
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,9 +17,9 @@ import pytest
 
 from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.convert import torch_export
-from pysrn.evaluate.deploy import deploy_message
-from pysrn.evaluate.trained import Architecture
 from pysrn.nets.caffemodel import read_weights
+from pysrn.predict.deploy import deploy_message
+from pysrn.predict.trained import Architecture
 from pysrn.recipes import HeadSpec
 from tests.convert.test_official import their_net
 

@@ -21,11 +21,11 @@ from caffe.proto import caffe_pb2
 from torch.nn import functional
 
 from pysrn.convert import torch_weights
-from pysrn.evaluate.trained import Architecture, settings_of
 from pysrn.nets import prototxt
 from pysrn.nets.caffemodel import read_weights
-from pysrn.nets.stages import stage_losses
+from pysrn.predict.trained import Architecture, settings_of
 from pysrn.recipes import RECIPES, VARIANTS
+from pysrn.systems.srn.nets import stage_losses
 from tests.calibrated_weights import random_pictures, write_calibrated
 from tests.convert.test_gradients import caffe_gradients
 from tests.real.test_conversion_table import trained, view

@@ -18,11 +18,11 @@ import torch
 from torch import nn
 
 from pysrn.convert import torch_weights
-from pysrn.evaluate.deploy import DeployNet
-from pysrn.evaluate.trained import RUNS, Architecture, find_weights
-from pysrn.nets.resnet import feature_name
-from pysrn.nets.stages import SCORES
+from pysrn.predict.deploy import DeployNet
+from pysrn.predict.trained import RUNS, Architecture, find_weights
 from pysrn.recipes import CROP_SIZE, MEAN_BGR, PREACT, TRUNKS, VARIANTS, HeadSpec
+from pysrn.systems.srn.nets import SCORES
+from pysrn.systems.trunks.resnet import feature_name
 from tests.calibrated_weights import random_pictures, write_calibrated
 
 pytestmark = pytest.mark.slow

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from pysrn.convert import imagenet, torch_export, torch_files, torch_import, torch_weights
-from pysrn.evaluate.trained import Architecture
+from pysrn.convert import torch_export, torch_files, torch_import, torch_weights
 from pysrn.nets.caffemodel import read_layers, sha256_of, write_weights
+from pysrn.predict.trained import Architecture
 from pysrn.recipes import MEAN_BGR, PREACT, TRUNKS, V15, VARIANTS, HeadSpec
+from pysrn.systems.trunks import imagenet
 from tests.convert.test_from_torch import references  # noqa: F401
 from tools.from_torch import main
 

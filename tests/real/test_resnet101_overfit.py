@@ -11,8 +11,8 @@ import resource
 import numpy as np
 import pytest
 
-from pysrn.data.lmdb_pair import write_pair
-from pysrn.data.records import Sample
+from pysrn.data.pair.lmdb_pair import write_pair
+from pysrn.data.readers.records import Sample
 from pysrn.nets.caffemodel import read_layers, write_weights
 from pysrn.recipes import class_names
 from tests.grown_weights import grow

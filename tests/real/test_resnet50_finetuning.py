@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pysrn.evaluate.metrics import evaluate
-from pysrn.evaluate.predictions import load_predictions
+from pysrn.predict.predictions import load_predictions
 
 pytestmark = pytest.mark.slow
 ITERATIONS = "60,30,40,15"

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from pysrn.console import SrnError, UsageError
-from pysrn.data.batches import BatchMaker, FeedSettings
-from pysrn.nets import stages
+from pysrn.data.feed.batches import BatchMaker, FeedSettings
 from pysrn.nets.frozen import split
 from pysrn.recipes import RECIPES, TRUNKS
-from pysrn.train import feature_cache
-from pysrn.train.feature_cache import FeatureCache, folder_of, identity
-from pysrn.train.feature_room import Caching, announce, room_taken, rows_of
+from pysrn.systems.srn import nets as stages
+from pysrn.train.fixed import feature_cache
+from pysrn.train.fixed.feature_cache import FeatureCache, folder_of, identity
+from pysrn.train.fixed.feature_room import Caching, announce, room_taken, rows_of
 from pysrn.train.run_folder import RunFolder
 from tests.train.test_snapshots import largest_file
 

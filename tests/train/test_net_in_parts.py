@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
 
-from pysrn.evaluate.deploy import DeployNet
-from pysrn.nets import stages
 from pysrn.nets.frozen import input_and_output, split
 from pysrn.nets.prototxt import read_message
+from pysrn.predict.deploy import DeployNet
 from pysrn.recipes import RECIPES, TRUNKS
-from pysrn.train import fixed_part
+from pysrn.systems.srn import nets as stages
+from pysrn.train.fixed import fixed_part
 from tests.train.conftest import SHORT, assert_same_weights, call_run_stage
 from tests.train.first_gradients import first_gradients, largest_difference
 from tests.train.test_watchfulness import rows

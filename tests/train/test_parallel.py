@@ -44,7 +44,7 @@ def rank_processes(folder: Path) -> list[int]:
         except OSError:  # it has ended meanwhile
             continue
         is_python = Path(os.fsdecode(words[0])).name.startswith("python")  # and not their launcher
-        if b"pysrn.train.rank" in words and words[-2] == bytes(folder) and is_python:
+        if b"pysrn.train.stage.rank" in words and words[-2] == bytes(folder) and is_python:
             found.append(int(path.parent.name))
     return sorted(found)
 
@@ -168,7 +168,7 @@ def test_whatever_is_killed_no_rank_is_left_behind(run_stage, tmp_path, victim):
 def test_the_error_of_one_rank_alone_reaches_the_user(small_data, tmp_path, monkeypatch):
     """Rank 1 runs where the run's folder is not, as on a machine that does not share it."""
     (tmp_path / "elsewhere").mkdir()
-    rank = f"{shlex.quote(sys.executable)} -m pysrn.train.rank runs/shapes/stage1"
+    rank = f"{shlex.quote(sys.executable)} -m pysrn.train.stage.rank runs/shapes/stage1"
     launcher = f"mpiexec -n 1 {rank} : -n 1 -wdir {shlex.quote(str(tmp_path / 'elsewhere'))}"
     monkeypatch.chdir(tmp_path)
     done = call_run_stage("1", *SHORT, "--ranks", "2", "--launcher", launcher, runs="runs", data=small_data)
@@ -251,7 +251,7 @@ def test_last_words_of_other_launchers():
 @needs_mpi
 def test_ranks_of_a_machine_share_its_cores():
     script = (
-        "import os; from mpi4py import MPI; from pysrn.train.rank import share_cores; share_cores(MPI);"
+        "import os; from mpi4py import MPI; from pysrn.train.stage.rank import share_cores; share_cores(MPI);"
         "os.write(1, os.environ['OMP_NUM_THREADS'].encode() + b'\\n')"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

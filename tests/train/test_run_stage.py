@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pysrn.nets.caffemodel import read_weights
-from pysrn.train import snapshots
+from pysrn.train.stage import snapshots
 from tests.train.conftest import SHORT, assert_same_weights, wait_for_iteration
 
 

@@ -7,7 +7,7 @@ import caffe
 import pytest
 
 from pysrn.console import SrnError
-from pysrn.train import snapshots
+from pysrn.train.stage import snapshots
 
 NET = """name: "tiny"
 layer { name: "in" type: "DummyData" top: "data" top: "label" dummy_data_param {

@@ -5,7 +5,7 @@ import pytest
 
 from pysrn.console import SrnError
 from pysrn.nets.caffemodel import write_weights
-from pysrn.train.surgery import check_carried, check_unchanged, fingerprint, plan_copy
+from pysrn.nets.surgery import check_carried, check_unchanged, fingerprint, plan_copy
 
 RNG = np.random.default_rng(0)
 FILE = {"conv1": [RNG.random((2, 3, 1, 1))], "fc1000": [RNG.random((4, 2)), RNG.random(4)]}

@@ -8,11 +8,12 @@ import pytest
 from caffe.proto import caffe_pb2
 
 from pysrn.console import UsageError
-from pysrn.data.batches import FeedSettings
-from pysrn.data.prefetch import Feeder
-from pysrn.nets import prototxt, stages
+from pysrn.data.feed.batches import FeedSettings
+from pysrn.data.feed.prefetch import Feeder
+from pysrn.nets import prototxt
 from pysrn.recipes import RECIPES
-from pysrn.train import validation
+from pysrn.systems.srn import nets as stages
+from pysrn.train.stage import validation
 
 IMAGES = 12  # of 48: two whole batches of five, and two images of a third
 

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
 
-from pysrn.data.batches import FeedSettings
+from pysrn.data.feed.batches import FeedSettings
 from pysrn.nets import prototxt
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.layers import add_layer
-from pysrn.train import snapshots
-from pysrn.train.event_file import FOLDER, EventFile
-from pysrn.train.training import LossMeans
+from pysrn.train.stage import snapshots
+from pysrn.train.stage.event_file import FOLDER, EventFile
+from pysrn.train.stage.training import LossMeans
 from tests.train.conftest import (
     SHORT,
     assert_same_weights,

@@ -1,0 +1,179 @@
+"""Batches by number: reads the samples of a batch from the LMDB pair, writes their views into given arrays.
+
+Used in the process of the net (`workers: 0`) and in the worker processes (`worker.py`) alike, so both give
+the same bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pysrn.console import SrnError, UsageError
+from pysrn.data.feed.augment import CornerCrop, whole_image, write_view
+from pysrn.data.feed.sampler import SampleOrder
+from pysrn.data.pair.lmdb_file import pair_paths
+from pysrn.data.pair.pair_reader import PairReader
+from pysrn.recipes import CROP_SIZE, IMAGE_SIZE, MEAN_BGR, Augmentation
+
+_DEFAULT = Augmentation()
+
+
+@dataclass(frozen=True)
+class FeedSettings:
+    """What the data layer is told in its `param_str`.
+
+    `first_sample` is the number of the sample to begin with, counted over all epochs and ranks. `records`: only the
+    records from the first number up to, not including, the second are fed; None means all. `rank` of `ranks`
+    processes is fed its part of every global batch of `ranks * batch_size` samples: rank after rank they are what a
+    single process with that batch size sees. `views`: an image has so many views in training, one an epoch, and goes
+    through them again and again; None: a new one in every epoch.
+    """
+
+    folder: str
+    split: str
+    batch_size: int
+    seed: int = 0
+    crop_size: int = CROP_SIZE
+    image_size: int = IMAGE_SIZE
+    scale_ratios: tuple[float, ...] = _DEFAULT.scale_ratios
+    max_distort: int = _DEFAULT.max_distort
+    mirror: bool = _DEFAULT.mirror
+    mean: tuple[float, ...] = MEAN_BGR
+    train: bool = True
+    first_sample: int = 0
+    workers: int = 1
+    records: tuple[int, int] | None = None
+    rank: int = 0
+    ranks: int = 1
+    views: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a value that cannot be."""
+        least = {
+            "batch_size": 1,
+            "crop_size": 1,
+            "image_size": 1,
+            "max_distort": 0,
+            "first_sample": 0,
+            "workers": 0,
+            "rank": 0,
+            "ranks": 1,
+        } | ({} if self.views is None else {"views": 1})
+        for name, low in least.items():
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < low:
+                raise UsageError(f"data layer: {name} is {getattr(self, name)!r}, a whole number from {low} is needed")
+        if not self.scale_ratios or not all(0 < ratio <= 1 for ratio in self.scale_ratios):
+            raise UsageError(f"data layer: scale_ratios {self.scale_ratios} must lie in (0, 1]")
+        if self.rank >= self.ranks:
+            raise UsageError(f"data layer: rank {self.rank} of {self.ranks}: ranks are counted from 0")
+        if self.records is not None:
+            whole = len(self.records) == 2 and all(isinstance(bound, int) for bound in self.records)
+            if not whole or not 0 <= self.records[0] < self.records[1]:
+                raise UsageError(f"data layer: records {self.records} is no range: [first, behind the last] is needed")
+        if len(self.mean) != 3:
+            raise UsageError(f"data layer: mean needs three numbers (B, G, R), not {self.mean}")
+
+    @classmethod
+    def from_json(cls, text: str) -> FeedSettings:
+        """Settings of a `param_str`. Raises UsageError for damaged JSON and for unknown or missing names."""
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise UsageError(f"data layer: param_str is not JSON: {error}") from None
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        needed = {name for name, field in known.items() if field.default is dataclasses.MISSING}
+        if not isinstance(values, dict) or not needed <= set(values) <= set(known):
+            given = set(values) if isinstance(values, dict) else set()
+            odd = [f"unknown {name}" for name in sorted(given - set(known))]
+            odd += [f"missing {name}" for name in sorted(needed - given)]
+            raise UsageError(f"data layer: param_str: {', '.join(odd)}")
+        for name in ("scale_ratios", "mean", "records"):
+            if isinstance(values.get(name), list):
+                values[name] = tuple(values[name])
+        return cls(**values)
+
+    def to_json(self) -> str:
+        """The `param_str` of these settings; `views` only where it says something, so that older ones stay alike."""
+        values = dataclasses.asdict(self)
+        return json.dumps({name: value for name, value in values.items() if name != "views" or value is not None})
+
+
+class BatchMaker:
+    """Makes batch number b, counted from `first_sample`, whenever it is asked for.
+
+    Raises as PairReader, and UsageError when `records` goes beyond the split.
+    """
+
+    def __init__(self, settings: FeedSettings) -> None:
+        self.settings = settings
+        self.reader = PairReader(settings.folder, settings.split)
+        begin, end = settings.records or (0, len(self.reader))
+        if end > len(self.reader):
+            raise UsageError(f"data layer: records {begin} to {end}: {settings.split} has {len(self.reader)} records")
+        self._order = SampleOrder(end - begin, settings.seed, shuffle=settings.train, begin=begin)
+        self._mean = np.array(settings.mean, np.float32).reshape(3, 1, 1)
+        self._whole = whole_image(settings.image_size)
+        self._crop = CornerCrop(
+            settings.image_size,
+            settings.crop_size,
+            settings.scale_ratios,
+            settings.max_distort,
+            settings.mirror,
+        )
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+        """Shapes of `data` and `label`."""
+        size, batch = self.settings.crop_size, self.settings.batch_size
+        return (batch, 3, size, size), (batch, len(self.reader.classes))
+
+    def write(self, batch: int, data: np.ndarray, label: np.ndarray) -> None:
+        """Write batch number `batch` into float32 arrays of the shapes `shapes`.
+
+        Labels become 1 where they are 1 and 0 elsewhere: unspecified counts as negative (papers on
+        WIDER-Attribute).
+        """
+        self.write_samples(self.numbers(batch), data, label)
+
+    def numbers(self, batch: int) -> range:
+        """Global numbers of the samples of batch number `batch`."""
+        part = batch * self.settings.ranks + self.settings.rank  # the ranks' parts of all global batches, in order
+        first = self.settings.first_sample + part * self.settings.batch_size
+        return range(first, first + self.settings.batch_size)
+
+    def first_alike(self, number: int) -> int:
+        """Number of the first sample that shows the same record in the same view as sample `number`."""
+        epoch, index = self._order.locate(number)
+        view = self._view_number(epoch)
+        return number if view == epoch else self._order.number_of(view, index)
+
+    def write_samples(self, numbers: Sequence[int], data: np.ndarray, label: np.ndarray) -> None:
+        """Write the numbered samples into the rows of float32 arrays, as `write` does."""
+        for row, number in enumerate(numbers):
+            epoch, index = self._order.locate(number)
+            image = self.reader.image(index)
+            size = self.settings.image_size
+            if image.shape != (size, size, 3):
+                path = pair_paths(self.reader.folder, self.reader.split)[0]
+                key, shape = self.reader.keys[index], " x ".join(map(str, image.shape))
+                raise SrnError(f"{path}: broken record {key}: {shape} is not {size} x {size} x 3")
+            view = self._whole
+            if self.settings.train:
+                view = self._crop.draw(self.settings.seed, self._view_number(epoch), index)
+            write_view(image, view, self._mean, data[row])
+            label[row] = self.labels(number)
+
+    def labels(self, number: int) -> np.ndarray:
+        """Label vector of sample `number`, true where it is 1."""
+        return self.reader.labels(self._order.locate(number)[1]) > 0
+
+    def _view_number(self, epoch: int) -> int:
+        """Which of a record's views it has in an epoch."""
+        if not self.settings.train:
+            return 0
+        return epoch if self.settings.views is None else epoch % self.settings.views

@@ -1,0 +1,49 @@
+"""A worker process of the data layer: `python -m pysrn.data.feed.worker DESCRIPTOR SLOTS SETTINGS`.
+
+Reads batch numbers (8 bytes each) from stdin, writes each batch into its slot of the shared ring and answers
+one byte on stdout; after an error it answers `FAILED_BYTE` and the message, and ends. It also ends when stdin
+closes: that happens however the parent ends, so no worker is left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import sys
+
+import cv2
+import lmdb
+
+from pysrn.console import SrnError
+from pysrn.data.feed.batches import BatchMaker, FeedSettings
+from pysrn.data.feed.ring import map_ring
+
+NUMBER = struct.Struct("<q")
+READY_BYTE, FAILED_BYTE = b"+", b"!"
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until stdin closes."""
+    # Batch systems send SIGTERM to every process of a job: the net's process decides when it needs no more batches.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    cv2.setNumThreads(0)
+    descriptor, slots, settings = int(arguments[0]), int(arguments[1]), FeedSettings.from_json(arguments[2])
+    try:
+        maker = BatchMaker(settings)
+        ring = map_ring(descriptor, slots, maker.shapes)
+        while request := os.read(0, NUMBER.size):
+            (batch,) = NUMBER.unpack(request)
+            maker.write(batch, *ring[batch % slots])
+            os.write(1, READY_BYTE)
+    except BrokenPipeError:
+        return 0
+    except (SrnError, OSError, MemoryError, lmdb.Error, cv2.error) as error:
+        text = str(error) if isinstance(error, SrnError) else f"{type(error).__name__}: {error}"
+        os.write(1, FAILED_BYTE + text.encode())
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

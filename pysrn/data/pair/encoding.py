@@ -1,0 +1,42 @@
+"""How the images of an LMDB pair are stored: `pair_writer.py` makes its records with it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import cv2
+
+from pysrn.data.pair import datum
+from pysrn.data.pair.pixels import sample_pixels
+from pysrn.data.readers.records import Sample
+from pysrn.recipes import IMAGE_SIZE
+
+JPEG_QUALITY = 95  # assumed: no visible loss; a quarter of the bytes of raw pixels
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """`name` is "jpeg" or "raw", `interpolation` one of `pixels.INTERPOLATIONS`."""
+
+    name: str = "jpeg"
+    quality: int = JPEG_QUALITY
+    interpolation: str = "area"
+
+    def record(self, sample: Sample) -> bytes:
+        """Serialized Datum of a sample's IMAGE_SIZE x IMAGE_SIZE x 3 BGR pixels. Raises BadImage."""
+        image = sample_pixels(sample, IMAGE_SIZE, self.interpolation)
+        if self.name == "raw":
+            return datum.raw_image(image)
+        _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self.quality])
+        return datum.encoded_image(jpeg.tobytes(), *image.shape[:2])
+
+    def facts(self) -> dict[str, str | int]:
+        """What the manifest says of it."""
+        facts = {"encoding": self.name} | asdict(self)
+        del facts["name"]
+        if self.name != "jpeg":
+            del facts["quality"]
+        return facts
+
+
+DEFAULT_ENCODING = Encoding()

@@ -1,0 +1,108 @@
+"""Reading an LMDB pair: images, labels, and the check that both belong together."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import cv2
+import lmdb
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from pysrn.console import MissingError, SrnError, existing_folder
+from pysrn.data.pair.datum import Datum
+from pysrn.data.pair.lmdb_file import open_whole, pair_paths
+from pysrn.data.pair.manifest import NAME, read_manifest
+from pysrn.data.pair.pixels import BadImage, decode_bytes
+
+BUILD = "tools/make_lmdb.py builds it"
+REBUILD = "build it again: tools/make_lmdb.py ... --force"
+
+
+class PairReader:
+    """Random access to the samples of a split, in key order.
+
+    Raises MissingError when the folder, its manifest, the split or a database is missing, SrnError when a
+    database is truncated or the two do not pair up.
+    """
+
+    def __init__(self, folder: str | Path, split: str) -> None:
+        self.folder = existing_folder(folder, "LMDB folder", BUILD)
+        self.split = split
+        manifest = read_manifest(self.folder)
+        if manifest is None:
+            raise MissingError(f"no LMDB pair in {self.folder}: no {NAME}", BUILD)
+        if split not in manifest["splits"]:
+            have = ", ".join(manifest["splits"]) or "none"
+            raise MissingError(f"no split {split!r} in {self.folder} (there: {have})", BUILD)
+        self.classes: tuple[str, ...] = tuple(manifest["classes"])
+        self._images, self._labels = (open_whole(path, REBUILD) for path in pair_paths(self.folder, split))
+        keys, label_keys = _keys(self._images), _keys(self._labels)
+        count = manifest["splits"][split].get("count")
+        if keys != label_keys:
+            raise SrnError(f"{self.folder}: {_difference(keys, label_keys, split)}", REBUILD)
+        if len(keys) != count:
+            raise SrnError(f"{self.folder}: {split} holds {len(keys)} records, its {NAME} says {count}", REBUILD)
+        self._keys = keys
+        self.keys: list[str] = [key.decode("utf-8", "replace") for key in keys]
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def image(self, index: int) -> np.ndarray:
+        """Pixels of a sample: uint8 H x W x 3 BGR. Raises SrnError for a broken record."""
+        record = self._datum(self._images, "image", index)
+        try:
+            return _pixels(record)
+        except BadImage as error:
+            raise self._broken("image", index, error) from None
+
+    def labels(self, index: int) -> np.ndarray:
+        """Label vector of a sample as stored (1, -1, 0): float32 of shape (C,)."""
+        values = np.array(self._datum(self._labels, "label", index).float_data, np.float32)
+        if len(values) != len(self.classes):
+            raise self._broken("label", index, f"{len(values)} labels instead of {len(self.classes)}")
+        return values
+
+    def all_labels(self) -> np.ndarray:
+        """Labels of all samples: float32 of shape (N, C)."""
+        return np.stack([self.labels(index) for index in range(len(self))])
+
+    def _datum(self, environment: lmdb.Environment, kind: str, index: int):
+        try:
+            with environment.begin(buffers=True) as transaction:
+                return Datum.FromString(transaction.get(self._keys[index]))
+        except (DecodeError, lmdb.Error) as error:
+            raise self._broken(kind, index, error) from None
+
+    def _broken(self, kind: str, index: int, reason: object) -> SrnError:
+        path = pair_paths(self.folder, self.split)[kind == "label"]
+        return SrnError(f"{path}: broken record {self.keys[index]}: {reason}", REBUILD)
+
+
+def _pixels(record) -> np.ndarray:
+    """The image of a Datum. Raises BadImage."""
+    if record.encoded:
+        return decode_bytes(record.data)
+    shape = (record.channels, record.height, record.width)
+    if record.channels != 3 or not record.data or len(record.data) != math.prod(shape):
+        raise BadImage(f"{len(record.data)} bytes are not an image of {' x '.join(map(str, shape))}")
+    return cv2.merge(list(np.frombuffer(record.data, np.uint8).reshape(shape)))
+
+
+def _keys(environment: lmdb.Environment) -> list[bytes]:
+    try:
+        with environment.begin() as transaction:
+            return list(transaction.cursor().iternext(values=False))
+    except lmdb.Error as error:
+        raise SrnError(f"{environment.path()} is damaged: {error}", REBUILD) from None
+
+
+def _difference(keys: list[bytes], label_keys: list[bytes], split: str) -> str:
+    """What is wrong with two lists of keys that should be the same."""
+    for number, (key, label_key) in enumerate(zip(keys, label_keys, strict=False)):
+        if key != label_key:
+            there = f"record {number} is {key.decode(errors='replace')} and {label_key.decode(errors='replace')}"
+            return f"images and labels of {split} are out of step: {there}"
+    return f"{split} has {len(keys)} images but {len(label_keys)} label vectors"

@@ -1,0 +1,94 @@
+"""Which reader reads which data set: `read_splits` is all that `build.py` knows of annotation formats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pysrn.console import MissingError, UsageError, existing_folder, message
+from pysrn.data.readers.coco import read_coco
+from pysrn.data.readers.folder import read_folder
+from pysrn.data.readers.image_lists import read_image_lists
+from pysrn.data.readers.nus_wide import read_nus_wide
+from pysrn.data.readers.records import AnnotatedSplit
+from pysrn.data.readers.voc2007 import read_voc2007
+from pysrn.data.readers.wider_attribute import read_wider_attribute
+from pysrn.recipes import class_names
+
+SPLITS = ("train", "test")
+AVAILABLE = ("shapes", "coco", "nus_wide", "wider_attribute", "voc2007", "folder")
+COCO_PARTS = {"train": "train", "test": "val"}  # official repo, README: train2014 and val2014
+CAN_DROP = ("coco", "nus_wide", "folder")  # `drop_unlabelled`; NUS-WIDE always does, as the paper
+
+
+@dataclass(frozen=True)
+class ReaderOptions:
+    """How to read: what only some data sets know. See `tools/make_lmdb.py --help`."""
+
+    drop_unlabelled: bool = False
+    lists: Path | None = None
+
+
+NO_OPTIONS = ReaderOptions()
+
+
+def read_splits(dataset: str, root: Path, options: ReaderOptions = NO_OPTIONS) -> dict[str, AnnotatedSplit]:
+    """Read the annotations of all splits of a data set that lies in `root`; no image is opened.
+
+    With `options.lists`, the folder of the authors' list files, these are read instead of the data set's own.
+    Raises UsageError for an unknown data set or an option it does not know, MissingError for what is not there,
+    SrnError for a damaged file.
+    """
+    check_options(dataset, options)
+    root = existing_folder(root, f"folder of {dataset}")
+    splits = _read(dataset, root, options)
+    _say_shared_images(splits)
+    return splits
+
+
+def check_options(dataset: str, options: ReaderOptions) -> None:
+    """Raise UsageError for an unknown data set or an option that it does not know."""
+    if dataset not in AVAILABLE:
+        raise UsageError(f"no reader for data set {dataset!r}; there are: {', '.join(AVAILABLE)}")
+    if options.drop_unlabelled and dataset not in CAN_DROP:
+        raise UsageError(f"--drop-unlabelled is not for {dataset}, only for {', '.join(CAN_DROP)}")
+    if options.lists is not None and dataset == "shapes":
+        raise UsageError("--lists is not for shapes, which is drawn")
+
+
+def _read(dataset: str, root: Path, options: ReaderOptions) -> dict[str, AnnotatedSplit]:
+    drop = options.drop_unlabelled
+    if options.lists is not None:
+        return read_image_lists(dataset, root, Path(options.lists), drop_unlabelled=drop)
+    if dataset == "nus_wide":
+        return read_nus_wide(root)
+    if dataset == "folder":
+        return read_folder(root, drop_unlabelled=drop)
+    if dataset == "coco":
+        return {split: _read_coco(root, split, drop) for split in SPLITS}
+    read = {"shapes": _read_shapes, "voc2007": read_voc2007, "wider_attribute": read_wider_attribute}[dataset]
+    return {split: read(root, split) for split in SPLITS}
+
+
+def _read_shapes(root: Path, split: str) -> AnnotatedSplit:
+    return read_coco(root / "annotations" / f"{split}.json", root / "images" / split, class_names("shapes"))
+
+
+def _read_coco(root: Path, split: str, drop_unlabelled: bool) -> AnnotatedSplit:
+    """COCO as distributed: `annotations/instances_train2014.json` and folder `train2014`, of any year."""
+    part = COCO_PARTS[split]
+    found = sorted(root.glob(f"annotations/instances_{part}*.json"))
+    if len(found) != 1:
+        pattern = root / "annotations" / f"instances_{part}<year>.json"
+        there = f"there are {len(found)}" if found else "there is none"
+        raise MissingError(f"annotation of the {split} split: one file {pattern} is needed, {there}")
+    images = root / found[0].stem.removeprefix("instances_")
+    return read_coco(found[0], images, class_names("coco"), drop_unlabelled=drop_unlabelled)
+
+
+def _say_shared_images(splits: dict[str, AnnotatedSplit]) -> None:
+    """A test image among the training images makes every result too good: say so, whoever made the split."""
+    train = {str(sample.path) for sample in splits["train"].samples}
+    shared = sorted({str(sample.path) for sample in splits["test"].samples} & train)
+    if shared:
+        message(f"warning: {len(shared)} images are in both train and test, the first: {shared[0]}")

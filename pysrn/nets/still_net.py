@@ -1,0 +1,82 @@
+"""A net that only computes: in Caffe's TEST phase, filled strictly from a file's weights, folded on request.
+
+The fixed part of stages 2 and 3 (`fixed_part.py`) and prediction (`evaluate/deploy.py`) are such nets.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+
+import caffe
+import numpy as np
+from caffe.proto import caffe_pb2
+
+from pysrn.nets import prototxt
+from pysrn.nets.folding import Weights, fold
+from pysrn.nets.surgery import plan_copy
+
+
+class StillNet:
+    """A net that begins with an Input layer.
+
+    Attributes: net (pycaffe's), output (name of the last layer's top).
+    """
+
+    def __init__(
+        self,
+        message: caffe_pb2.NetParameter,
+        weights: Weights,
+        source: str,
+        folded: bool = True,
+        kept: Collection[str] | None = None,
+    ) -> None:
+        """Fill it with `weights`, which must be those of its layers exactly; SrnError naming `source` otherwise.
+
+        `folded`: with batch normalisation folded into the weights (`folding.py`), equal but for rounding.
+        `kept`: only these blobs and the output will be read, the others' memory may be shared; None: all of them.
+        """
+        self._input, self.output = message.layer[0].top[0], message.layer[-1].top[0]
+        self.net = _in_caffe(message)
+        shapes = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in self.net.params.items()}
+        plan_copy(shapes, weights, source)
+        if folded:
+            message, weights = fold(message, weights)
+            self.net = _in_caffe(message)
+        for name, blobs in self.net.params.items():
+            for blob, values in zip(blobs, weights[name], strict=True):
+                blob.data[...] = values.reshape(blob.data.shape)
+        if kept is not None and hasattr(self.net, "reuse_activations"):  # stock Caffe has not
+            self.net.reuse_activations(keep=[name for name in kept if name in self.net.blobs])
+
+    def output_shape(self, *shape: int) -> tuple[int, ...]:
+        """Shape of the last layer's top for an input of this shape."""
+        self._reshape(shape)
+        return tuple(self.net.blobs[self.output].shape)
+
+    def forward(self, values: np.ndarray, outputs: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """Name -> blob, of `outputs` or of the last layer's top; valid until the next call."""
+        self._reshape(values.shape)
+        self.net.blobs[self._input].data[...] = values
+        self.net.forward()
+        return {name: self.net.blobs[name].data for name in outputs or [self.output]}
+
+    def _reshape(self, shape: tuple[int, ...]) -> None:
+        if tuple(self.net.blobs[self._input].shape) != tuple(shape):
+            self.net.blobs[self._input].reshape(*shape)
+            self.net.reshape()
+
+
+def _in_caffe(message: caffe_pb2.NetParameter) -> caffe.Net:
+    """The net in Caffe, its weights not drawn but zero."""
+    plain = caffe_pb2.NetParameter()
+    plain.CopyFrom(message)
+    for layer in plain.layer:
+        for part in ("convolution_param", "inner_product_param"):
+            if layer.HasField(part):
+                getattr(layer, part).ClearField("weight_filler")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.prototxt"
+        prototxt.write_message(plain, path)
+        return caffe.Net(str(path), caffe.TEST)

@@ -1,0 +1,119 @@
+"""Attention maps drawn over their images, beside the labels' boxes where these are known.
+
+Boxes are fractions of the image's width and height (see `pointing.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from pysrn.console import Progress, UsageError
+from pysrn.data.pair.lmdb_pair import PairReader
+from pysrn.evaluate.metrics import sigmoid
+from pysrn.pictures.pointing import Box
+from pysrn.predict.deploy import DeployNet
+from pysrn.predict.splits import batches, check_labels, whole_views
+
+OPACITY = 0.65  # of an overlay where its map is greatest
+COLOURS = "turbo"
+MAP_TITLES = {"att_map": "attention A", "sr_map": "weighted attention U", "conf_map": "confidence S"}
+LABELS_SHOWN = 6  # of an image
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One line of the grid: pixels (H x W x 3 RGB), a title, and panels of (label, title, map h x w)."""
+
+    image: np.ndarray
+    title: str
+    panels: Sequence[tuple[int, str, np.ndarray]]
+    boxes: Mapping[int, Sequence[Box]]
+
+
+def compute_maps(net: DeployNet, pair: PairReader, indices: Sequence[int], names: Sequence[str], batch_size: int = 16):
+    """The named outputs (maps, scores) of chosen samples: name -> N x ... array."""
+    check_labels(net, pair)
+    absent = [name for name in names if name not in (*net.scores, *net.maps)]
+    if absent:
+        raise UsageError(f"{net.path} does not compute {', '.join(absent)}", "give the weights of a later stage")
+    parts = []
+    bar = Progress(len(indices), "maps", "images")
+    for part in batches(len(indices), batch_size):
+        parts.append(net.forward(whole_views(pair, [indices[i] for i in part]), names))
+        bar.update(len(part))
+    bar.close()
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+def attention_rows(
+    net: DeployNet,
+    pair: PairReader,
+    indices: Sequence[int],
+    maps: Sequence[str],
+    labels: Sequence[int] | None,
+    boxes: Sequence[Mapping[int, Sequence[Box]]],
+) -> list[Row]:
+    """A row for every chosen sample and map; panels are `labels`, or (None) the sample's own labels."""
+    score = net.scores[-1]
+    outputs = compute_maps(net, pair, indices, (*maps, score))
+    rows = []
+    for position, index in enumerate(indices):
+        truth = pair.labels(index)
+        shown = np.flatnonzero(truth == 1)[:LABELS_SHOWN] if labels is None else labels
+        probabilities = sigmoid(outputs[score][position])
+        image = np.ascontiguousarray(pair.image(index)[..., ::-1])
+        for name in maps:
+            panels = [
+                (
+                    label,
+                    f"{pair.classes[label]}\np = {probabilities[label]:.2f}",
+                    outputs[name][position, label],
+                )
+                for label in shown
+            ]
+            rows.append(Row(image, f"{pair.keys[index]}\n{MAP_TITLES[name]}", panels, boxes[position]))
+    return rows
+
+
+def overlay(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A map (h x w) over its image (uint8 H x W x 3 RGB, as is the result), strongest where the map is."""
+    smooth = cv2.resize(np.asarray(values, np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    smooth -= smooth.min()
+    smooth /= max(float(smooth.max()), np.finfo(np.float32).tiny)
+    colours = matplotlib.colormaps[COLOURS](smooth)[..., :3] * 255
+    opacity = OPACITY * smooth[..., None]
+    return np.rint(image * (1 - opacity) + colours * opacity).astype(np.uint8)
+
+
+def grid(rows: Sequence[Row]) -> Figure:
+    """Images on the left with all known boxes, beside each its labels' maps with that label's boxes."""
+    columns = 1 + max(len(row.panels) for row in rows)
+    figure = Figure(figsize=(2.3 * columns, 2.55 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
+        for axis in axes:
+            axis.axis("off")
+        axes[0].imshow(row.image)
+        axes[0].set_title(row.title, fontsize=7)
+        _draw_boxes(axes[0], row.image, [box for places in row.boxes.values() for box in places])
+        for axis, (label, title, values) in zip(axes[1:], row.panels, strict=False):
+            axis.imshow(overlay(row.image, values))
+            axis.set_title(title, fontsize=7)
+            _draw_boxes(axis, row.image, row.boxes.get(label, ()))
+    return figure
+
+
+def _draw_boxes(axis, image: np.ndarray, boxes: Sequence[Box]) -> None:
+    height, width = image.shape[:2]
+    for left, top, right, bottom in boxes:
+        corner, size = (left * width, top * height), ((right - left) * width, (bottom - top) * height)
+        axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor="white", linewidth=2))
+        axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor="black", linewidth=0.8))

@@ -1,0 +1,77 @@
+"""The deploy net with the trunk features of a split on the disk: stages 1 to 3 of a run have one trunk.
+
+Which stage's scores are computed next, the images need not go through the trunk again. Stage 4 has a trunk of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pysrn.console import message
+from pysrn.data.feed.batches import FeedSettings
+from pysrn.data.pair.lmdb_pair import PairReader
+from pysrn.nets.folding import Weights
+from pysrn.nets.frozen import cut_at_features, features_shape
+from pysrn.nets.still_net import StillNet
+from pysrn.predict.deploy import DeployNet
+from pysrn.recipes import TRUNKS
+from pysrn.systems.srn.nets import parameter_layers
+from pysrn.train.fixed.feature_cache import FeatureCache, identity, row_bytes, size_text
+
+
+class CachedDeployNet(DeployNet):
+    """A folded deploy net in two parts: the trunk up to X, whose output is cached, and what reads X."""
+
+    def __init__(
+        self,
+        path: Path,
+        batch_size: int,
+        gpu: int | None,
+        pair: PairReader,
+        precision: str,
+        place: Path,
+        announced: bool = False,
+    ) -> None:
+        """The features of `pair` are kept below the folder `place`; SrnError where the disk cannot hold them.
+
+        Their size is said before, unless somebody has `announced` it.
+        """
+        self._pair, self._precision, self._place = pair, precision, place
+        self._on_gpu, self._announced = gpu is not None, announced
+        super().__init__(path, batch_size, gpu, folded=True)
+
+    def forward_records(
+        self, records: Sequence[int], views: Callable[[], np.ndarray], outputs: Collection[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Run records of the pair; `views` is called where the features of one are not there."""
+        values = np.empty((len(records), *self._cache.shape), np.float32)
+        damaged = self._cache.fetch(records, values, lambda: self._still.forward(views())[self._still.output])
+        if damaged:
+            message(f"warning: {self._cache.folder}: damaged rows are computed anew: {', '.join(map(str, damaged))}")
+        return {name: blob.copy() for name, blob in self._rest.forward(values, outputs or self.scores).items()}
+
+    def _built(self, net, weights: Weights, folded: bool) -> StillNet:
+        spec = TRUNKS[self.architecture.trunk]
+        trunk, rest = cut_at_features(net, spec)
+        below = set(parameter_layers(trunk))
+        built, self._rest = (
+            StillNet(
+                part,
+                {name: blobs for name, blobs in weights.items() if (name in below) == of_trunk},
+                str(self.path),
+                kept=() if of_trunk else self._kept,
+            )
+            for part, of_trunk in ((trunk, True), (rest, False))
+        )
+        feed = FeedSettings(str(self._pair.folder), self._pair.split, 1, train=False)
+        about = identity(trunk, weights, feed, self._precision, self._on_gpu)
+        shape = tuple(features_shape(spec, 1)[1:])
+        if not self._announced:
+            size = size_text(len(self._pair) * row_bytes(shape, self._precision))
+            message(f"features of {len(self._pair)} images, {self._precision}: {size} in {self._place}")
+        self._cache = FeatureCache.make(self._place, about, shape)
+        self._cache.reserve(len(self._pair))
+        return built

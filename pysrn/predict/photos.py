@@ -1,0 +1,172 @@
+"""Predicting a user's own image files: which they are, their pixels, their scores, and pictures of the attention.
+
+The pixels take the way of the data sets (`data/pixels.py`): decoded, warped to 256 x 256, then to the net's input. An
+LMDB pair may hold them as JPEG, which a photo here does not become once more.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import cv2
+import numpy as np
+
+from pysrn.console import MissingError, SrnError, UsageError, message, progress
+from pysrn.data.pair.lmdb_pair import PairReader
+from pysrn.data.pair.pixels import BadImage, decode_file, warp
+from pysrn.data.readers.annotation_checks import key_names
+from pysrn.data.readers.label_text import printable
+from pysrn.evaluate.metrics import sigmoid
+from pysrn.nets.caffemodel import sha256_of
+from pysrn.pictures.attention import MAP_TITLES, Row
+from pysrn.predict.deploy import DeployNet
+from pysrn.predict.predictions import Predictions
+from pysrn.predict.splits import views_of
+from pysrn.predict.trained import settings_of
+from pysrn.recipes import IMAGE_SIZE
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")  # what a folder is searched for
+SHOWN_SIDE = 448  # pixels of the longer side in a picture
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A readable image file: the net's 256 x 256 pixels and, smaller, what is shown (uint8 H x W x 3, BGR)."""
+
+    path: Path
+    pixels: np.ndarray
+    shown: np.ndarray
+
+
+def is_photo_argument(text: str) -> bool:
+    """Whether a word of the command line means photos: by a file's ending, or a folder with images that is no run."""
+    path = Path(text)
+    if not path.is_dir():
+        return path.suffix.lower() in ENDINGS
+    signs = ("run.json", "weights.caffemodel", "stage?/weights.caffemodel")
+    is_run = any(next(path.glob(sign), None) for sign in signs)
+    return not is_run and bool(_images_below(path))
+
+
+def find_photos(arguments: Sequence[str | Path]) -> list[Path]:
+    """The files meant: files as they are given, folders with all images below them in the order of their names.
+
+    Each file once. Raises MissingError for what is not there or a folder without images.
+    """
+    found: dict[Path, None] = {}
+    for path in map(Path, arguments):
+        if path.is_dir():
+            inside = _images_below(path)
+            if not inside:
+                raise MissingError(f"no image in the folder {path}: none ends in {', '.join(ENDINGS)}")
+            found.update(dict.fromkeys(inside))
+        elif os.path.lexists(path):
+            found[path] = None
+        else:
+            raise MissingError(f"no image file {path}")
+    return list(found)
+
+
+def read_photos(paths: Sequence[Path]) -> Iterator[Photo]:
+    """Decode the files; one that cannot be used is said on stderr and left out."""
+    for path in paths:
+        try:
+            image = decode_file(path)
+        except BadImage as error:
+            message(f"not read: {printable(str(path), 300)}: {error}")
+            continue
+        height, width = image.shape[:2]
+        ratio = min(1.0, SHOWN_SIDE / max(height, width))
+        small = warp(image, max(1, round(width * ratio)), max(1, round(height * ratio)))
+        yield Photo(path, warp(image, IMAGE_SIZE, IMAGE_SIZE), small)
+
+
+def predict_photos(
+    net: DeployNet, paths: Sequence[Path], classes: Sequence[str], scores: Sequence[str], batch_size: int
+) -> tuple[Predictions, list[Path]]:
+    """Logits of the readable files, in order, and these files.
+
+    Keys are as in an LMDB pair (`%08d_<name>`), numbered by `paths`; `about["files"]` lists the files, one a line.
+    Raises SrnError when none can be read.
+    """
+    places, parts = [], []
+    numbers = {path: number for number, path in enumerate(paths)}
+    several = progress(_gathered(read_photos(paths), batch_size), -(-len(paths) // batch_size), "predicting", "batches")
+    for photos in several:
+        parts.append(net.forward(views_of(photo.pixels for photo in photos), scores))
+        places += [photo.path for photo in photos]
+    if not places:
+        raise SrnError(f"none of {len(paths)} files could be read as an image")
+    names = key_names(PurePath(path.name) for path in paths)
+    keys = tuple(printable(f"{numbers[path]:08d}_{names[numbers[path]]}", 500) for path in places)
+    about = {
+        "weights": str(net.path),
+        "weights_sha256": sha256_of(net.path),
+        "files": "\n".join(printable(str(path), 5000) for path in places),
+    }
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in scores}
+    found = Predictions(keys, tuple(classes), joined, None, about)
+    found.check(f"{net.path} on {len(places)} photos")
+    return found, places
+
+
+def ranked(logits: np.ndarray, classes: Sequence[str], count: int) -> list[tuple[str, float]]:
+    """The `count` labels of the highest logits with their probabilities, highest first (the first of equals first)."""
+    order = np.argsort(-logits, kind="stable")[:count]
+    return [(classes[label], float(sigmoid(logits[label]))) for label in order]
+
+
+def attention_rows(
+    net: DeployNet, paths: Sequence[Path], classes: Sequence[str], score: str, maps: Sequence[str], count: int
+) -> list[Row]:
+    """A row for every readable file and map: the photo, and the maps of its `count` highest labels over it."""
+    if absent := [name for name in maps if name not in net.maps]:
+        raise UsageError(f"{net.path} does not compute {', '.join(absent)}", "give the weights of a later stage")
+    rows = []
+    for photo in read_photos(paths):
+        outputs = net.forward(views_of([photo.pixels]), (*maps, score))
+        logits = outputs[score][0]
+        best = np.argsort(-logits, kind="stable")[:count]
+        for name in maps:
+            panels = [
+                (int(label), f"{classes[label]}\np = {sigmoid(logits[label]):.2f}", outputs[name][0, label])
+                for label in best
+            ]
+            title = f"{printable(photo.path.name, 30)}\n{MAP_TITLES[name]}"
+            rows.append(Row(cv2.cvtColor(photo.shown, cv2.COLOR_BGR2RGB), title, panels, {}))
+    return rows
+
+
+def label_names(net: DeployNet, weights: Path, data: str | Path | None) -> tuple[str, ...]:
+    """The net's labels: those of the LMDB pair `data`, else of the run that the weights belong to.
+
+    Raises UsageError where neither is there, SrnError where their number is not the net's.
+    """
+    settings = None if data is not None else settings_of(weights)
+    if data is None and settings is None:
+        raise UsageError(f"{weights} is of no run: its labels have no names", "--data FOLDER: the LMDB pair's labels")
+    classes = tuple(PairReader(data, "train").classes if settings is None else settings.recipe.dataset.classes)
+    if len(classes) != net.architecture.classes:
+        raise SrnError(f"{net.path} predicts {net.architecture.classes} labels, {data or 'its run'} has {len(classes)}")
+    return classes
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """Files in a folder and those below it that end as images do, sorted, hidden ones left out."""
+    inside = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    return sorted(path for path in inside if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def _gathered(photos: Iterator[Photo], size: int) -> Iterator[list[Photo]]:
+    """Lists of `size` photos, the last one shorter."""
+    several: list[Photo] = []
+    for photo in photos:
+        several.append(photo)
+        if len(several) == size:
+            yield several
+            several = []
+    if several:
+        yield several

@@ -1,0 +1,175 @@
+"""Running the deploy net over a split of an LMDB pair: every score of every image, in key order.
+
+The images go through the net batch by batch, and the scores are kept in chunks of a few batches (`score_chunks.py`): a
+run that was killed goes on, and several processes can share the work. Which images make a batch depends on the batch
+size alone, so the result is the same however it was computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from pysrn.console import Progress, SrnError, UsageError, existing_folder
+from pysrn.data.feed.augment import whole_image, write_view
+from pysrn.data.pair.lmdb_pair import PairReader
+from pysrn.data.pair.manifest import NAME as DATA_MANIFEST
+from pysrn.nets.caffemodel import sha256_of
+from pysrn.predict.cached_deploy import CachedDeployNet
+from pysrn.predict.chunks import ScoreChunks
+from pysrn.predict.deploy import DeployNet
+from pysrn.predict.predictions import Predictions
+from pysrn.predict.trained import settings_of
+from pysrn.predict.workers import share_out
+from pysrn.recipes import CROP_SIZE, MEAN_BGR
+
+BATCH_SIZE = 16
+CHUNK_BATCHES = 4  # assumed: what a kill costs is half a minute of ResNet-101 on a CPU core
+LARGEST_BATCH = 1024  # Caffe's blobs hold less than 2^31 numbers: 2,674 of ResNet's 64 x 112 x 112
+DEFAULT_DATA = "data/shapes"  # the embedded data set
+
+
+def predict(
+    weights: Path,
+    pair: PairReader,
+    out: Path,
+    *,
+    batch_size: int = BATCH_SIZE,
+    scores: Sequence[str] = (),
+    workers: int = 1,
+    gpu: int | None = None,
+    cache: tuple[str, Path] | None = None,
+) -> Predictions:
+    """Logits of all images of a split, with their labels: written to `out` and returned.
+
+    Goes on with what an interrupted call for the same result has left in a hidden folder beside `out`. `scores`: which
+    of the net's scores (default: all). With several `workers` each process has its own net and its share of the CPU.
+    `cache`: precision and folder of trunk features that are kept, so that the stages with one trunk share them.
+    Raises UsageError for a score that the net does not have, SrnError when the net has another number of labels than
+    the pair, an image is broken, an output is not finite, or a worker dies.
+    """
+    cache = cache and (cache[0], str(cache[1].absolute()))
+    net = net_for(weights, batch_size, pair, cache, gpu)
+    check_labels(net, pair)
+    job = {
+        "weights": str(weights.absolute()),
+        "weights_sha256": sha256_of(weights),
+        "data": str(pair.folder.absolute()),
+        "data_sha256": sha256_of(pair.folder / DATA_MANIFEST),
+        "split": pair.split,
+        "images": len(pair),
+        "classes": len(pair.classes),
+        "scores": list(chosen_scores(net, scores)),
+        "batch_size": batch_size,
+        "chunk": batch_size * CHUNK_BATCHES,
+        "cache": cache and list(cache),
+    }
+    chunks = ScoreChunks(chunk_folder(out), job)
+    with chunks.opened():
+        numbers = chunks.missing()
+        left = sum(len(chunks.images(number)) for number in numbers)
+        bar = Progress(len(pair), f"predicting {pair.split}", "images", initial=len(pair) - left)
+        if workers > 1 and len(numbers) > 1:
+            share_out(chunks, numbers, workers, bar.update)
+        else:
+            fill_chunks(net, pair, chunks, numbers, bar.update)
+        bar.close()
+        about = {"weights": str(weights), "weights_sha256": job["weights_sha256"]}
+        about |= {"data": str(pair.folder), "split": pair.split}
+        labels = pair.all_labels().astype(np.int8)
+        found = Predictions(tuple(pair.keys), tuple(pair.classes), chunks.join(), labels, about)
+        try:
+            found.check(f"{weights} on {pair.folder}, {pair.split}")
+        except SrnError:
+            chunks.remove()  # scores that are no numbers are not worth keeping
+            raise
+        found.save(out)
+        chunks.remove()
+    return found
+
+
+def net_for(
+    weights: Path,
+    batch_size: int,
+    pair: PairReader,
+    cache: Sequence[str] | None,
+    gpu: int | None = None,
+    announced: bool = False,
+) -> DeployNet:
+    """The net that predicts; `cache`: precision and folder of the trunk's features, whose size is said once."""
+    if cache is None:
+        return DeployNet(weights, batch_size, gpu, folded=True)
+    return CachedDeployNet(weights, batch_size, gpu, pair, cache[0], Path(cache[1]), announced)
+
+
+def fill_chunks(
+    net: DeployNet, pair: PairReader, chunks: ScoreChunks, numbers: Sequence[int], advance: Callable[[int], None]
+) -> None:
+    """Compute the numbered chunks; `advance` hears of every batch, with its number of images."""
+    names = chunks.job["scores"]
+    for number in numbers:
+        images, parts = chunks.images(number), []
+        for part in batches(len(images), chunks.job["batch_size"]):
+            records = images[part.start : part.stop]
+            parts.append(net.forward_records(records, partial(whole_views, pair, records), names))
+            advance(len(part))
+        chunks.write(number, {name: np.concatenate([part[name] for part in parts]) for name in names})
+
+
+def chosen_scores(net: DeployNet, names: Sequence[str]) -> tuple[str, ...]:
+    """The named scores in the net's order, or all; UsageError for one that the weights cannot compute."""
+    if absent := [name for name in names if name not in net.scores]:
+        have = ", ".join(net.scores)
+        raise UsageError(f"{net.path} computes {have}, not {', '.join(absent)}", "give the weights of a later stage")
+    return tuple(name for name in net.scores if name in names or not names)
+
+
+def chunk_folder(out: Path) -> Path:
+    """Where the chunks of a result lie until it is written."""
+    return out.with_name(f".{out.name}.chunks")
+
+
+def whole_views(pair: PairReader, indices: Sequence[int]) -> np.ndarray:
+    """What the net sees in testing: whole images, BGR minus mean, float32 N x 3 x 224 x 224."""
+    return views_of(pair.image(index) for index in indices)
+
+
+def views_of(images: Iterable[np.ndarray]) -> np.ndarray:
+    """The same of square images (uint8 S x S x 3 BGR), as many as are given."""
+    mean = np.array(MEAN_BGR, np.float32).reshape(3, 1, 1)
+    views = []
+    for image in images:
+        views.append(np.empty((3, CROP_SIZE, CROP_SIZE), np.float32))
+        write_view(image, whole_image(image.shape[0]), mean, views[-1])
+    return np.stack(views)
+
+
+def batches(count: int, size: int) -> Iterator[range]:
+    """0 ... count - 1 in ranges of at most `size`."""
+    for start in range(0, count, size):
+        yield range(start, min(start + size, count))
+
+
+def check_labels(net: DeployNet, pair: PairReader) -> None:
+    """Raise SrnError unless the net has as many labels as the pair."""
+    if net.architecture.classes != len(pair.classes):
+        raise SrnError(
+            f"{net.path} predicts {net.architecture.classes} labels, {pair.folder} has {len(pair.classes)}",
+            "give the data set that these weights were trained on (--data)",
+        )
+
+
+def data_folder(weights: str | Path, given: str | Path | None) -> Path:
+    """The LMDB pair to use: the one `given`, else the one that the run was trained on, else shapes.
+
+    Raises MissingError where there is no such folder; a run's may be relative to where it was trained.
+    """
+    if given is not None:
+        return Path(given)
+    settings = settings_of(weights)
+    folder = Path(DEFAULT_DATA if settings is None else settings.data)
+    existing_folder(folder.absolute(), "LMDB folder", "--data FOLDER, or tools/make_lmdb.py builds it")
+    return folder

@@ -1,0 +1,90 @@
+"""Several processes that share a prediction: each has a net of its own and computes every n-th of the chunks to do.
+
+The parent starts `python -m pysrn.predict.workers FOLDER NUMBER ...`. A worker writes its chunks into the
+folder and a line on stdout a batch: how many images it had, or `!`, then the message of an error and its cure as JSON.
+It ends when nobody reads that any more, so that no worker is left behind for long, however the parent ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pysrn
+from pysrn.console import SrnError, deaf_to_interrupts
+from pysrn.predict.chunks import ScoreChunks
+
+FAILED = "!"
+
+
+def share_out(chunks: ScoreChunks, numbers: Sequence[int], workers: int, advance: Callable[[int], None]) -> None:
+    """Compute the numbered chunks in `workers` processes; `advance` hears of every batch.
+
+    Raises SrnError with the message of the first worker that fails or dies; the others are ended then.
+    """
+    shares = [numbers[first::workers] for first in range(workers) if numbers[first::workers]]
+    paths = [str(Path(pysrn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    threads = int(os.environ.get("OMP_NUM_THREADS", 0) or len(os.sched_getaffinity(0)))
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "OMP_NUM_THREADS": str(max(1, threads // len(shares))),
+    }
+    running: list[subprocess.Popen] = []
+    try:
+        with deaf_to_interrupts():  # Ctrl-C goes to the whole group; the parent decides
+            for share in shares:
+                command = [sys.executable, "-m", __name__, str(chunks.folder), *map(str, share)]
+                running.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True))
+        _listen(running, advance)
+    finally:
+        for worker in running:
+            worker.kill()
+            worker.wait()
+            worker.stdout.close()
+
+
+def _listen(running: Sequence[subprocess.Popen], advance: Callable[[int], None]) -> None:
+    """Read what the workers say until all of them have ended well."""
+    with selectors.DefaultSelector() as selector:
+        for worker in running:
+            selector.register(worker.stdout, selectors.EVENT_READ, worker)
+        while selector.get_map():
+            for key, _ in selector.select():
+                line = key.fileobj.readline()
+                if line.startswith(FAILED):
+                    raise SrnError(*json.loads(line.removeprefix(FAILED)))
+                if line:
+                    advance(int(line))
+                    continue
+                selector.unregister(key.fileobj)
+                if code := key.data.wait():
+                    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+                    raise SrnError(f"a predicting process died ({how})", "run the same command again: it goes on")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """A worker."""
+    from pysrn.data.pair.lmdb_pair import PairReader
+    from pysrn.predict.splits import fill_chunks, net_for
+
+    try:
+        chunks, numbers = ScoreChunks.of_folder(Path(arguments[0])), [int(text) for text in arguments[1:]]
+        job = chunks.job
+        pair = PairReader(job["data"], job["split"])
+        net = net_for(Path(job["weights"]), job["batch_size"], pair, job["cache"], announced=True)
+        fill_chunks(net, pair, chunks, numbers, lambda done: print(done, flush=True))
+    except BrokenPipeError:
+        os._exit(1)  # Python would complain once more when it flushes
+    except (SrnError, OSError, MemoryError) as error:
+        print(f"{FAILED}{json.dumps([str(error), getattr(error, 'cure', '')])}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

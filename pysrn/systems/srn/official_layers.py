@@ -1,0 +1,148 @@
+"""The layers with weights of the authors' nets and of ours, in the terms in which they are compared.
+
+Under `official.py`; the comparison itself is `weight_graph.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+
+from pysrn.nets.caffemodel import StoredLayer
+from pysrn.nets.layers import FIXED, add_layer
+from pysrn.nets.messages import NetParameter
+from pysrn.nets.weight_graph import Unit, units_of
+from pysrn.recipes import CROP_SIZE, TRUNKS, HeadSpec
+from pysrn.systems.srn import heads as srn
+from pysrn.systems.trunks import resnet
+
+HEADS = ("att_", "conf_", "sr_")  # prefixes of what variant `released` has beside trunk and classifier
+IMAGENET_CLASSES = 1000
+IMAGENET_CLASSIFIER = "fc1000"  # the name under which stage 1 leaves it: train/first_weights.py
+KINDS = {"Convolution": "Convolution", "InnerProduct": "InnerProduct", "BN": "BN", "BatchNorm": "BN"}
+
+
+@dataclass(frozen=True)
+class OurLayer:
+    """A layer of our net; `scale` is the Scale behind a BatchNorm."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    bias: bool
+    geometry: Hashable
+    scale: str | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A net of ours that a file of theirs may hold; `title` is for people."""
+
+    title: str
+    layers: list[OurLayer]
+    units: list[Unit]
+    classifier: str = "cls_fc"
+
+    def rename(self, name: str) -> str:
+        """The classifier of an ImageNet model keeps the name under which stage 1 expects and leaves it."""
+        return self.classifier if name == "cls_fc" else name
+
+
+def targets(theirs: Iterable[StoredLayer], geometry: bool) -> Iterable[Target]:
+    """The nets of ours to try: each pre-activation trunk, alone and with heads, for as many labels as a layer has."""
+    counts = sorted({_matrix(layer)[0] for layer in theirs if layer.kind == "InnerProduct"})
+    for spec in TRUNKS.values():
+        if not spec.preact:
+            continue
+        for classes in counts:
+            for shared in (True, False):
+                layers, units = _our_net(
+                    spec.name, classes, HeadSpec(variant="released", confidence_sees_blocks=shared), geometry
+                )
+                where = "" if shared else ", confidence branch on X"
+                yield Target(f"SRN_{spec.name}_{classes}_labels{where}", layers, units)
+            trunk = [i for i, unit in enumerate(units) if not unit.name.startswith(HEADS)]
+            at = {place: i for i, place in enumerate(trunk)}
+            alone = [
+                Unit(units[i].name, units[i].likeness, frozenset(at[source] for source in units[i].sources))
+                for i in trunk
+            ]
+            classifier = IMAGENET_CLASSIFIER if classes == IMAGENET_CLASSES else "cls_fc"
+            yield Target(f"{spec.name}_{classes}_labels", [layers[i] for i in trunk], alone, classifier)
+
+
+def deploy_net(trunk: str, classes: int, heads: HeadSpec) -> NetParameter:
+    """Our net up to its scores, as `nets/stages.py` has it, in messages that need no Caffe."""
+    net, spec = NetParameter(name=f"SRN_{trunk}_{classes}_labels"), TRUNKS[trunk]
+    add_layer(net, "data", "Input", [], input_param={"shape": [{"dim": [1, 3, CROP_SIZE, CROP_SIZE]}]})
+    srn.add_classifier(net, resnet.add_trunk(net, spec, FIXED, "data"), classes, FIXED)
+    maps = srn.add_maps(net, resnet.feature_name(spec), spec.feature_channels, classes, heads, FIXED)
+    srn.add_attention_score(net, *maps)
+    srn.add_regulariser(net, srn.add_weighted_maps(net, *maps), classes, heads, FIXED)
+    return net
+
+
+def _our_net(trunk: str, classes: int, heads: HeadSpec, geometry: bool) -> tuple[list[OurLayer], list[Unit]]:
+    """Layers with weights of our deploy net, a BatchNorm and its Scale as one; and their graph, in the same order."""
+    net = deploy_net(trunk, classes, heads)
+    scales = {layer.bottom[0]: layer.name for layer in net.layer if layer.type == "Scale"}
+    channels: dict[str, int] = {}
+    found, rows = [], []
+    for layer in net.layer:
+        inputs = channels[layer.bottom[0]] if layer.bottom else 3
+        outputs, shape, bias, place = inputs, None, False, None
+        if layer.type == "Convolution":
+            parameters = layer.convolution_param
+            outputs, bias, place = parameters.num_output, parameters.bias_term, _geometry(parameters)
+            shape = (outputs, inputs // parameters.group, *[parameters.kernel_size[0]] * 2)
+        elif layer.type == "InnerProduct":
+            outputs, bias = layer.inner_product_param.num_output, True
+            shape = (outputs, inputs)
+        elif layer.type == "BatchNorm":
+            shape = (inputs,)
+        channels.update(dict.fromkeys(layer.top, outputs))
+        like = None
+        if shape is not None:
+            scale = scales[layer.top[0]] if layer.type == "BatchNorm" else None
+            found.append(OurLayer(layer.name, layer.type, shape, bias, place, scale))
+            like = (KINDS[layer.type], shape, place if geometry else None)
+        rows.append((layer.name, list(layer.bottom), list(layer.top), like))
+    return found, units_of(rows)
+
+
+def likeness(layer: StoredLayer, geometry: bool) -> Hashable:
+    """Kind and shape of a layer of theirs and, where the file tells, stride, padding and groups."""
+    if layer.kind == "BN":
+        return ("BN", (layer.blobs[0].size,), None)
+    if layer.kind == "InnerProduct":
+        return ("InnerProduct", _matrix(layer), None)
+    return ("Convolution", layer.blobs[0].shape, _geometry(layer.message.convolution_param) if geometry else None)
+
+
+def _geometry(parameters) -> Hashable:
+    """(vertical, horizontal) stride and padding, and groups, of a convolution_param."""
+
+    def both(name: str, default: int) -> tuple[int, int]:
+        values = list(getattr(parameters, name)) or [default]
+        if parameters.HasField(f"{name}_h") or parameters.HasField(f"{name}_w"):
+            values = [getattr(parameters, f"{name}_h"), getattr(parameters, f"{name}_w")]
+        return values[0], values[-1]
+
+    return both("stride", 1), both("pad", 0), parameters.group if parameters.HasField("group") else 1
+
+
+def kind_of(layer: StoredLayer) -> str | None:
+    """The kind of a layer of theirs, or None for one that they do not have or that has not its blobs."""
+    sizes = [blob.size for blob in layer.blobs]
+    if layer.kind == "BN":
+        return "BN" if len(sizes) == 4 and len(set(sizes)) == 1 else None
+    axes = {"Convolution": 4, "InnerProduct": 2}.get(layer.kind)
+    if axes is None or len(sizes) > 2 or layer.blobs[0].ndim not in (axes, 4) or not sizes[0]:
+        return None
+    outputs = _matrix(layer)[0] if layer.kind == "InnerProduct" else layer.blobs[0].shape[0]
+    return layer.kind if sizes[1:] in ([], [outputs]) else None
+
+
+def _matrix(layer: StoredLayer) -> tuple[int, int]:
+    """Outputs and inputs of a fully connected layer, whose legacy shape has ones before them."""
+    return layer.blobs[0].shape[-2:]

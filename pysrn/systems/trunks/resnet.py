@@ -1,0 +1,117 @@
+"""The residual trunks: layer names, order, wiring and shapes of the public ImageNet release, or pre-activation.
+
+The release (deep-residual-networks, 50, 101 and 152 layers) is post-activation, strides in the first 1x1
+convolution of a stage and pools by Caffe's ceil rule. Its caffemodel loads with nothing left over but `fc1000`.
+
+The pre-activation trunks (variant `released`) keep its names. Every BN is named after the blob that it normalises:
+
+| here                                    | function                       | timm, `resnetv2_*`              |
+|-----------------------------------------|--------------------------------|---------------------------------|
+| conv1, pool1                            | no BN and no ReLU between      | stem.conv, stem.pool            |
+| bn_pool1                                | before the first block         | stages.0.blocks.0.norm1         |
+| res3b1_branch2a, bn3b1_branch2a         | 1x1, then BN and ReLU          | blocks.1.conv1, norm2           |
+| res3b1_branch2b, bn3b1_branch2b         | 3x3 (strided), BN and ReLU     | blocks.1.conv2, norm3           |
+| res3b1_branch2c                         | 1x1                            | blocks.1.conv3                  |
+| res3a_branch1                           | projection of the activation   | blocks.0.downsample.conv        |
+| bn3b1 (on the sum res3b1)               | before the next block          | norm1 of the next block         |
+| bn5c                                    | before pool5                   | norm                            |
+
+X is `res4b22_relu`: the sum at the end of res4 behind the BN and ReLU that res5a reads too. The blob's name in the
+authors' nets (official repo issue 15) says that X is rectified; the TensorFlow transcription takes the bare sum.
+Differs from the training code that the authors refer to (fb.resnet.torch): that has BN and ReLU between conv1 and
+pool1 and none before the first block.
+"""
+
+from __future__ import annotations
+
+from string import ascii_lowercase
+from typing import TYPE_CHECKING
+
+from pysrn.nets.layers import Learning, activation, add_layer, batch_norm_scale, convolution, preact_bottleneck, relu
+from pysrn.recipes import TrunkSpec
+
+if TYPE_CHECKING:  # names, shapes and the other tools of this file are needed without Caffe, too
+    from caffe.proto import caffe_pb2
+
+STAGES = (2, 3, 4, 5)  # res2 ... res5
+FEATURE_STAGE = 4  # X: the end of res4, 14 x 14 (official repo issue 15)
+NUMBERED_FROM = (3, 4)  # in the nets of 101 and 152 layers only res3 and res4 are numbered
+
+
+def block_names(spec: TrunkSpec, stage: int) -> list[str]:
+    """Names of the bottleneck blocks of a stage: `res4a, res4b, ...` or `res4a, res4b1, res4b2, ...`."""
+    count = spec.blocks[stage - 2]
+    if spec.numbered and stage in NUMBERED_FROM:
+        suffixes = ["a"] + [f"b{number}" for number in range(1, count)]
+    else:
+        suffixes = list(ascii_lowercase[:count])
+    return [f"res{stage}{suffix}" for suffix in suffixes]
+
+
+def feature_name(spec: TrunkSpec) -> str:
+    """Blob name of the 14 x 14 features X: `res4b22` (rectified in place), pre-activation `res4b22_relu`."""
+    return block_names(spec, FEATURE_STAGE)[-1] + ("_relu" if spec.preact else "")
+
+
+def add_trunk(net: caffe_pb2.NetParameter, spec: TrunkSpec, learning: Learning, data: str, up_to: int = 5) -> str:
+    """Add conv1 to res<up_to>; returns the top: N x 16*width x 14 x 14 after res4, N x 32*width x 7 x 7 after res5."""
+    convolution(net, "conv1", data, spec.width, 7, learning, stride=2, pad=3, bias=spec.conv1_bias)
+    if not spec.preact:
+        relu(net, "conv1_relu", batch_norm_scale(net, "conv1", learning))
+    pooling = {"kernel_size": 3, "stride": 2, "pool": "MAX"}
+    if spec.pool1_pad:
+        pooling |= {"pad": spec.pool1_pad, "round_mode": "FLOOR"}
+    top = add_layer(net, "pool1", "Pooling", "conv1", pooling_param=pooling)
+    activated = activation(net, top, learning) if spec.preact else top
+    for stage in STAGES:
+        if stage > up_to:
+            break
+        inside = spec.width * 2 ** (stage - 2)
+        for position, name in enumerate(block_names(spec, stage)):
+            shape = {"stride": 2 if position == 0 and stage > 2 else 1, "projected": position == 0}
+            shape["stride_in_3x3"] = spec.stride_in_3x3
+            if spec.preact:
+                top, activated = preact_bottleneck(net, name, top, activated, inside, learning, **shape)
+            else:
+                top = activated = _add_bottleneck(net, name, top, inside, learning, **shape)
+    return activated
+
+
+def _add_bottleneck(
+    net: caffe_pb2.NetParameter,
+    name: str,
+    bottom: str,
+    inside: int,
+    learning: Learning,
+    *,
+    stride: int,
+    projected: bool,
+    stride_in_3x3: bool,
+) -> str:
+    """One block: 1x1, 3x3, 1x1 (the first or the second strided) beside an identity or a strided projection; ReLU."""
+    shortcut = bottom
+    if projected:
+        shortcut = _conv_bn(net, f"{name}_branch1", bottom, 4 * inside, 1, learning, stride=stride)
+    strides = (1, stride) if stride_in_3x3 else (stride, 1)
+    top = _conv_bn(net, f"{name}_branch2a", bottom, inside, 1, learning, stride=strides[0])
+    relu(net, f"{name}_branch2a_relu", top)
+    top = _conv_bn(net, f"{name}_branch2b", top, inside, 3, learning, stride=strides[1], pad=1)
+    relu(net, f"{name}_branch2b_relu", top)
+    top = _conv_bn(net, f"{name}_branch2c", top, 4 * inside, 1, learning)
+    add_layer(net, name, "Eltwise", [shortcut, top])
+    return relu(net, f"{name}_relu", name)
+
+
+def _conv_bn(
+    net: caffe_pb2.NetParameter,
+    name: str,
+    bottom: str,
+    channels: int,
+    kernel: int,
+    learning: Learning,
+    *,
+    stride: int = 1,
+    pad: int = 0,
+) -> str:
+    top = convolution(net, name, bottom, channels, kernel, learning, stride=stride, pad=pad, bias=False)
+    return batch_norm_scale(net, top, learning)

@@ -1,0 +1,96 @@
+"""How much room the cached features of stages 2 and 3 need, said and compared with the disk before anything starts."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pysrn.console import UsageError, message
+from pysrn.data.feed.batches import FeedSettings
+from pysrn.nets.caffemodel import read_weights
+from pysrn.nets.frozen import features_shape, split
+from pysrn.recipes import TRUNKS, Recipe
+from pysrn.systems.srn.nets import DataSource, stage_net
+from pysrn.train.fixed.feature_cache import LARGER_DISK, MANIFEST, row_bytes, size_text, weights_fingerprint
+from pysrn.train.run_folder import FEATURES, RunFolder
+from pysrn.train.stage.validation import training_records
+
+STAGES_IN_PARTS = (2, 3)  # whose trunk is fixed
+
+
+@dataclass(frozen=True)
+class Caching:
+    """How trunk features are cached: a precision of `feature_cache.PRECISIONS`, and where (None: in the run)."""
+
+    precision: str
+    folder: Path | None = None
+
+    def place(self, run: RunFolder) -> Path:
+        """The folder of the caches."""
+        return self.folder or run.path / FEATURES
+
+
+def rows_of(recipe: Recipe, stage: int, feed: FeedSettings) -> int:
+    """Rows that the cache of a stage's feed has at most: one for each record and view."""
+    if not feed.train:
+        return recipe.validation_images
+    samples = recipe.iterations(stage) * recipe.batch_size * recipe.iter_size
+    return samples if feed.views is None else min(samples, feed.views * training_records(recipe)[1])
+
+
+def announce(
+    run: RunFolder, recipe: Recipe, stages: Sequence[int], caching: Caching, source: Path | None = None
+) -> None:
+    """Say what the caches of `stages`, which share them, will need; UsageError when the disk cannot hold it.
+
+    `source`: the weights with the trunk, whose caches count as there; None: an earlier stage has yet to make them.
+    """
+    shape = features_shape(TRUNKS[recipe.trunk], 1)
+    size, images = row_bytes(shape, caching.precision), training_records(recipe)[1]
+    most = 0
+    for stage in stages:
+        feed = FeedSettings("", "train", recipe.batch_size, views=recipe.stages[stage - 1].views)
+        rows = rows_of(recipe, stage, feed)
+        most = max(most, rows)
+        epochs = math.ceil(rows / images)
+        kind = (
+            f"{epochs} views" if feed.views else f"{epochs} views, one an epoch (--views K: K of them, again and again)"
+        )
+        message(
+            f"stage {stage} features: {size_text(size)} an image ({caching.precision}), {images} images in {kind}, "
+            f"{recipe.validation_images} for validation: {size_text(size * (rows + recipe.validation_images))}"
+        )
+    place = caching.place(run)
+    need = size * (most + recipe.validation_images)
+    if place.exists() and not place.is_dir():
+        raise UsageError(f"--cache-folder must name a folder: {place} is a file")
+    there = 0 if source is None else room_taken(place, caching.precision, _trunk_fingerprint(recipe, source))
+    existing = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(existing).free
+    text = f"{size_text(need)} in {place}, where {size_text(there)} are and {size_text(free)} are free"
+    if need > free + there:
+        raise UsageError(f"the features need {text}", LARGER_DISK)
+    message(f"features: {text}")
+
+
+def room_taken(place: Path, precision: str, weights: str) -> int:
+    """Bytes on the disk of the caches below `place` that are of these weights (a fingerprint) and this precision."""
+    taken = 0
+    for path in place.glob(f"*/{MANIFEST}"):
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))["identity"]
+            if (about["precision"], about["weights"]) == (precision, weights):
+                taken += sum(file.stat().st_blocks * 512 for file in path.parent.glob("*.bin"))
+        except (OSError, ValueError, KeyError, TypeError):  # damaged: named by the stage that would read it
+            continue
+    return taken
+
+
+def _trunk_fingerprint(recipe: Recipe, source: Path) -> str:
+    net = stage_net(recipe, STAGES_IN_PARTS[0], DataSource("", workers=0))
+    trunk = split(net, TRUNKS[recipe.trunk]).fixed[0]
+    return weights_fingerprint(trunk, read_weights(source))

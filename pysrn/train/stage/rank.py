@@ -1,0 +1,69 @@
+"""One rank of a stage that several processes train together: `mpiexec -n N python -m pysrn.train.stage.rank FOLDER`.
+
+`launch.py` makes that command line; the work is that of `runner.py`, with a `Team` of `parallel.py`. This file only
+does what has to come before Caffe is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+from pysrn.console import MISSING
+
+WATCH_SECONDS = 0.5  # Caffe lets other threads run between two iterations only
+
+
+def main(argv: list[str]) -> int:
+    """Run this rank of the stage prepared in the folder argv[0]."""
+    end_with_launcher()
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py finds no MPI library
+        print(f"{socket.gethostname()}: mpi4py cannot be used: {error}", file=sys.stderr, flush=True)
+        return MISSING
+    share_cores(MPI)
+    if MPI.COMM_WORLD.rank:  # Caffe would describe the same net once a rank
+        os.environ["GLOG_minloglevel"] = "2"  # noqa: SIM112 - glog's own spelling
+    from pysrn.train.stage import runner
+    from pysrn.train.stage.parallel import Team
+
+    team = Team()
+    with team.ending_together():
+        return runner.main(argv, team)
+
+
+def end_with_launcher() -> None:
+    """Kill this process as soon as the one that started it is gone.
+
+    A killed launcher takes its ranks along, but MPICH's helper that starts the ranks of a machine does not: they hold
+    each other's ends of its pipes open, so none sees them close, and wait in the next exchange without end.
+    """
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(WATCH_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def share_cores(MPI) -> None:
+    """Give each rank its part of the machine's cores, unless the user set OMP_NUM_THREADS.
+
+    Read when OpenBLAS and OpenMP are loaded, so this comes before Caffe. A launcher may have bound each rank to cores
+    of its own: the cores of all of them are what the ranks of a machine share.
+    """
+    neighbours = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
+    cores = set().union(*neighbours.allgather(os.sched_getaffinity(0)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(cores) // neighbours.size)))
+    neighbours.Free()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,52 @@
+"""What one rank's net is: it reads its part of every batch, and some of its blobs are averaged over the ranks.
+
+`parallel.py` trains with it. The checked-in nets and net.prototxt of a stage know nothing of ranks.
+"""
+
+from __future__ import annotations
+
+import json
+
+from caffe.proto import caffe_pb2
+
+from pysrn.console import UsageError
+
+DATA_MODULES = ("pysrn.data.layer", "pysrn.train.fixed.cached_layer")
+
+
+def rank_net(net: caffe_pb2.NetParameter, rank: int, ranks: int) -> caffe_pb2.NetParameter:
+    """The net of one of `ranks` processes: its data layers read this rank's part of every batch.
+
+    Raises UsageError when the batch cannot be shared evenly.
+    """
+    own = caffe_pb2.NetParameter()
+    own.CopyFrom(net)
+    for layer in own.layer:
+        if layer.type == "Python" and layer.python_param.module in DATA_MODULES:
+            feed = json.loads(layer.python_param.param_str)
+            check_batch(feed["batch_size"], ranks)
+            feed |= {"batch_size": feed["batch_size"] // ranks, "rank": rank, "ranks": ranks}
+            layer.python_param.param_str = json.dumps(feed)
+    return own
+
+
+def check_batch(batch_size: int, ranks: int) -> None:
+    """Raise UsageError when a batch cannot be shared evenly."""
+    if batch_size % ranks:
+        raise UsageError(
+            f"a batch of {batch_size} images cannot be shared evenly by {ranks} ranks",
+            "give a --batch-size that --ranks divides: it is that of all ranks together",
+        )
+
+
+def shared_blobs(net, message: caffe_pb2.NetParameter) -> tuple[list, list]:
+    """The blobs of a pycaffe net that learn, and those that hold moving BN statistics."""
+    learning, statistics = [], []
+    for layer in message.layer:
+        blobs = list(net.params[layer.name]) if layer.name in net.params else []
+        if layer.type == "BatchNorm":  # its blobs have no gradient
+            statistics += [] if layer.batch_norm_param.use_global_stats else blobs
+            continue
+        rates = [param.lr_mult for param in layer.param] + [1.0] * len(blobs)  # Caffe's default
+        learning += [blob for blob, rate in zip(blobs, rates, strict=False) if rate]
+    return learning, statistics

@@ -1,0 +1,108 @@
+"""The child process that runs one stage: `python -m pysrn.train.stage.runner STAGE_FOLDER`.
+
+`pipeline.py` prepares the folder (net, solver, job.json) and reads this process's events: one JSON object a line on
+stdout. Caffe's own log and anything else go to stderr, which the parent keeps as train.log. Exit codes are those
+of `console.py`; a failed CHECK in Caffe ends the process with its own FATAL line on stderr. With several ranks each of
+them runs this (`rank.py`); what they share and agree on goes through their team (`parallel.py`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+from pathlib import Path
+
+from caffe.proto import caffe_pb2
+
+from pysrn.console import DONE, FAILED, SrnError
+from pysrn.nets import surgery
+from pysrn.nets.caffemodel import read_layers, sha256_of
+from pysrn.nets.prototxt import read_message
+from pysrn.systems.srn.nets import fixed_layers
+from pysrn.train.fixed import fixed_part
+from pysrn.train.run_folder import JOB, NET, SOLVER, WEIGHTS
+from pysrn.train.stage import snapshots
+from pysrn.train.stage.first_weights import draw_first_weights
+from pysrn.train.stage.job import Job
+from pysrn.train.stage.parallel import ALONE, Alone
+from pysrn.train.stage.schedule import Rules, Schedule, State
+from pysrn.train.stage.training import StopRequest, Training
+
+
+def main(argv: list[str], team: Alone = ALONE) -> int:
+    """Run the stage prepared in the folder argv[0], alone or as one rank of a team."""
+    folder = Path(argv[0])
+    try:
+        with open(folder / JOB, "r+" if team.rank == 0 else "r", encoding="utf-8") as file:
+            if team.rank == 0:
+                fcntl.flock(file, fcntl.LOCK_EX)  # until this process ends: a killed parent leaves a child for a moment
+            run(folder, Job(**json.load(file)), team)
+        return DONE
+    except SrnError as error:
+        return team.fail(error)
+    except BrokenPipeError:  # the parent is gone; the newest snapshot is on disk
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return team.end(FAILED)
+    except OSError as error:
+        what = f"{error.filename or folder}: {error.strerror or error}"
+        return team.fail(SrnError(f"{what}; the last snapshot is kept", "mend that, then run the same command again"))
+
+
+def run(folder: Path, job: Job, team: Alone) -> None:
+    """Train to the end of the stage; then write weights.caffemodel, with the carried layers."""
+    stop = StopRequest(team)
+    team.check_size(job.ranks)
+    team.set_device(job.gpus)
+    solver = team.solver(folder / SOLVER, folder / NET)
+    message = read_message(folder / NET, caffe_pb2.NetParameter)
+    schedule = _load(solver, folder, job, team)
+    team.begin(solver, message)
+    fixed = sorted(fixed_layers(message))
+    source = {} if job.source is None else read_layers(job.source)
+    start = {name: blobs for name, (_, blobs) in source.items()}
+    if source:
+        surgery.check_unchanged(solver.net, start, fixed)  # a snapshot from elsewhere would show here
+    if job.whole_net and job.resume_from is not None:
+        surgery.check_carried(snapshots.weights_path(folder, job.resume_from), start, [])
+    watched = [name for name in solver.net.params if name not in fixed]
+    training = Training(solver, folder, job, schedule, watched, team)
+    training.run(stop)
+    prints = surgery.check_unchanged(solver.net, start, fixed) if source else {}
+    fixed_part.check_unchanged()
+    carried = {name: start[name] for name in start if job.carry and name not in solver.net.params}
+    kinds = {name: kind for name, (kind, _) in source.items()}
+    if team.rank == 0:
+        surgery.save_with_carried(solver.net, message, folder / WEIGHTS, carried, kinds)
+        prints |= surgery.check_carried(folder / WEIGHTS, carried, job.fixed)
+    best = {"iteration": schedule.state.best_iteration, "loss": schedule.state.best_loss}
+    unused = [name for name in carried if name not in job.fixed]
+    team.tell(done=solver.iter, fixed=prints, carried=unused, best=best if best["iteration"] else None)
+
+
+def _load(solver, folder: Path, job: Job, team: Alone) -> Schedule:
+    """Give the net the weights, momentum and schedule that the job starts or goes on with."""
+    state = State(job.base_lr)
+    if job.resume_from is not None:
+        beside = [*job.fixed, *job.may_leave] if job.whole_net else []
+        surgery.load_strict(solver.net, snapshots.weights_path(folder, job.resume_from), may_leave=beside)
+        solver.restore(str(snapshots.state_path(folder, job.resume_from)))
+        state = State(**snapshots.read_schedule(folder, job.resume_from))
+        team.check_same("snapshot", sha256_of(snapshots.state_path(folder, job.resume_from)))
+        if team.rank == 0:
+            snapshots.drop_newer(folder, job.resume_from)
+        team.tell(report=[f"going on from the snapshot of iteration {job.resume_from}"])
+    elif job.source is None:
+        team.tell(report=[f"weights from scratch\n  initialised {len(solver.net.params)} layers"])
+    else:
+        leave = [*job.fixed, *job.may_leave]
+        report = surgery.load_strict(solver.net, job.source, job.may_initialise, leave)
+        if job.whole_net:
+            draw_first_weights(solver.net, Path(job.whole_net), folder / SOLVER, report.initialised)
+        team.tell(report=report.lines("carried" if job.carry else "unused", job.fixed))
+    return Schedule(Rules(**job.schedule), state)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
