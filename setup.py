@@ -8,7 +8,7 @@ setup(
     description="Spatial Regularization Network for multi-label image classification, on BVLC Caffe",
     python_requires=">=3.11",
     packages=find_packages(include=["pysrn", "pysrn.*"]),
-    package_data={"pysrn.data": ["class_names/*.txt"]},
+    package_data={"pysrn.data": ["class_names/*.txt"], "pysrn.data.feed": ["*.json"], "pysrn.nets": ["caffe.desc"]},
     install_requires=[
         "numpy>=2,<3",  # Caffe's Python module is compiled against the headers of NumPy 2
         "protobuf>=4.22,<8",  # the runtimes that import what Debian 12's protoc 3.21 generates

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,11 @@ def replace_text(path: Path, text: str) -> None:
     finally:
         beside.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def write_json(path: Path, values: dict) -> None:
+    """Replace a JSON file that a later run goes on from, in one step."""
+    replace_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def sync_folder(folder: Path) -> None:

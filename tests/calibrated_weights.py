@@ -15,10 +15,9 @@ import numpy as np
 
 from pysrn.nets import prototxt
 from pysrn.nets.caffemodel import write_weights
+from pysrn.nets.layers import parameter_layers
 from pysrn.predict.deploy import deploy_message
-from pysrn.predict.trained import Architecture
-from pysrn.recipes import CROP_SIZE, MEAN_BGR
-from pysrn.systems.srn.nets import parameter_layers
+from tests.srn import CROP_SIZE, MEAN_BGR, Architecture
 
 SCALE_FACTOR = 999.98  # BatchNorm's third blob in a net that saw some thousand batches
 # Layer -> standard deviation of its output over pictures and positions, about its own mean. Between photos, the logits

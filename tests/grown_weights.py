@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from pysrn.recipes import TRUNKS
-from pysrn.systems.trunks.resnet import STAGES, block_names
+from pysrn.systems.trunks.resnet import STAGES, TRUNKS, block_names
 
 
 def grow(resnet50: dict) -> dict:

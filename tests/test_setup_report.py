@@ -129,8 +129,10 @@ def test_complete_environment():
     if not Path(os.environ.get("VIRTUAL_ENV", ""), "complete").is_file():
         pytest.skip("not started through docker/local")
     result = check_setup("--json")
-    assert (result.returncode, result.stderr) == (0, "")
     report = json.loads(result.stdout)
+    slow_kernel = [note for note in report["notes"] if note.startswith("OpenBLAS uses its kernel")]  # the processor's
+    said = "".join(f"note: {note}\n" for note in slow_kernel)
+    assert (result.returncode, result.stderr) == (0, said)
     patches = report["caffe"]["build"]["patches"]
     ours = sorted(path.name for path in (REPOSITORY / "docker/caffe/patches").glob("*.patch"))
     assert [name for name in patches if not name.startswith("debian/")] == ours

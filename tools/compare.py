@@ -54,10 +54,10 @@ def work(arguments: argparse.Namespace) -> None:
         raise UsageError("--resamples: a whole number from 0")
     check_output_file(arguments.out)
     run, changes = arguments.run or default_run(), dict(arguments.tolerance)
-    dataset, found = compare.compare_run(run, arguments.split, changes, arguments.resamples, arguments.seed)
+    system, dataset, found = compare.compare_run(run, arguments.split, changes, arguments.resamples, arguments.seed)
     out = arguments.out or (run if run.is_dir() else run.parent) / "compare.json"
-    compare.write_json(dataset, found, out)
-    print(text(dataset, found, arguments.all))
+    compare.write_json(system, dataset, found, out)
+    print(text(system, dataset, found, arguments.all))
     message(f"also in {out}")
     if arguments.expect:
         expect(dataset, found)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""SRN against its main net alone, trained for as many iterations as all four stages together, over several seeds.
+"""A system against its baseline alone, trained for as many iterations as all stages together, over several seeds.
 
 Both see the same images of the embedded data set with the same recipe; only what is trained differs. What is done
 already is kept. Prints the test mAP of every seed, the means and their spread.
@@ -13,7 +13,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from pysrn.console import SrnError, run_main, seed_number
-from pysrn.recipes import RECIPES, STAGE_NAMES
+from pysrn.recipes import EMBEDDED
+from pysrn.systems.registry import default_system, system_named, systems
 from tools import predict, run_stage
 
 
@@ -21,7 +22,8 @@ def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=seed_number, nargs="+", default=[0, 1, 2, 3, 4], help="default: 0 to 4")
-    parser.add_argument("--data", default="data/shapes", help="folder of the LMDB pair (default: %(default)s)")
+    parser.add_argument("--system", choices=list(systems()), help="default: the first of these")
+    parser.add_argument("--data", default=f"data/{EMBEDDED}", help="folder of the LMDB pair (default: %(default)s)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="default: %(default)s")
     return run_main(work, parser.parse_args(argv))
 
@@ -30,17 +32,21 @@ def work(arguments: argparse.Namespace) -> None:
     """Train and measure what is missing, then print the table."""
     from pysrn.evaluate.seeds import comparison
 
-    budget = sum(RECIPES["shapes"].iterations(stage) for stage in STAGE_NAMES)
+    system = system_named(arguments.system) if arguments.system else default_system()
+    recipe, first, last = system.recipe(EMBEDDED), system.baseline.stage, system.last_stage
+    budget = sum(recipe.iterations(stage.number) for stage in system.stages)
     pairs = []
     for seed in arguments.seeds:
-        srn, alone = arguments.runs / f"shapes-seed{seed}", arguments.runs / f"main-alone-seed{seed}"
-        common = ["--runs", str(arguments.runs), "--data", arguments.data, "--seed", str(seed)]
-        call(run_stage, ["4", "--run", srn.name, *common])
-        call(run_stage, ["1", "--run", alone.name, "--iterations", str(budget), *common])
-        for run, stage in ((srn, 1), (srn, 4), (alone, 1)):
+        prefix = "" if system is default_system() else f"{system.name}-"
+        whole = arguments.runs / f"{prefix}{EMBEDDED}-seed{seed}"
+        alone = arguments.runs / f"{prefix}{system.baseline.title.split()[0]}-alone-seed{seed}"
+        common = ["--system", system.name, "--runs", str(arguments.runs), "--data", arguments.data, "--seed", str(seed)]
+        call(run_stage, [str(last), "--run", whole.name, *common])
+        call(run_stage, [str(first), "--run", alone.name, "--iterations", str(budget), *common])
+        for run, stage in ((whole, first), (whole, last), (alone, first)):
             call(predict, [str(run), "--stage", str(stage)])
-        pairs.append((srn, alone))
-    print(comparison(arguments.seeds, pairs, budget))
+        pairs.append((whole, alone))
+    print(comparison(system, arguments.seeds, pairs, budget))
 
 
 def call(tool, words: list[str]) -> None:

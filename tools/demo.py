@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The whole way with the embedded data set: pictures, LMDBs, four stages, PyTorch weights, the report, the table.
+"""The whole way with the embedded data set: pictures, LMDBs, all stages, PyTorch weights, the report, the table.
 
 Each step is one of the other tools and is printed as the command that it is. What is done already is kept, so an
 interrupted demo goes on where it stopped.
@@ -14,31 +14,45 @@ from pathlib import Path
 
 from pysrn.console import message, run_main, seed_number
 from pysrn.data.build import unfinished_shapes
+from pysrn.recipes import EMBEDDED
+from pysrn.systems.registry import default_system
 from tools import evaluate, make_lmdb, predict, report, run_stage, to_torch, visualize
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code of the first step that fails, else 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data/shapes"), help="default: %(default)s")
+    parser.add_argument("--data", type=Path, default=Path("data", EMBEDDED), help="default: %(default)s")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="default: %(default)s")
     parser.add_argument(
         "--seed", type=seed_number, default=0, help="of weights and sample order (default: %(default)s)"
     )
-    parser.add_argument("--iterations", help="N, or N,N,N,N: one a stage (default: the recipe's)")
+    parser.add_argument("--iterations", help="N, or one a stage, divided by commas (default: the recipe's)")
     return run_main(work, parser.parse_args(argv))
 
 
 def work(arguments: argparse.Namespace) -> int:
     """Call the tools in order."""
-    run = str(arguments.runs / f"shapes-seed{arguments.seed}")
+    system = default_system()
+    run = str(arguments.runs / f"{EMBEDDED}-seed{arguments.seed}")
     data = str(arguments.data)
-    train = ["4", "--run", Path(run).name, "--runs", str(arguments.runs), "--data", data, "--seed", str(arguments.seed)]
+    last, first = str(system.last_stage), str(system.baseline.stage)
+    train = [
+        last,
+        "--run",
+        Path(run).name,
+        "--runs",
+        str(arguments.runs),
+        "--data",
+        data,
+        "--seed",
+        str(arguments.seed),
+    ]
     if arguments.iterations:
         train += ["--iterations", arguments.iterations]
     steps = [
         (run_stage, train),
-        (predict, [run, "--stage", "1"]),
+        (predict, [run, "--stage", first]),
         (predict, [run]),
         (visualize, ["curves", run]),
         (visualize, ["attention", run, "--pointing"]),
@@ -47,7 +61,7 @@ def work(arguments: argparse.Namespace) -> int:
         (evaluate, [run]),
     ]
     if unfinished_shapes(arguments.data):
-        steps.insert(0, (make_lmdb, ["shapes", "--out", data, "--force"]))
+        steps.insert(0, (make_lmdb, [EMBEDDED, "--out", data, "--force"]))
     started = time.monotonic()
     for tool, words in steps:
         name = f"tools/{tool.__name__.rpartition('.')[2]}.py"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Turn a caffemodel of the authors' own Caffe into one of ours (variant `released`), and print what became what."""
+"""Turn a caffemodel of a system's authors' own Caffe into one of ours, and print what became what."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 from pysrn.console import UsageError, run_main
+from pysrn.systems.registry import default_system, system_named, systems
 
-STATISTICS = ("variance", "inverse-std")  # pysrn/systems/srn/official.py, DIALECTS
+STATISTICS = ("variance", "inverse-std")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,6 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, help="caffemodel of the authors' fork, with BN layers of four blobs")
     parser.add_argument("-o", "--out", type=Path, required=True, help="our caffemodel, to be written")
+    parser.add_argument("--system", choices=list(systems()), help="default: the first of these")
     parser.add_argument("--statistics", choices=STATISTICS, help="what BN's fourth blob holds (default: seen in it)")
     parser.add_argument(
         "--layer",
@@ -31,8 +33,9 @@ def main(argv: list[str] | None = None) -> int:
 def work(arguments: argparse.Namespace) -> None:
     """Convert, print, write."""
     from pysrn.nets.caffemodel import write_weights
-    from pysrn.systems.srn.official import convert
 
+    system = system_named(arguments.system) if arguments.system else default_system()
+    convert = system.module("official", "importer of its authors' files").convert
     if arguments.out.is_dir() or not arguments.out.absolute().parent.is_dir():
         raise UsageError(f"--out must name a file in a folder that exists, not {arguments.out}")
     if not all(pair.count("=") == 1 for pair in arguments.layer):

@@ -2,8 +2,8 @@
 """Turn PyTorch weights into a caffemodel, after both nets were compared.
 
 Takes a state dict (.safetensors, .pth) of torchvision's ResNet-50, -101 or -152 (for the trunks resnet*_v15), of timm's
-resnetv2_50, _101 or _152 (for variant released), or of our own SRN. ImageNet weights become a trunk for stage 1 whose
-input is that of all our nets. Exit 4, and nothing written, when Caffe differs from PyTorch.
+resnetv2_50, _101 or _152 (for the pre-activation trunks), or of a net of ours. ImageNet weights become a trunk for
+stage 1 whose input is the system's. Exit 4, and nothing written, when Caffe differs from PyTorch.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from pysrn.console import MissingError, SrnError, ToleranceError, UsageError, run_main
-from pysrn.recipes import PREACT
+from pysrn.console import MissingError, ToleranceError, UsageError, run_main
 
 CHECK_IMAGES = 2
 ENDING = ".caffemodel"
@@ -48,7 +47,7 @@ def work(arguments: argparse.Namespace) -> None:
     for package in ("torch", "safetensors"):
         if find_spec(package) is None:
             raise MissingError(f"the Python package {package} is not installed", "pip install -e .[torch]")
-    from pysrn.convert import torch_export, torch_files, torch_import, torch_weights
+    from pysrn.convert import torch_files, torch_import, torch_weights
     from pysrn.systems.trunks import imagenet
 
     out = arguments.out or arguments.weights.with_suffix(ENDING)
@@ -58,21 +57,20 @@ def work(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{arguments.weights} is a caffemodel", "to PyTorch: tools/to_torch.py")
     values, source = torch_files.read_state_dict(arguments.weights), str(arguments.weights)
     torch_weights.check_finite(values, source)
-    family, images = imagenet.family_of(values), torch_export.check_images(CHECK_IMAGES)
-    if family is None and "trunk.conv1.weight" not in values:
-        first = ", ".join(list(values)[:3])
-        raise SrnError(f"{source} is of another net (its tensors: {first}, ...)", "see tools/from_torch.py --help")
+    family = imagenet.family_of(values)
     if 0 in (arguments.std or ()):
         raise UsageError("--std must be above 0")
     if family is None and (arguments.mean or arguments.std):
-        raise UsageError("--mean and --std are for ImageNet nets: SRN's own input is ours already")
+        raise UsageError("--mean and --std are for ImageNet nets: the input of our own is ours already")
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.stem}.{os.getpid()}.part{ENDING}")
     try:
         if family is None:
-            done = torch_import.import_srn(values, source, partial, images)
+            done = torch_import.import_model(values, source, partial, CHECK_IMAGES)
         else:
-            done = torch_import.import_trunk(values, family, source, partial, images, arguments.mean, arguments.std)
+            done = torch_import.import_trunk(
+                values, family, source, partial, CHECK_IMAGES, arguments.mean, arguments.std
+            )
         print(done.verification.report(every_layer=family is not None))
         if not done.verification.ok:
             raise ToleranceError("Caffe differs from PyTorch by more than the tolerance; nothing was written")
@@ -82,11 +80,9 @@ def work(arguments: argparse.Namespace) -> None:
     if done.border:
         shown = ", ".join(f"{found.relative:.2%} of the greatest {name}" for name, found in done.border.items())
         print(f"  beyond the border our mean colour stands for theirs; to the original net that makes at most {shown}")
-    print(f"{out}: {done.layers} layers of {done.trunk.title}")
+    print(f"{out}: {done.layers} layers of {done.title}")
     if family is not None:
-        depth = done.trunk.name.removesuffix(PREACT)
-        words = f"--variant released --trunk {depth}" if done.trunk.preact else f"--trunk {depth}"
-        print(f"train with it: tools/run_stage.py 1 {words} --weights {out}")
+        print(f"train with it: tools/run_stage.py 1 {done.flags} --weights {out}")
 
 
 if __name__ == "__main__":

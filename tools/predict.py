@@ -17,10 +17,8 @@ import sys
 from pathlib import Path
 
 from pysrn.console import UsageError, check_output_file, message, run_main
-from pysrn.recipes import STAGE_NAMES
+from pysrn.recipes import DATASETS
 
-SCORES = ("score_cls", "score_att", "score_sr", "score")
-NAMED = ("coco", "nus_wide", "wider_attribute", "voc2007", "shapes")  # data sets whose labels have a documented order
 MOST_ROWS = 24  # photos in a picture of the attention
 
 
@@ -30,9 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("words", nargs="*", metavar="RUN or PHOTO", help="see above")
     parser.add_argument("--run", help="a run's folder, or a caffemodel")
     parser.add_argument("--images", nargs="+", default=[], metavar="PHOTO", help="image files, folders of them")
-    parser.add_argument("--stage", type=int, choices=list(STAGE_NAMES), help="of the run (default: 4)")
+    parser.add_argument("--stage", type=int, help="of the run (default: the last)")
     parser.add_argument(
-        "--score", nargs="+", choices=SCORES, default=[], help="which to compute (default: all; of photos the last)"
+        "--score", nargs="+", metavar="SCORE", default=[], help="which to compute (default: all; of photos the last)"
     )
     parser.add_argument("--gpu", type=int, help="CUDA device (default: CPU)")
     parser.add_argument("--batch-size", type=int, help="images at once (default: 16)")
@@ -45,13 +43,15 @@ def main(argv: list[str] | None = None) -> int:
     split.add_argument(
         "--cache-features",
         choices=("fp32", "fp16"),
-        help="keep the trunk's features on the disk: stages 1 to 3 of a run share them",
+        help="keep the trunk's features on the disk: stages that leave it alone share them",
     )
     split.add_argument("--cache-folder", type=Path, metavar="FOLDER", help="where (default: in the run)")
     split.add_argument("--from-text", type=Path, metavar="FILE", help="take the logits from this file")
     split.add_argument("--image-list", type=Path, help="names of its rows, one a line (default: in the pair's order)")
     split.add_argument(
-        "--dataset", choices=NAMED, help="with --from-text and --image-list: no LMDB pair, the labels of this data set"
+        "--dataset",
+        choices=list(DATASETS),
+        help="with --from-text and --image-list: no LMDB pair, the labels of this data set",
     )
     split.add_argument("--label-file", type=Path, help="rows of 1, 0, -1 (default: *_label.txt beside *_imglist.txt)")
     photos = parser.add_argument_group("photos")
@@ -138,11 +138,12 @@ def import_text(arguments: argparse.Namespace, run: str | None) -> None:
     from pysrn.data.pair.lmdb_pair import PairReader
     from pysrn.predict import official_text
     from pysrn.predict.splits import data_folder
-    from pysrn.predict.trained import default_run
+    from pysrn.predict.trained import default_run, system_of
 
     if len(arguments.score) > 1:
         raise UsageError("a text file holds one score: give --score once")
-    text, score = arguments.from_text, arguments.score[0] if arguments.score else SCORES[-1]
+    score = arguments.score[0] if arguments.score else system_of(run or default_run()).result
+    text = arguments.from_text
     if arguments.dataset:
         found = official_text.import_listed(text, score, arguments.image_list, arguments.dataset, arguments.label_file)
     else:
@@ -191,7 +192,10 @@ def draw_attention(arguments: argparse.Namespace, net, paths: list[Path], classe
 
     shown = paths[:MOST_ROWS]
     out = arguments.picture or Path("attention.png")
-    rows = photos.attention_rows(net, shown, classes, score, ["att_map"], min(arguments.top, len(classes)))
+    if not net.system.maps:
+        raise UsageError(f"{net.system.title} has no attention to draw", "leave --attention out")
+    maps = [net.system.maps[0].name]
+    rows = photos.attention_rows(net, shown, classes, score, maps, min(arguments.top, len(classes)))
     pictures.save_figure(attention.grid(rows), out)
     rest = f" (the first of {len(paths)})" if len(shown) < len(paths) else ""
     print(f"{out}: {len(rows)} photos{rest}")

@@ -17,7 +17,6 @@ from pathlib import Path
 from pysrn.console import MissingError, ToleranceError, UsageError, message, run_main
 from pysrn.recipes import DATASETS
 
-FILE_NAME = "srn.pth"
 ONNX = ".onnx"
 
 
@@ -61,11 +60,11 @@ def work(arguments: argparse.Namespace) -> None:
     weights = find_weights(arguments.weights or default_run())
     if weights.suffix in (*torch_files.SUFFIXES, ONNX):
         raise UsageError(f"{weights} is no caffemodel; a PyTorch file is compared with --verify")
-    out = arguments.out or weights.parent / FILE_NAME
-    if out.suffix not in ("", *torch_files.SUFFIXES) or out.is_dir():
-        raise UsageError(f"--out must name a {' or '.join(torch_files.SUFFIXES)} file, not {out}")
     blobs = read_weights(weights)
     architecture = architecture_of(blobs, weights)
+    out = arguments.out or weights.parent / f"{architecture.system.name}.pth"
+    if out.suffix not in ("", *torch_files.SUFFIXES) or out.is_dir():
+        raise UsageError(f"--out must name a {' or '.join(torch_files.SUFFIXES)} file, not {out}")
     model = torch_weights.model_of(blobs, architecture, str(weights))
     torch_weights.check_finite(model.state_dict(), str(weights))
     del blobs
@@ -91,7 +90,7 @@ def work(arguments: argparse.Namespace) -> None:
     if arguments.onnx:
         from pysrn.convert.onnx_export import export_onnx
 
-        path, differences = export_onnx(model, out, torch_export.check_images(2, seed=1))
+        path, differences = export_onnx(model, out, torch_export.check_images(architecture.system.input, 2, seed=1))
         found = {name: difference.absolute for name, difference in differences.items()}
         written.append(path)
         card["onnxruntime"] = {"against": "PyTorch", "max_abs_difference": found}
@@ -112,8 +111,9 @@ def with_caffe(weights: Path, model, data: str | None):
 
     net = DeployNet(weights)
     images, which = torch_export.images_to_check(net, data)
-    verification = torch_export.Verification("Caffe", which, torch_export.verify(net, model, images))
-    return verification, (images[:1], net.forward(images[:1], torch_export.OUTPUTS))
+    outputs = torch_export.outputs_of(net.system)
+    verification = torch_export.Verification("Caffe", which, torch_export.verify(net, model, images), outputs)
+    return verification, (images[:1], net.forward(images[:1], outputs))
 
 
 def judge(verification, every_layer: bool, consequence: str = "") -> None:
@@ -126,12 +126,11 @@ def judge(verification, every_layer: bool, consequence: str = "") -> None:
 def verify_file(file: str | None, every_layer: bool) -> None:
     """Compare written weights with the tensors stored beside them."""
     from pysrn.convert import check_tensors, torch_export, torch_files
-    from pysrn.systems.srn.torch_model import SRN
 
     path = Path(file or "")
     if path.suffix not in torch_files.SUFFIXES:
         raise UsageError(f"--verify needs a {' or '.join(torch_files.SUFFIXES)} file that this tool wrote")
-    model, card = SRN.from_pretrained(path), torch_files.read_card(path)
+    model, card = torch_files.load_pretrained(path), torch_files.read_card(path)
     tensors = check_tensors.check_beside(path, card["source"]["sha256"])
     judge(torch_export.verify_stored(tensors, model), every_layer)
 

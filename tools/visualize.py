@@ -11,10 +11,8 @@ import sys
 from pathlib import Path
 
 from pysrn.console import MissingError, UsageError, check_output_file, run_main
-from pysrn.recipes import STAGE_NAMES
 
 MOST_NEURONS = 16  # rows of a picture when none are chosen
-MAPS = ("att_map", "sr_map", "conf_map")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,14 +26,14 @@ def main(argv: list[str] | None = None) -> int:
     neurons = kinds.add_parser("neurons", help="conv4 of the regulariser: kernels on the labels that feed them most")
     for kind in (maps, neurons):
         kind.add_argument("weights", nargs="?", help="a run's folder, or a caffemodel (default: as above)")
-        kind.add_argument("--stage", type=int, choices=list(STAGE_NAMES), help="of the run (default: 4)")
+        kind.add_argument("--stage", type=int, help="of the run (default: the last)")
         kind.add_argument("--data", help="folder of the LMDB pair (default: the one that the run was trained on)")
         kind.add_argument("--gpu", type=int, help="CUDA device (default: CPU)")
     maps.add_argument("--split", default="test", help="default: %(default)s")
     maps.add_argument("--images", nargs="+", metavar="KEY", help="keys or numbers of samples (default: the first)")
     maps.add_argument("--count", type=int, default=6, help="how many images without --images (default: %(default)s)")
     maps.add_argument("--labels", nargs="+", metavar="LABEL", help="class names (default: each image's own labels)")
-    maps.add_argument("--maps", nargs="+", choices=MAPS, default=["att_map", "sr_map"], help="default: A and U")
+    maps.add_argument("--maps", nargs="+", metavar="MAP", help="names (default: all that are marked as shown)")
     maps.add_argument("--annotations", type=Path, help="COCO JSON with boxes (default: DATA/annotations/SPLIT.json)")
     maps.add_argument("--image-folder", type=Path, help="of the annotations (default: DATA/images/SPLIT)")
     maps.add_argument(
@@ -87,16 +85,17 @@ def draw_attention(arguments: argparse.Namespace) -> None:
         raise UsageError("--count must be at least 1")
     chosen = list(indices)[: None if arguments.images else arguments.count]
     labels = [find_label(pair, name) for name in arguments.labels] if arguments.labels else None
+    net = DeployNet(weights, gpu=arguments.gpu, folded=True)
+    names = chosen_maps(net.system, arguments.maps)
     columns = 1 + (attention.LABELS_SHOWN if labels is None else len(labels))
-    pictures.check_panels(len(chosen) * len(arguments.maps), columns, "choose fewer images, labels or maps")
+    pictures.check_panels(len(chosen) * len(names), columns, "choose fewer images, labels or maps")
     annotations = arguments.annotations or pair.folder / "annotations" / f"{pair.split}.json"
     images = arguments.image_folder or pair.folder / "images" / pair.split
     known = annotations.is_file() or arguments.annotations is not None
     if arguments.pointing and not known:
         raise MissingError(f"--pointing needs boxes: no file {annotations}", "--annotations FILE --image-folder FOLDER")
-    net = DeployNet(weights, gpu=arguments.gpu, folded=True)
     boxes = read_boxes(annotations, images, pair, chosen) if known else [{}] * len(chosen)
-    rows = attention.attention_rows(net, pair, chosen, arguments.maps, labels, boxes)
+    rows = attention.attention_rows(net, pair, chosen, names, labels, boxes)
     out = arguments.out or weights.parent / f"attention_{pair.split}.png"
     pictures.save_figure(attention.grid(rows), out)
     print(f"{out}: {len(chosen)} images")
@@ -104,25 +103,25 @@ def draw_attention(arguments: argparse.Namespace) -> None:
         places = read_boxes(annotations, images, pair, range(len(pair)))
         if not any(places):
             raise MissingError(f"{annotations} has no boxes: nothing to point at")
-        score_pointing(arguments, net, pair, places)
+        score_pointing(arguments.gpu, net, pair, names, places)
 
 
-def score_pointing(arguments: argparse.Namespace, net, pair, places) -> None:
+def score_pointing(gpu: int | None, net, pair, names: list[str], places) -> None:
     """How often the maps' maxima lie in the labels' boxes, and those of the main net's class-activation maps."""
     from pysrn.pictures.activation_map import activation_maps_of
     from pysrn.pictures.attention import compute_maps
     from pysrn.pictures.pointing import pointing
     from pysrn.predict.deploy import DeployNet
-    from pysrn.predict.trained import main_net_weights
+    from pysrn.predict.trained import baseline_weights
 
     everything = range(len(pair))
-    for name, maps in compute_maps(net, pair, everything, arguments.maps).items():
+    for name, maps in compute_maps(net, pair, everything, names).items():
         print(f"pointing accuracy of {name}: {pointing_figures(pointing(maps, places), pair.classes)}")
-    main_net = main_net_weights(net.path)
-    if main_net != net.path:
-        net = DeployNet(main_net, gpu=arguments.gpu, folded=True)
+    baseline = baseline_weights(net.path)
+    if baseline != net.path:
+        net = DeployNet(baseline, gpu=gpu, folded=True)
     found = pointing(activation_maps_of(net, pair, everything), places)
-    print(f"pointing accuracy of {main_net}'s class-activation map: {pointing_figures(found, pair.classes)}")
+    print(f"pointing accuracy of {baseline}'s class-activation map: {pointing_figures(found, pair.classes)}")
 
 
 def pointing_figures(found, classes: tuple[str, ...]) -> str:
@@ -142,12 +141,12 @@ def draw_neurons(arguments: argparse.Namespace) -> None:
     from pysrn.predict import photos
     from pysrn.predict.deploy import DeployNet
     from pysrn.predict.trained import default_run, find_weights
-    from pysrn.systems.srn import neurons
 
     weights = find_weights(arguments.weights or default_run(), arguments.stage)
     if min(arguments.count, arguments.inputs) < 1:
         raise UsageError("--count and --inputs must be at least 1")
     net = DeployNet(weights, gpu=arguments.gpu, folded=True)
+    neurons = net.system.module("neurons", "neurons to draw")
     classes = photos.label_names(net, weights, arguments.data)
     regulariser = neurons.regulariser_of(net)
     count = len(regulariser.kernels)
@@ -169,6 +168,15 @@ def draw_neurons(arguments: argparse.Namespace) -> None:
     for number in chosen:
         print(neurons.describe(regulariser, number, classes, inputs))
     print(f"{out}: {len(chosen)} of {count} neurons")
+
+
+def chosen_maps(system, names: list[str] | None) -> list[str]:
+    """The named maps; without any those that the system shows."""
+    if odd := [name for name in names or () if name not in system.map_names]:
+        raise UsageError(f"{system.title} has no map {odd[0]}", f"it has {', '.join(system.map_names)}")
+    if not system.maps:
+        raise UsageError(f"{system.title} has no maps to draw")
+    return names or [one.name for one in system.maps if one.shown]
 
 
 def find_key(pair, key: str) -> int:

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import caffe
 import numpy as np
-from caffe.proto import caffe_pb2
 
 from pysrn.benchmark.contender import Job
 from pysrn.benchmark.nets import RATE, fed_by_input, recipe_of
-from pysrn.nets import prototxt
+from pysrn.nets import messages, prototxt
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.solvers import stage_solver
 from pysrn.predict.deploy import DeployNet
@@ -115,7 +114,7 @@ def inputs_of(job: Job) -> dict[str, np.ndarray]:
         return dict(inputs)
 
 
-def make_solver(message: caffe_pb2.NetParameter, recipe: Recipe, stage: int, rate: float) -> caffe.SGDSolver:
+def make_solver(message: messages.NetParameter, recipe: Recipe, stage: int, rate: float) -> caffe.SGDSolver:
     """The solver of a stage on a net, with another rate."""
     with tempfile.TemporaryDirectory() as folder:
         net, path = Path(folder) / "net.prototxt", Path(folder) / "solver.prototxt"

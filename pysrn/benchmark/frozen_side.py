@@ -11,13 +11,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from caffe.proto import caffe_pb2
 
 from pysrn.benchmark.caffe_side import Training, fill, inputs_of, make_solver
 from pysrn.benchmark.contender import Job
 from pysrn.benchmark.nets import RATE, recipe_of
 from pysrn.data.feed.batches import FeedSettings
-from pysrn.nets import prototxt
+from pysrn.nets import messages, prototxt
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.frozen import input_and_output, split
 from pysrn.nets.layers import add_layer
@@ -47,7 +46,7 @@ class TrainingInParts(Training):
             trunk, path = fixed.pop(0), paths.pop(0)
             features = input_and_output(trunk)[1]
             inputs = {features: self._fill_cache(trunk, path, inputs["data"], job, weights), "label": inputs["label"]}
-        self.message = caffe_pb2.NetParameter(name="in_parts")
+        self.message = messages.NetParameter(name="in_parts")
         for name, array in inputs.items():
             add_layer(self.message, name, "Input", [], input_param={"shape": [{"dim": list(array.shape)}]})
         if fixed:

@@ -11,9 +11,9 @@ import json
 import sys
 
 import numpy as np
-from caffe.proto import caffe_pb2
 
 from pysrn.benchmark.gpu_nets import make_net, one_layer_net, recipe_of, training_net
+from pysrn.nets import messages
 from pysrn.predict.deploy import use_device
 
 # Not compared: what reads from memory or disk only.
@@ -23,7 +23,7 @@ IRRELEVANT = ("num_output", "weight_filler", "bias_filler")
 Values = dict[str, np.ndarray]
 
 
-def layer_kinds(trunk: str, batch_size: int) -> dict[str, tuple[caffe_pb2.LayerParameter, list[tuple[int, ...]]]]:
+def layer_kinds(trunk: str, batch_size: int) -> dict[str, tuple[messages.LayerParameter, list[tuple[int, ...]]]]:
     """Variant and name of the first layer of each kind -> the layer and the shapes that it reads."""
     use_device(None)
     seen: set[bytes] = set()
@@ -53,7 +53,7 @@ def compare(trunk: str, batch_size: int, gpu: int | None) -> dict[str, dict]:
     return found
 
 
-def run(layer: caffe_pb2.LayerParameter, shapes: list[tuple[int, ...]], gpu: int | None) -> Values:
+def run(layer: messages.LayerParameter, shapes: list[tuple[int, ...]], gpu: int | None) -> Values:
     """Outputs and gradients of a layer with random weights on random inputs, the same ones in each call."""
     use_device(gpu)
     net = make_net(one_layer_net(layer, shapes))
@@ -89,9 +89,9 @@ def difference(expected: np.ndarray, found: np.ndarray) -> float:
     return float(np.abs(expected - found).max()) / scale
 
 
-def _kind(layer: caffe_pb2.LayerParameter) -> bytes:
+def _kind(layer: messages.LayerParameter) -> bytes:
     """What layers that are computed alike have in common: all settings but names, sizes, fillers and rates."""
-    own = caffe_pb2.LayerParameter()
+    own = messages.LayerParameter()
     own.CopyFrom(layer)
     for field in ("name", "bottom", "top", "param"):
         own.ClearField(field)

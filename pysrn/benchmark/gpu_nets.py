@@ -11,9 +11,9 @@ from pathlib import Path
 
 import caffe
 import numpy as np
-from caffe.proto import caffe_pb2
 
 from pysrn.benchmark.nets import fed_by_input, set_unit_statistics
+from pysrn.nets import messages
 from pysrn.nets.layers import add_layer
 from pysrn.nets.prototxt import write_message
 from pysrn.recipes import CROP_SIZE, RECIPES, Recipe
@@ -28,7 +28,7 @@ def recipe_of(trunk: str, batch_size: int, variant: str = "paper") -> Recipe:
     return dataclasses.replace(RECIPES[DATASET], trunk=trunk, batch_size=batch_size, variant=variant)
 
 
-def training_net(recipe: Recipe, stage: int, conv4_engine: str | None = None) -> caffe_pb2.NetParameter:
+def training_net(recipe: Recipe, stage: int, conv4_engine: str | None = None) -> messages.NetParameter:
     """A stage's net, its data layer replaced by inputs; `conv4_engine` (CAFFE, CUDNN) overrides the default."""
     message = stage_net(recipe, stage, DataSource(""))
     shapes = ((3, CROP_SIZE, CROP_SIZE), (len(recipe.dataset.classes),))
@@ -36,7 +36,7 @@ def training_net(recipe: Recipe, stage: int, conv4_engine: str | None = None) ->
     found = fed_by_input(message, inputs)
     for layer in found.layer:
         if layer.name == CONV4 and conv4_engine:
-            layer.convolution_param.engine = caffe_pb2.ConvolutionParameter.Engine.Value(conv4_engine)
+            layer.convolution_param.engine = messages.ConvolutionParameter.Engine.Value(conv4_engine)
     return found
 
 
@@ -49,7 +49,7 @@ def fill_inputs(net, seed: int = 0) -> None:
     set_unit_statistics(net)
 
 
-def make_net(message: caffe_pb2.NetParameter):
+def make_net(message: messages.NetParameter):
     """A pycaffe net in phase TRAIN."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.prototxt"
@@ -58,18 +58,18 @@ def make_net(message: caffe_pb2.NetParameter):
 
 
 def one_layer_net(
-    layer: caffe_pb2.LayerParameter, shapes: list[tuple[int, ...]], engine: str | None = None
-) -> caffe_pb2.NetParameter:
+    layer: messages.LayerParameter, shapes: list[tuple[int, ...]], engine: str | None = None
+) -> messages.NetParameter:
     """Inputs of the given shapes and the layer, not in place, with gradients for all that it reads."""
-    found = caffe_pb2.NetParameter(name=layer.name, force_backward=True)
-    own = caffe_pb2.LayerParameter()
+    found = messages.NetParameter(name=layer.name, force_backward=True)
+    own = messages.LayerParameter()
     own.CopyFrom(layer)
     own.top[:] = [f"top{number}" for number in range(len(layer.top))]
     own.bottom[:] = [f"bottom{number}" for number in range(len(layer.bottom))]
     for name, shape in zip(own.bottom, shapes, strict=True):
         add_layer(found, name, "Input", [], input_param={"shape": [{"dim": list(shape)}]})
     if engine:
-        own.convolution_param.engine = caffe_pb2.ConvolutionParameter.Engine.Value(engine)
+        own.convolution_param.engine = messages.ConvolutionParameter.Engine.Value(engine)
     for param in own.param:  # fixed ones, too, shall have gradients
         param.lr_mult = param.lr_mult or float(own.type != "BatchNorm")
     found.layer.append(own)

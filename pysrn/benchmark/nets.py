@@ -11,7 +11,7 @@ from pysrn.predict.trained import Weights, architecture_of
 from pysrn.recipes import OWN_DATASET, RECIPES, Recipe
 
 if TYPE_CHECKING:  # PyTorch's contestants share the rate and must not load Caffe
-    from caffe.proto import caffe_pb2
+    from pysrn.nets import messages
 
 RATE = 1e-9  # of the solver: most weights change in every step, and the losses stay however many steps are timed
 
@@ -30,7 +30,7 @@ def recipe_of(weights: Weights, source: str | Path) -> Recipe:
     )
 
 
-def fed_by_input(message: caffe_pb2.NetParameter, shapes: Mapping[str, Sequence[int]]) -> caffe_pb2.NetParameter:
+def fed_by_input(message: messages.NetParameter, shapes: Mapping[str, Sequence[int]]) -> messages.NetParameter:
     """The net with Input layers of these shapes in place of its data layer (the first): fill them once."""
     from pysrn.nets.layers import add_layer
 

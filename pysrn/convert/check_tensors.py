@@ -13,43 +13,39 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from pysrn.console import MissingError, SrnError
 from pysrn.convert.layer_check import Difference, difference
-from pysrn.recipes import CROP_SIZE
-from pysrn.systems.srn.torch_model import SRN, SRNOutput
 from pysrn.whole_files import written_beside
 
 ENDING = "-check.npz"
-NAMES = SRNOutput._fields
-IMAGE = (3, CROP_SIZE, CROP_SIZE)
 
 
 @dataclass(frozen=True)
 class CheckTensors:
-    """Images N x 3 x 224 x 224 (BGR minus mean), Caffe's outputs by name, SHA-256 of the caffemodel, their file."""
+    """Images N x 3 x S x S as nets eat them, Caffe's outputs by name, SHA-256 of the caffemodel, their file."""
 
     images: np.ndarray
     outputs: Mapping[str, np.ndarray]
     source_sha256: str
     path: Path
 
-    def compare(self, model: SRN) -> dict[str, Difference]:
+    def compare(self, model: nn.Module) -> dict[str, Difference]:
         """Output name -> difference of `model` to what Caffe had; SrnError where the shapes are of another net."""
         with torch.inference_mode():
             found = model(torch.from_numpy(self.images))._asdict()
-        for name in NAMES:
-            if self.outputs[name].shape != tuple(found[name].shape):
-                raise SrnError(f"{self.path} belongs to another net: {name} is {self.outputs[name].shape} there")
-        return {name: difference(self.outputs[name], found[name].numpy()) for name in NAMES}
+        for name, value in found.items():
+            there = self.outputs[name].shape if name in self.outputs else "not"
+            if there != tuple(value.shape):
+                raise SrnError(f"{self.path} belongs to another net: {name} is {there} there")
+        return {name: difference(self.outputs[name], value.numpy()) for name, value in found.items()}
 
 
 def write_check(path: Path, images: np.ndarray, outputs: Mapping[str, np.ndarray], source_sha256: str) -> None:
     """Write images, all of Caffe's outputs for them (float32) and whose they are, whole or not at all."""
     with written_beside(path) as partial, open(partial, "wb") as file:
-        np.savez_compressed(
-            file, images=images, source_sha256=np.array(source_sha256), **{name: outputs[name] for name in NAMES}
-        )
+        np.savez_compressed(file, images=images, source_sha256=np.array(source_sha256), **outputs)
 
 
 def read_check(path: Path) -> CheckTensors:
@@ -57,11 +53,12 @@ def read_check(path: Path) -> CheckTensors:
     try:
         with np.load(path, allow_pickle=False) as stored:
             images, digest = stored["images"], str(stored["source_sha256"])
-            outputs = {name: stored[name] for name in NAMES}
+            outputs = {name: stored[name] for name in stored.files if name not in ("images", "source_sha256")}
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:
         raise SrnError(f"{path} is damaged: {error}", "write it anew where Caffe is: tools/to_torch.py") from None
-    if images.shape[1:] != IMAGE or any(array.dtype != np.float32 for array in (images, *outputs.values())):
-        raise SrnError(f"{path} is damaged: not float32 images of 3 x 224 x 224")
+    square = images.ndim == 4 and images.shape[1] == 3 and images.shape[2] == images.shape[3]
+    if not square or not outputs or any(array.dtype != np.float32 for array in (images, *outputs.values())):
+        raise SrnError(f"{path} is damaged: not float32 outputs of square images")
     return CheckTensors(images, outputs, digest, path)
 
 

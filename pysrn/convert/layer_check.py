@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pysrn.convert import torch_weights
-from pysrn.systems.srn.torch_model import SRN, Bottleneck, PreactBottleneck
+from pysrn.systems.trunks.torch_resnet import Bottleneck, PreactBottleneck
 
 TOLERANCE = 1e-4  # of every blob in float32; ours
 
@@ -53,7 +53,7 @@ def difference(expected: np.ndarray, found: np.ndarray) -> Difference:
 
 
 @torch.inference_mode()
-def compare(message, blobs: Mapping, model: SRN, images: np.ndarray) -> dict[str, Difference]:
+def compare(message, blobs: Mapping, model: nn.Module, images: np.ndarray) -> dict[str, Difference]:
     """Blob name -> difference, in the net's order; each is compared as soon as PyTorch has it, and not kept.
 
     Left out are the blobs that are a mere step (reshaped, sigmoid, product) between two that are here.
@@ -62,7 +62,7 @@ def compare(message, blobs: Mapping, model: SRN, images: np.ndarray) -> dict[str
         message: the net (a NetParameter) that Caffe has run on `images`.
         blobs: its blobs by name, after that run.
         model: the PyTorch module.
-        images: N x 3 x 224 x 224.
+        images: N x 3 x S x S.
     """
     modules = {_caffe_name(path, module): module for path, module in model.named_modules() if path}
     # A blob is what the last layer that writes it leaves, then rectified, in place.

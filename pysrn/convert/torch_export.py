@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 import pysrn
 from pysrn.console import UsageError
@@ -21,14 +22,13 @@ from pysrn.convert.check_tensors import CheckTensors
 from pysrn.convert.layer_check import TOLERANCE, Difference
 from pysrn.evaluate.metrics import THRESHOLD
 from pysrn.nets.caffemodel import sha256_of
-from pysrn.predict.trained import Architecture, settings_of
-from pysrn.recipes import CROP_SIZE, IMAGE_SIZE, MEAN_BGR, TRUNKS, class_names
-from pysrn.systems.srn.torch_model import BN_EPSILON, SRN, SRNOutput
+from pysrn.predict.trained import settings_of
+from pysrn.recipes import Input, class_names
+from pysrn.systems.system import Architecture, System
+from pysrn.systems.torch_parts import BN_EPSILON
 
 CHECK_IMAGES = 4
-OUTPUTS = SRNOutput._fields
-SCORES, MAPS = OUTPUTS[:4], OUTPUTS[4:]
-PREDICTION = f"score; a label is there where sigmoid(score) is above {THRESHOLD}"
+FLAT = 16  # pixels of a side of the flat parts
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Verification:
     against: str  # "Caffe", or which stored tensors
     images: str
     differences: Mapping[str, Difference]
+    outputs: tuple[str, ...] = ()  # those that are reported in any case; none: all
 
     @property
     def ok(self) -> bool:
@@ -56,7 +57,7 @@ class Verification:
             f"  {'blob':<24}{'difference':>11}{'relative':>11}{'greatest':>10}",
         ]
         for name, found in self.differences.items():
-            if every_layer or name in OUTPUTS or not found.ok:
+            if every_layer or not self.outputs or name in self.outputs or not found.ok:
                 verdict = "ok" if found.ok else "OUT OF TOLERANCE"
                 lines.append(
                     f"  {name:<24}{found.absolute:11.2e}{found.relative:11.2e}{found.greatest:10.3g}  {verdict}"
@@ -75,8 +76,8 @@ def has_caffe() -> bool:
     return importlib.util.find_spec("caffe") is not None
 
 
-def verify(net, model: SRN, images: np.ndarray) -> dict[str, Difference]:
-    """Compare every blob of Caffe (a `DeployNet`) and PyTorch on N x 3 x 224 x 224 images, one after the other."""
+def verify(net, model: nn.Module, images: np.ndarray) -> dict[str, Difference]:
+    """Compare every blob of Caffe (a `DeployNet`) and PyTorch on N x 3 x S x S images, one after the other."""
     from pysrn.predict.deploy import deploy_message
 
     message = deploy_message(net.architecture)
@@ -88,10 +89,16 @@ def verify(net, model: SRN, images: np.ndarray) -> dict[str, Difference]:
             worst[name] = Difference(
                 float(np.maximum(before.absolute, found.absolute)), max(before.greatest, found.greatest)
             )
-    return {name: worst[name] for name in (*(name for name in worst if name not in OUTPUTS), *OUTPUTS)}
+    outputs = outputs_of(net.system)
+    return {name: worst[name] for name in (*(name for name in worst if name not in outputs), *outputs)}
 
 
-def verify_stored(tensors: CheckTensors, model: SRN) -> Verification:
+def outputs_of(system: System) -> tuple[str, ...]:
+    """What a net of the system gives: scores, then maps."""
+    return (*system.score_names, *system.map_names)
+
+
+def verify_stored(tensors: CheckTensors, model: nn.Module) -> Verification:
     """Compare PyTorch's outputs with stored ones of Caffe."""
     count = len(tensors.images)
     return Verification(
@@ -108,12 +115,12 @@ def images_to_check(net, data: str | None) -> tuple[np.ndarray, str]:
     if data is None:
         settings = settings_of(net.path)
         if settings is None or not (Path(settings.data) / PAIR_MANIFEST).is_file():
-            return check_images(), f"{CHECK_IMAGES} random pictures"
+            return check_images(net.system.input), f"{CHECK_IMAGES} random pictures"
         data = settings.data
     pair = PairReader(data, "test")
     check_labels(net, pair)
     count = min(CHECK_IMAGES, len(pair))
-    return whole_views(pair, range(count)), f"{count} test images of {data}"
+    return whole_views(pair, range(count), net.system.input), f"{count} test images of {data}"
 
 
 def label_names(
@@ -142,32 +149,43 @@ def label_names(
     return names
 
 
-def check_images(count: int = CHECK_IMAGES, seed: int = 0) -> np.ndarray:
-    """Random pictures with edges and flat parts, BGR minus mean: float32 count x 3 x 224 x 224."""
-    random = np.random.default_rng(seed)
-    coarse = random.integers(0, 256, (count, 3, CROP_SIZE // 16, CROP_SIZE // 16))
-    pixels = coarse.repeat(16, 2).repeat(16, 3) + random.normal(0, 8, (count, 3, CROP_SIZE, CROP_SIZE))
-    return (np.clip(pixels, 0, 255) - np.array(MEAN_BGR)[:, None, None]).astype(np.float32)
+def check_images(eaten: Input, count: int = CHECK_IMAGES, seed: int = 0) -> np.ndarray:
+    """Random pictures with edges and flat parts, as nets eat them: float32 count x 3 x S x S."""
+    random, size = np.random.default_rng(seed), eaten.size
+    coarse = random.integers(0, 256, (count, 3, size // FLAT, size // FLAT))
+    pixels = coarse.repeat(FLAT, 2).repeat(FLAT, 3) + random.normal(0, 8, (count, 3, size, size))
+    shifted = np.clip(pixels, 0, 255) - np.array(eaten.mean)[:, None, None]
+    return (shifted * eaten.scale).astype(np.float32)
 
 
 def card(source: Path, architecture: Architecture, classes: Sequence[str], verification: Verification | None) -> dict:
     """What a user must know to use the weights, ready for JSON; `verification` null: nothing to compare with."""
+    system, eaten, heads = architecture.system, architecture.system.input, architecture.heads
+    stored, size = eaten.stored_size, eaten.size
+    widths = {} if heads is None else vars(heads).copy()
     return {
-        "model": "SRN",
-        "variant": architecture.heads.variant,
+        "model": system.title,
+        "system": system.name,
+        **({"variant": widths["variant"]} if "variant" in widths else {}),
         "trunk": architecture.trunk,
-        "trunk_layers": vars(TRUNKS[architecture.trunk]).copy(),
+        "trunk_layers": asdict(system.trunks[architecture.trunk]),
         "batch_norm_epsilon": BN_EPSILON,
         "not_computed_with": "*.caffe_sums: Caffe's own batch statistics, for the way back to it",
-        "heads": vars(architecture.heads).copy(),
+        "heads": widths,
         "classes": list(classes),
-        "input": f"float32, N x 3 x {CROP_SIZE} x {CROP_SIZE}, pixels minus mean in channel_order",
-        "input_size": [CROP_SIZE, CROP_SIZE],
-        "resize": f"the whole image to {IMAGE_SIZE} x {IMAGE_SIZE}, whatever its shape, then bilinearly to input_size",
+        "input": f"float32, N x 3 x {size} x {size}, pixels minus mean in channel_order",
+        "input_size": [size, size],
+        "resize": f"the whole image to {stored} x {stored}, whatever its shape, then bilinearly to input_size",
         "channel_order": "BGR",
         "value_range": [0, 255],
-        "mean": list(MEAN_BGR),
-        "outputs": {"scores": list(SCORES), "maps": list(MAPS), "scores_are": "logits", "prediction": PREDICTION},
+        "mean": list(eaten.mean),
+        **({"scale": eaten.scale} if eaten.scale != 1 else {}),
+        "outputs": {
+            "scores": list(system.score_names),
+            "maps": list(system.map_names),
+            "scores_are": "logits",
+            "prediction": f"{system.result}; a label is there where sigmoid({system.result}) is above {THRESHOLD}",
+        },
         "source": {"file": source.name, "sha256": sha256_of(source)},
         "verification": verification and _described(verification),
         "pysrn": pysrn.__version__,

@@ -1,6 +1,6 @@
 """The files that a user takes away: `.safetensors` and `.pth`, named by their SHA-256, each with its JSON card.
 
-`torch_export.py` makes what is written here; `SRN.from_pretrained` reads it. A file is either whole or not there.
+`torch_export.py` makes what is written here, `load_pretrained` reads it. A file is either whole or not there.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from pysrn.console import SrnError, existing_file
 from pysrn.nets.caffemodel import sha256_of
-from pysrn.predict.trained import Architecture
-from pysrn.recipes import TRUNKS, HeadSpec
-from pysrn.systems.srn.torch_model import SRN
+from pysrn.systems.registry import default_system, system_named
+from pysrn.systems.system import Architecture
 from pysrn.whole_files import written_beside
 
 DIGITS = 8  # of the SHA-256 in a file's name, as PyTorch's own published weights have them
@@ -123,26 +122,36 @@ def read_card(weights: Path) -> dict:
         values = json.loads(path.read_text("utf-8"))
         architecture_on(values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SrnError(f"{path} is damaged, or no card of SRN weights: {error}", AGAIN) from None
+        raise SrnError(f"{path} is damaged, or no card of our weights: {error}", AGAIN) from None
     return values
 
 
 def architecture_on(card: Mapping) -> Architecture:
     """The net that a card describes; raises KeyError, TypeError or ValueError on a damaged one."""
+    system = system_named(card.get("system", default_system().name))  # cards of before there were several say none
     trunk, classes = card["trunk"], len(card["classes"])
-    if trunk not in TRUNKS or not classes:
+    if trunk not in system.trunks or not classes:
         raise ValueError(f"no trunk {trunk}, or no labels")
-    return Architecture(trunk, classes, HeadSpec(**card["heads"]))
+    heads = next(iter(system.recipes.values())).heads
+    return Architecture(system, trunk, classes, heads and type(heads)(**card["heads"]))
 
 
-def load_pretrained(path: str | Path) -> SRN:
-    """What `SRN.from_pretrained` does; see there."""
+def load_pretrained(path: str | Path) -> nn.Module:
+    """The net of a `.safetensors` or `.pth` file that tools/to_torch.py wrote, in evaluation mode.
+
+    The card (`.json` of the same name) says which net it is; its labels become `class_names`. Nothing but tensors is
+    read from the file.
+
+    Raises:
+        MissingError: the file or its card is not there.
+        SrnError: the SHA-256 does not begin as the file's name ends, the card is damaged, or the two do not fit.
+    """
     path = existing_file(path, "weights", AGAIN)
     check_name(path)
     card = read_card(path)
     architecture = architecture_on(card)
     with torch.device("meta"):
-        model = SRN(TRUNKS[architecture.trunk], architecture.classes, architecture.heads)
+        model = architecture.system.torch_class().of(architecture)
     try:
         model.load_state_dict(read_state_dict(path), assign=True)
     except RuntimeError as error:

@@ -1,12 +1,11 @@
 """What a user brings: PyTorch weights as a caffemodel, after both nets were run on the same images.
 
 `tools/from_torch.py` is the command line of this module. Weights are an ImageNet net's (`imagenet.py`: the caffemodel
-holds the trunk, for stage 1) or of our own `SRN`. Without Caffe the file is read back into our PyTorch modules.
+holds the trunk, for the first stage) or of a net of ours. Without Caffe the file is read back into our PyTorch modules.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,37 +17,48 @@ from torch import Tensor
 from pysrn.console import SrnError
 from pysrn.convert import torch_export, torch_weights
 from pysrn.convert.layer_check import Difference, difference
+from pysrn.nets import messages
 from pysrn.nets.caffemodel import read_weights, write_weights
+from pysrn.nets.in_caffe import make_net
+from pysrn.nets.layers import FIXED, add_layer
 from pysrn.nets.surgery import plan_copy
-from pysrn.predict.trained import architecture_of
-from pysrn.recipes import TRUNKS, TrunkSpec
-from pysrn.systems.srn.torch_model import Trunk
-from pysrn.systems.trunks import imagenet
+from pysrn.systems.registry import recognise, systems
+from pysrn.systems.stage_nets import net_name
+from pysrn.systems.system import System
+from pysrn.systems.trunks import imagenet, resnet
+from pysrn.systems.trunks.resnet import TrunkSpec
+from pysrn.systems.trunks.torch_resnet import Trunk
 
 FEATURES = ("X (14 x 14)", "top (7 x 7)")
 # A net of 101 layers with random weights may itself lose 2e-4 in float32 (measured against float64): so many times what
 # the original loses is allowed, and at most this part of the greatest value.
 OWN_ROUNDING, MOST_ROUNDING = 4.0, 1e-2
+OF_ANOTHER = "see tools/from_torch.py --help"
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of a state dict: trunk, number of Caffe layers, how it was compared, with which result.
+    """What became of a state dict: the trunk's title, number of Caffe layers, how it was compared, with which result.
 
-    `border` (ImageNet nets): the differences to the original with its own zeros beyond the border, see `imagenet.py`.
+    `border` (ImageNet nets): the differences to the original with its own zeros beyond the border, see `imagenet.py`;
+    `flags` of tools/run_stage.py that train with this trunk.
     """
 
-    trunk: TrunkSpec
+    title: str
     layers: int
     verification: torch_export.Verification
     border: Mapping[str, Difference] | None = None
+    flags: str = ""
 
 
-def import_srn(values: Mapping[str, Tensor], source: str, path: Path, images: np.ndarray) -> Imported:
-    """Write our own SRN's state dict as the caffemodel `path` and compare; SrnError where it is no whole SRN."""
+def import_model(values: Mapping[str, Tensor], source: str, path: Path, count: int) -> Imported:
+    """Write the state dict of a net of ours as the caffemodel `path`, compared on `count` images.
+
+    SrnError where it is no whole net of any system.
+    """
     for name, value in values.items():
         if "." not in name or (name.endswith("running_mean") and value.ndim != 1):
-            raise SrnError(f"{source}: {name} is no tensor of SRN")
+            raise SrnError(f"{source}: {name} is no tensor of a net of ours", OF_ANOTHER)
     # Weights may have been saved in half precision, which NumPy or the comparison would not take.
     values = {name: value if name.endswith("tracked") else value.float() for name, value in values.items()}
     try:
@@ -56,29 +66,33 @@ def import_srn(values: Mapping[str, Tensor], source: str, path: Path, images: np
     except KeyError as error:
         raise SrnError(f"{source} is no whole state dict: {error.args[0]} is missing") from None
     weights = {name: blobs for name, (_, blobs) in layers.items()}
-    architecture = architecture_of(weights, source)
+    architecture = recognise(weights, source)
     with torch.device("meta"):
         model = torch_weights.empty_model(architecture)
     plan_copy(torch_weights.caffe_shapes(model), weights, source)
     try:
         model.load_state_dict(values, assign=True)
     except RuntimeError as error:
-        raise SrnError(f"{source} is no state dict of SRN: {' '.join(str(error).split())[:200]}") from None
-    write_weights(path, f"SRN_{architecture.trunk}_{architecture.classes}_labels", layers)
+        title = architecture.system.title
+        raise SrnError(f"{source} is no state dict of {title}: {' '.join(str(error).split())[:200]}") from None
+    write_weights(path, net_name(architecture), layers)
+    images = torch_export.check_images(architecture.system.input, count)
     if torch_export.has_caffe():
         from pysrn.predict.deploy import DeployNet
 
-        against, differences = "Caffe", torch_export.verify(DeployNet(path), model, images)
+        net = DeployNet(path)
+        against, differences = "Caffe", torch_export.verify(net, model, images)
     else:
         again = torch_weights.load_model(path)
         with torch.inference_mode():
-            pairs = zip(model(torch.from_numpy(images)), again(torch.from_numpy(images)), strict=True)
+            ours, theirs = model(torch.from_numpy(images)), again(torch.from_numpy(images))
         differences = {
-            name: difference(a.numpy(), b.numpy()) for name, (a, b) in zip(torch_export.OUTPUTS, pairs, strict=True)
+            name: difference(a.numpy(), b.numpy()) for name, a, b in zip(ours._fields, ours, theirs, strict=True)
         }
         against = "The file read back (no Caffe is here)"
-    verification = torch_export.Verification(against, f"{len(images)} random pictures", differences)
-    return Imported(TRUNKS[architecture.trunk], len(layers), verification)
+    outputs = torch_export.outputs_of(architecture.system)
+    verification = torch_export.Verification(against, f"{len(images)} random pictures", differences, outputs)
+    return Imported(architecture.system.trunks[architecture.trunk].title, len(layers), verification)
 
 
 def import_trunk(
@@ -86,28 +100,34 @@ def import_trunk(
     family: imagenet.Family,
     source: str,
     path: Path,
-    images: np.ndarray,
+    count: int,
     mean: Sequence[float] | None = None,
     deviation: Sequence[float] | None = None,
 ) -> Imported:
     """Write an ImageNet net's trunk as the caffemodel `path`, its input folded, and compare with the original.
 
+    `count`: of the images that are compared. The input is that of the system which has the trunk.
+
     `mean` and `deviation` (RGB, of values from 0 to 1) default to the family's.
     """
     mean, deviation = mean or family.normalisation[0], deviation or family.normalisation[1]
     trunk = imagenet.trunk_with(values, family, source)
-    imagenet.fold_input(trunk, mean, deviation)
     spec = imagenet.trunk_of(values, family, source)
+    system = next(system for system in systems().values() if spec.name in system.trunks)
+    images = torch_export.check_images(system.input, count)
+    imagenet.fold_input(trunk, system.input, mean, deviation)
     layers = torch_weights.caffe_layers(trunk.state_dict())
     write_weights(path, f"{spec.title} trunk", layers)
-    count = len(layers)
+    written = len(layers)
     del trunk, layers
-    border = imagenet.shift_bgr(mean, deviation)[::-1]
+    border = imagenet.shift_bgr(system.input, mean, deviation)[::-1]
     exact, rounded = (
-        imagenet.their_forward(values, family, imagenet.their_input(images, mean, deviation, dtype), border)
+        imagenet.their_forward(
+            values, family, imagenet.their_input(images, system.input, mean, deviation, dtype), border
+        )
         for dtype in (torch.float64, torch.float32)
     )
-    original = imagenet.their_forward(values, family, imagenet.their_input(images, mean, deviation))
+    original = imagenet.their_forward(values, family, imagenet.their_input(images, system.input, mean, deviation))
     if torch_export.has_caffe():
         found, against = trunk_in_caffe(spec, path, images), "Caffe"
     else:
@@ -118,25 +138,26 @@ def import_trunk(
         differences[name] = replace(plain, allowance=min(OWN_ROUNDING * own, MOST_ROUNDING * plain.greatest))
         at_border[name] = difference(o.numpy(), f)
     verification = torch_export.Verification(against, f"{len(images)} random pictures", differences)
-    return Imported(spec, count, verification, at_border)
+    return Imported(spec.title, written, verification, at_border, flags_for(system, spec))
+
+
+def flags_for(system: System, trunk: TrunkSpec) -> str:
+    """The flags of tools/run_stage.py that give a run this trunk."""
+    recipe = next(iter(system.recipes.values()))
+    for variant, make in system.variants.items():
+        for name in (trunk.name, trunk.release):
+            if name in system.offered and make(replace(recipe, trunk=name)).trunk == trunk.name:
+                plain = variant == next(iter(system.variants))
+                return ("" if plain else f"--variant {variant} ") + f"--trunk {name}"
+    return f"--trunk {trunk.name}"
 
 
 def trunk_in_caffe(spec: TrunkSpec, path: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """X and the top of a trunk in Caffe, which reads the caffemodel itself."""
-    import caffe
-    from caffe.proto import caffe_pb2
-
-    from pysrn.nets import prototxt
-    from pysrn.nets.layers import FIXED, add_layer
-    from pysrn.systems.trunks import resnet
-
-    message = caffe_pb2.NetParameter(name=spec.name)
+    message = messages.NetParameter(name=spec.name)
     add_layer(message, "data", "Input", [], input_param={"shape": [{"dim": list(images.shape)}]})
     top = resnet.add_trunk(message, spec, FIXED, "data")
-    with tempfile.TemporaryDirectory() as folder:
-        net_path = Path(folder) / "trunk.prototxt"
-        prototxt.write_message(message, net_path)
-        net = caffe.Net(str(net_path), caffe.TEST, weights=str(path))
+    net = make_net(message, weights=path)
     shapes = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in net.params.items()}
     plan_copy(shapes, read_weights(path), str(path))
     net.blobs["data"].data[...] = images

@@ -16,33 +16,32 @@ from pysrn.console import SrnError
 from pysrn.nets import layers
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.surgery import plan_copy
-from pysrn.predict.trained import Architecture, architecture_of
-from pysrn.recipes import TRUNKS
-from pysrn.systems.srn.torch_model import SRN
+from pysrn.predict.trained import architecture_of
+from pysrn.systems.system import Architecture
 
-HEADS = {"attention": "att_conv1", "regulariser": "sr_conv2"}  # what stages 2 and 3 add, by a layer of it
-EARLIER_CURE = "train to the end of stage 3 at least: tools/run_stage.py 4"
 Kinds = nn.Conv2d | nn.Linear | nn.BatchNorm2d
 
 
-def empty_model(architecture: Architecture) -> SRN:
+def empty_model(architecture: Architecture) -> nn.Module:
     """The PyTorch module of an architecture, in evaluation mode, with PyTorch's own random weights."""
-    return SRN(TRUNKS[architecture.trunk], architecture.classes, architecture.heads).eval()
+    return architecture.system.torch_class().of(architecture).eval()
 
 
-def load_model(caffemodel: str | Path) -> SRN:
-    """The PyTorch module with the weights of a caffemodel (trained to the end of stage 4)."""
+def load_model(caffemodel: str | Path) -> nn.Module:
+    """The PyTorch module with the weights of a caffemodel (trained to the end of the last stage)."""
     weights = read_weights(caffemodel)
     return model_of(weights, architecture_of(weights, caffemodel), str(caffemodel))
 
 
-def model_of(weights: Mapping[str, Sequence[np.ndarray]], architecture: Architecture, source: str) -> SRN:
+def model_of(weights: Mapping[str, Sequence[np.ndarray]], architecture: Architecture, source: str) -> nn.Module:
     """The PyTorch module of an architecture with Caffe's weights; `source` names them in errors."""
-    missing = [head for head, layer in HEADS.items() if layer not in weights]
-    if missing:
-        raise SrnError(f"{source} is of an earlier stage: no {' and no '.join(missing)} in it", EARLIER_CURE)
+    system = architecture.system
     with torch.device("meta"):  # no random weights are drawn only to be replaced
         model = empty_model(architecture)
+    wanted, there = ({system.part_of(name).title for name in names} for names in (caffe_shapes(model), weights))
+    if missing := [part.title for part in system.parts if part.title in wanted - there]:
+        cure = f"train to the end: tools/run_stage.py {system.last_stage}"
+        raise SrnError(f"{source} is of an earlier stage: no {' and no '.join(missing)} in it", cure)
     model.load_state_dict(state_dict(model, weights, source), assign=True)
     return model
 
@@ -77,7 +76,7 @@ def state_dict(model: nn.Module, weights: Mapping[str, Sequence[np.ndarray]], so
 
 
 def caffe_layers(values: Mapping[str, Tensor]) -> dict[str, tuple[str, list[np.ndarray]]]:
-    """A state dict of `SRN` or `Trunk` as Caffe's layers: name -> (type, blobs float32), for `write_weights`.
+    """A state dict of a net or a trunk as Caffe's layers: name -> (type, blobs float32), for `write_weights`.
 
     The inverse of `state_dict`, to the bit. Batch statistics that no longer belong to `caffe_sums` (trained in
     PyTorch), or without it, are written as they are with the factor 1.

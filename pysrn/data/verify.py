@@ -20,7 +20,7 @@ from pysrn.data.pair.pair_reader import REBUILD, PairReader
 from pysrn.data.pair.pair_writer import label_sums
 from pysrn.data.readers.records import NEGATIVE, POSITIVE, UNSPECIFIED
 from pysrn.data.readers.registry import SPLITS
-from pysrn.recipes import IMAGE_SIZE
+from pysrn.recipes import STORED_SIZE
 
 _KEY = re.compile(rb"(\d{8})_", re.DOTALL)
 _SHOWN = 10  # faults
@@ -72,7 +72,7 @@ def pair_faults(reader: PairReader, manifest: dict, workers: int = 1) -> list[st
 
     `manifest` is that of the folder; what an old one does not say is not checked, and a line on stderr says so.
     """
-    entry, size = manifest["splits"][reader.split], manifest.get("image_size", IMAGE_SIZE)
+    entry, size = manifest["splits"][reader.split], manifest.get("image_size", STORED_SIZE)
     images, labels = pair_paths(reader.folder, reader.split)
     faults: list[str] = []
     values: list[np.ndarray] = []

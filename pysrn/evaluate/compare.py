@@ -24,38 +24,14 @@ from pysrn.predict.predictions import (
     load_predictions,
     warn_of_other_weights,
 )
-from pysrn.predict.trained import settings_of
+from pysrn.predict.trained import settings_of, system_of
 from pysrn.recipes import DATASETS, OWN_DATASET, class_names
-from pysrn.systems.srn.paper import COLUMNS, PAPER, TOP3_PREFIX, Figure, PaperTable
+from pysrn.systems.published import COLUMNS, TOP3_PREFIX, Figure, Method, PaperTable, Tolerance
+from pysrn.systems.system import System
 
-SRN, MAIN_NET = "ResNet-SRN", "ResNet-101"  # author, official repo issue 18: "ResNet-101" is stage 1 alone
 SLACK = 1e-9  # a difference of exactly the tolerance is within it, however it is rounded in binary
 OWN_TOP3_RULE = "top3_thresholded"  # assumed, where the paper says nothing
 OUTSIDE = ("above", "below", "not defined")
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """How far from the paper's figure is still the same, in points, and why."""
-
-    points: float
-    reason: str
-
-
-# The same user found SRN itself "almost the same as scores in the paper", without figures, so those of stage 1 bound it
-# too. In F1 they are wider than SRN's gain over ResNet-101 (1.7 and 1.4 points): only mAP (1.9) tells the two apart.
-_ISSUE_18 = "official repo, issue 18: so far below the paper did a user's stage 1 with the released scripts end"
-_TRADE = "assumed: twice the tolerance of F1, as precision and recall move against each other"
-_TOLERANCES = {
-    "mAP": Tolerance(1.4, f"{_ISSUE_18} (73.8 against 75.2 on MS-COCO)"),
-    "F1-C": Tolerance(2.1, f"{_ISSUE_18} (67.4 against 69.5 on MS-COCO)"),
-    "F1-O": Tolerance(1.5, f"{_ISSUE_18} (72.9 against 74.4 on MS-COCO)"),
-    "P-C": Tolerance(4.2, _TRADE),
-    "R-C": Tolerance(4.2, _TRADE),
-    "P-O": Tolerance(3.0, _TRADE),
-    "R-O": Tolerance(3.0, _TRADE),
-}
-_WIDER_MAP = Tolerance(1.2, "Sarafianos et al. (ECCV 2018): their own training of SRN ended so far below the paper")
 
 
 @dataclass(frozen=True)
@@ -101,14 +77,12 @@ class Comparison:
         return [row for row in self.rows if row.verdict in OUTSIDE]
 
 
-def tolerances(dataset: str, changes: Mapping[str, float] | None = None) -> dict[str, Tolerance]:
-    """Tolerance of each metric; those of the top-3 figures are the same. `changes`: metric -> points, from the user.
+def tolerances(system: System, dataset: str, changes: Mapping[str, float] | None = None) -> dict[str, Tolerance]:
+    """Tolerance of each metric. `changes`: metric -> points, from the user.
 
     Raises UsageError for a metric that there is not or a number below zero.
     """
-    found = {name: _TOLERANCES[name.removeprefix(TOP3_PREFIX)] for name in COLUMNS}
-    if dataset == "wider_attribute":
-        found["mAP"] = _WIDER_MAP
+    found = dict(system.published.tolerances(dataset))
     for name, points in (changes or {}).items():
         if name not in found:
             raise UsageError(f"no metric {name!r}: they are {', '.join(COLUMNS)}")
@@ -144,11 +118,10 @@ def compare_run(
     changes: Mapping[str, float] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> tuple[str, list[Comparison]]:
-    """The data set of a run's folder (or of a predictions file), and its comparisons: the whole net, the main net.
+) -> tuple[System, str, list[Comparison]]:
+    """System and data set of a run's folder (or of a predictions file), and a comparison for each of its methods.
 
-    The whole net is `score` of the last stage that has it, the main net `score_cls` of predictions that have nothing
-    else (stage 1). Resampled for the interval of mAP is the first of them; `resamples` 0: none.
+    Resampled for the interval of mAP is the first of them; `resamples` 0: none.
 
     Raises:
         MissingError: no predictions, or none with labels.
@@ -157,7 +130,7 @@ def compare_run(
     """
     paths = find_predictions(run, split)
     loaded = [load_predictions(path) for path in paths]
-    dataset = dataset_of(paths[0], loaded[0])
+    system, dataset = system_of(paths[0]), dataset_of(paths[0], loaded[0])
     classes = loaded[0].classes if dataset == OWN_DATASET else class_names(dataset)
     for path, found in zip(paths, loaded, strict=True):
         check_classes(found.classes, classes, path)
@@ -165,19 +138,21 @@ def compare_run(
         warn_of_other_weights(found, path)
         if found.labels is None:
             raise MissingError(f"{path} holds no labels, so nothing can be compared", "tools/predict.py adds them")
-    allowed = tolerances(dataset, changes)
-    chosen = _chosen(paths, loaded)
+    allowed = tolerances(system, dataset, changes)
+    chosen = _chosen(system, paths, loaded)
     if not chosen:
-        raise MissingError(f"no predictions of the whole net or of stage 1 in {run}", f"tools/predict.py {run}")
+        raise MissingError(
+            f"no predictions of the whole net or of stage {system.baseline.stage} in {run}", f"tools/predict.py {run}"
+        )
     comparisons = []
     for method, path, found, score in chosen:
         measured = evaluate(found.scores[score], found.labels, what=f"{path}: {score}")
         interval = None
         if resamples and not comparisons:
             interval = mean_ap_interval(found.scores[score], found.labels, resamples, seed)
-        rows = compare_rows(PAPER.get(dataset), method, measured, allowed)
+        rows = compare_rows(system.published.tables.get(dataset), method, measured, allowed)
         comparisons.append(Comparison(method, path, score, measured.images, rows, interval))
-    return dataset, comparisons
+    return system, dataset, comparisons
 
 
 def dataset_of(path: Path, found: Predictions) -> str:
@@ -189,21 +164,29 @@ def dataset_of(path: Path, found: Predictions) -> str:
     return next((name for name in DATASETS if sorted(class_names(name)) == labels), OWN_DATASET)
 
 
-def _chosen(paths: Sequence[Path], loaded: Sequence[Predictions]) -> list[tuple[str, Path, Predictions, str]]:
+def _chosen(
+    system: System, paths: Sequence[Path], loaded: Sequence[Predictions]
+) -> list[tuple[str, Path, Predictions, str]]:
+    """For each method of the paper its title, and the predictions and the score that stand against it."""
     pairs = list(zip(paths, loaded, strict=True))
-    whole = [(SRN, path, found, "score") for path, found in pairs if "score" in found.scores]
-    main = [(MAIN_NET, path, found, "score_cls") for path, found in pairs if list(found.scores) == ["score_cls"]]
-    return whole[-1:] + main[:1]
+    chosen = []
+    for method in system.published.methods or (Method(system.title, system.result),):
+        if method.alone:
+            chosen += [(method, *pair) for pair in pairs if list(pair[1].scores) == [method.score]][:1]
+        else:
+            chosen += [(method, *pair) for pair in pairs if method.score in pair[1].scores][-1:]
+    return [(method.title, path, found, method.score) for method, path, found in chosen]
 
 
-def write_json(dataset: str, comparisons: Sequence[Comparison], path: Path) -> None:
+def write_json(system: System, dataset: str, comparisons: Sequence[Comparison], path: Path) -> None:
     """Write `compare.json`: percent, `null` where a figure is missing or not defined."""
+    table = system.published.tables.get(dataset)
     content = {
         "dataset": dataset,
-        "paper_has_figures": dataset in PAPER,
+        "paper_has_figures": table is not None,
         "unit": "percent",
-        "top3_rule": PAPER[dataset].top3_rule if dataset in PAPER else OWN_TOP3_RULE,
-        "test_images_of_the_paper": DATASETS[dataset].test_images if dataset in PAPER else None,
+        "top3_rule": table.top3_rule if table else OWN_TOP3_RULE,
+        "test_images_of_the_paper": DATASETS[dataset].test_images if table else None,
         "comparisons": [_plain(found) for found in comparisons],
     }
     save_json(content, path)

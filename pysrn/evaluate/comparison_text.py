@@ -6,16 +6,17 @@ import math
 from collections.abc import Sequence
 
 from pysrn.evaluate.bootstrap import Interval
-from pysrn.evaluate.compare import Comparison, Row, Tolerance
+from pysrn.evaluate.compare import Comparison, Row
 from pysrn.evaluate.table import aligned
-from pysrn.recipes import DATASETS, RECIPES
-from pysrn.systems.srn.paper import NOT_FOUND, PAPER, SOURCES, TOP3_PREFIX, TRUST, Figure, PaperTable
+from pysrn.recipes import DATASETS, OWN
+from pysrn.systems.published import NOT_FOUND, TOP3_PREFIX, Figure, PaperTable, Published, Tolerance
+from pysrn.systems.system import System
 
 
-def text(dataset: str, comparisons: Sequence[Comparison], whole_table: bool = False) -> str:
+def text(system: System, dataset: str, comparisons: Sequence[Comparison], whole_table: bool = False) -> str:
     """The comparisons as tables with their footnotes; `whole_table`: also every row of the paper's table."""
-    table = PAPER.get(dataset)
-    parts = [_headline(dataset, comparisons[0].images)]
+    table = system.published.tables.get(dataset)
+    parts = [_headline(table, dataset, comparisons[0].images)]
     parts += [_comparison_text(found, table is not None) for found in comparisons]
     if table is not None:
         figures = [row.paper for found in comparisons for row in found.rows]
@@ -23,13 +24,13 @@ def text(dataset: str, comparisons: Sequence[Comparison], whole_table: bool = Fa
         if whole_table:
             figures = [figure for row in table.rows.values() for figure in row.values()]
             lines += ["", *_paper_lines(table)]
-        parts.append("\n".join(lines + legend(figures)))
+        parts.append("\n".join(lines + legend(system.published, figures)))
     return "\n\n".join(parts)
 
 
-def _headline(dataset: str, images: int) -> str:
-    title = RECIPES[dataset].dataset.title
-    if dataset not in PAPER:
+def _headline(table: PaperTable | None, dataset: str, images: int) -> str:
+    title = DATASETS.get(dataset, OWN).title
+    if table is None:
         return f"{title}: the paper has no figures for this data set; {images} images"
     published = DATASETS[dataset].test_images
     same = "as many as in the paper" if images == published else f"the paper's are {published}, so not the same"
@@ -93,12 +94,12 @@ def _footnotes(comparisons: Sequence[Comparison]) -> list[str]:
     return lines + [f"within {one.points:g} of {', '.join(names)}: {one.reason}" for one, names in reasons.items()]
 
 
-def legend(figures: Sequence[Figure]) -> list[str]:
+def legend(published: Published, figures: Sequence[Figure]) -> list[str]:
     """What the keys of the sources and the marks of trust mean."""
     sources = {key for figure in figures for key in figure.sources}
     marks = {figure.trust for figure in figures}
-    lines = [f"{key}: {meaning}" for key, meaning in SOURCES.items() if key in sources]
-    return lines + [f"[{mark}]: {meaning}" for mark, meaning in TRUST.items() if mark in marks]
+    lines = [f"{key}: {meaning}" for key, meaning in published.sources.items() if key in sources]
+    return lines + [f"[{mark}]: {meaning}" for mark, meaning in published.trust.items() if mark in marks]
 
 
 def _paper_lines(table: PaperTable) -> list[str]:

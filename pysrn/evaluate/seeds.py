@@ -1,4 +1,4 @@
-"""SRN against its main net alone with the same number of iterations: test mAP over several seeds, as a table."""
+"""A system against its baseline alone with the same number of iterations: test mAP over several seeds, as a table."""
 
 from __future__ import annotations
 
@@ -10,21 +10,28 @@ import numpy as np
 from pysrn.evaluate.metrics import evaluate
 from pysrn.evaluate.table import aligned
 from pysrn.predict.predictions import load_predictions
+from pysrn.systems.system import System
+from pysrn.train.run_folder import RunFolder
 
-COLUMNS = ("stage 1 score_cls", "score_cls", "score_att", "score_sr", "score", "main net alone", "score - alone")
+
+def columns(system: System) -> list[str]:
+    """Titles of the table's columns."""
+    baseline, result = system.baseline, system.result
+    first = f"stage {baseline.stage} {baseline.score}"
+    return [first, *system.score_names, f"{baseline.title} alone", f"{result} - alone"]
 
 
-def comparison(seeds: Sequence[int], runs: Sequence[tuple[Path, Path]], budget: int) -> str:
+def comparison(system: System, seeds: Sequence[int], runs: Sequence[tuple[Path, Path]], budget: int) -> str:
     """Table of test mAP (percent): one row a seed, then mean and sample standard deviation.
 
-    `runs` are (run of SRN, run of the main net alone), both with predictions on the test split.
+    `runs` are (run of the system, run of the baseline alone), both with predictions on the test split.
     """
-    rows = np.array([_row(srn, alone) for srn, alone in runs])
+    rows = np.array([_row(system, whole, alone) for whole, alone in runs])
     body = [[f"seed {seed}", *map(_percent, row)] for seed, row in zip(seeds, rows, strict=True)]
     body.append(["mean", *map(_percent, rows.mean(axis=0))])
     if len(rows) > 1:
         body.append(["standard deviation", *map(_percent, rows.std(axis=0, ddof=1))])
-    return aligned(f"test mAP in percent; both trained for {budget} iterations", ["", *COLUMNS], body)
+    return aligned(f"test mAP in percent; both trained for {budget} iterations", ["", *columns(system)], body)
 
 
 def mean_ap(path: Path) -> dict[str, float]:
@@ -33,12 +40,15 @@ def mean_ap(path: Path) -> dict[str, float]:
     return {name: evaluate(scores, found.labels).mean_ap for name, scores in found.scores.items()}
 
 
-def _row(srn: Path, alone: Path) -> list[float]:
-    final = mean_ap(srn / "stage4" / "predictions_test.npz")
-    first = mean_ap(srn / "stage1" / "predictions_test.npz")["score_cls"]
-    baseline = mean_ap(alone / "stage1" / "predictions_test.npz")["score_cls"]
-    scores = [final[name] for name in ("score_cls", "score_att", "score_sr", "score")]
-    return [first, *scores, baseline, final["score"] - baseline]
+def _row(system: System, whole: Path, alone: Path) -> list[float]:
+    def of_stage(run: Path, stage: int) -> dict[str, float]:
+        return mean_ap(RunFolder(run).stage(stage) / "predictions_test.npz")
+
+    baseline = system.baseline
+    final = of_stage(whole, system.last_stage)
+    first, budgeted = (of_stage(run, baseline.stage)[baseline.score] for run in (whole, alone))
+    scores = [final[name] for name in system.score_names]
+    return [first, *scores, budgeted, final[system.result] - budgeted]
 
 
 def _percent(value: float) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from google.protobuf.message import DecodeError, Message
 
 from pysrn.console import SrnError, existing_file
-from pysrn.nets.messages import V1_TYPES, BlobProto, LayerParameter, NetParameter, V1LayerParameter
+from pysrn.nets.messages import V1_TYPES, BlobProto, LayerParameter, NetParameter, V1LayerParameter, fork_layer
 from pysrn.nets.wire_format import BYTES, FIXED32, FIXED64, Field, WireError, WireFile, head
 from pysrn.whole_files import written_beside
 
@@ -139,8 +139,9 @@ def _blob_bytes(blob: np.ndarray) -> tuple[bytes, memoryview, bytes]:
 
 
 def _layers(file: WireFile) -> list[StoredLayer]:
-    formats = {_number(NetParameter, "layer"): LayerParameter, _number(NetParameter, "layers"): V1LayerParameter}
-    found: dict[type, list[StoredLayer]] = {LayerParameter: [], V1LayerParameter: []}
+    now, old = fork_layer(), V1LayerParameter
+    formats = {_number(NetParameter, "layer"): now, _number(NetParameter, "layers"): old}
+    found: dict[type, list[StoredLayer]] = {now: [], old: []}
     names: set[str] = set()
     for field in file.fields(0, file.size):
         if field.wire != BYTES or field.number not in formats:
@@ -154,7 +155,7 @@ def _layers(file: WireFile) -> list[StoredLayer]:
         if layer.blobs:
             names.add(layer.name)
         found[message].append(layer)
-    return found[LayerParameter] + found[V1LayerParameter]
+    return found[now] + found[old]
 
 
 def _layer(file: WireFile, field: Field, message: type) -> StoredLayer:

@@ -1,16 +1,62 @@
-"""What Caffe can compute with, asked before it is told to, because it aborts: training and prediction both do."""
+"""The one place where Caffe is handed a net, a solver or a device; what it would abort on is asked for before.
+
+Only functions that compute import Caffe, so that everything else works where there is none.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
+
+from google.protobuf.message import Message
 
 from pysrn.console import MissingError, UsageError
+from pysrn.nets import messages, prototxt
 
 ENGINE = "CAFFE_ENGINE"  # docker/caffe/patches/speed-1-engine-switch.patch
 NO_DEVICE = "no CUDA device"  # how what our Caffe says begins (docker/caffe/patches/gpu-4-without-device.patch)
+
+
+def make_net(net: messages.NetParameter, train: bool = False, weights: str | Path | None = None):
+    """A `caffe.Net` of a message, in phase TRAIN or TEST; `weights`: a caffemodel that Caffe itself copies from."""
+    import caffe
+
+    with _on_disk(net) as path:
+        options = {} if weights is None else {"weights": str(weights)}
+        return caffe.Net(str(path), caffe.TRAIN if train else caffe.TEST, **options)
+
+
+def make_solver(solver: messages.SolverParameter):
+    """A pycaffe solver of a message, which has its net within it (`net_param`) or names its file."""
+    import caffe
+
+    with _on_disk(solver) as path:
+        return caffe.get_solver(str(path))
+
+
+def use_device(gpu: int | None) -> None:
+    """Let Caffe compute on the CPU (None) or a CUDA device; raises as `check_gpu` and `engine_in_use`."""
+    engine_in_use()
+    if gpu is not None:
+        check_gpu(gpu)
+    set_device(gpu)
+
+
+def set_device(gpu: int | None) -> None:
+    """The same of a device that is known to work."""
+    import caffe
+
+    if gpu is None:
+        caffe.set_mode_cpu()
+        return
+    caffe.set_device(gpu)
+    caffe.set_mode_gpu()
 
 
 @cache  # of what works; an error is asked anew
@@ -47,3 +93,12 @@ def _fails(trial: str) -> str:
     fatal = [line.partition("] ")[2] for line in outcome.stderr.splitlines() if line.startswith("F")]
     words = fatal or outcome.stderr.strip().splitlines() or [f"exit code {outcome.returncode}"]
     return words[-1].removeprefix("RuntimeError: ")
+
+
+@contextmanager
+def _on_disk(message: Message) -> Iterator[Path]:
+    """A message as a file: pycaffe takes nothing else."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "message.prototxt"
+        prototxt.write_message(message, path)
+        yield path

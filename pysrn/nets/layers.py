@@ -1,17 +1,15 @@
 """Building blocks of the nets: one function adds one layer group to a NetParameter and returns its top.
 
-`resnet.py` and `srn.py` string these together; `stages.py` makes whole nets of them.
+The systems string these together (`systems/`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from google.protobuf import json_format
 
-if TYPE_CHECKING:  # names, shapes and the other tools of this file are needed without Caffe, too
-    from caffe.proto import caffe_pb2
+from pysrn.nets import messages
 
 BN_MOMENTUM = 0.9  # official repo, bn_layer.cpp; Caffe's own 0.999 remembers more iterations than a short run has
 BIAS_RATE = 2.0  # assumed: biases learn twice as fast, the custom of Caffe's own models
@@ -34,7 +32,7 @@ FIXED = Learning(rate=0.0)
 
 
 def add_layer(
-    net: caffe_pb2.NetParameter, name: str, kind: str, bottoms: str | list[str], top: str | None = None, **parameters
+    net: messages.NetParameter, name: str, kind: str, bottoms: str | list[str], top: str | None = None, **parameters
 ) -> str:
     """Append a layer; `parameters` are its `*_param` messages as dicts. Returns the name of its (first) top."""
     layer = net.layer.add(name=name, type=kind)
@@ -47,7 +45,7 @@ def add_layer(
     return layer.top[0]
 
 
-def set_learning(net: caffe_pb2.NetParameter, learning: Learning, bias_rate: float | None) -> None:
+def set_learning(net: messages.NetParameter, learning: Learning, bias_rate: float | None) -> None:
     """Write the learning rates of the layer added last; its bias, if it has one, does not decay."""
     layer = net.layer[-1]
     layer.param.add(lr_mult=learning.rate, decay_mult=0.0 if learning.fixed else 1.0)
@@ -56,7 +54,7 @@ def set_learning(net: caffe_pb2.NetParameter, learning: Learning, bias_rate: flo
 
 
 def convolution(
-    net: caffe_pb2.NetParameter,
+    net: messages.NetParameter,
     name: str,
     bottom: str,
     channels: int,
@@ -96,7 +94,7 @@ def batch_norm_names(blob: str) -> tuple[str, str]:
 
 
 def batch_norm_scale(
-    net: caffe_pb2.NetParameter, blob: str, learning: Learning, name: str | None = None, top: str | None = None
+    net: messages.NetParameter, blob: str, learning: Learning, name: str | None = None, top: str | None = None
 ) -> str:
     """Add BatchNorm and Scale on a blob, named after it or as `name` would be, in place without `top`.
 
@@ -113,7 +111,7 @@ def batch_norm_scale(
     return top
 
 
-def activation(net: caffe_pb2.NetParameter, blob: str, learning: Learning, name: str | None = None) -> str:
+def activation(net: messages.NetParameter, blob: str, learning: Learning, name: str | None = None) -> str:
     """Add what a pre-activation net puts before a convolution: BN and ReLU of a blob that others read too.
 
     Named after the blob or as `name` would be. The top is `<name>_relu`: `res4b22` gives the `res4b22_relu` of the
@@ -123,13 +121,13 @@ def activation(net: caffe_pb2.NetParameter, blob: str, learning: Learning, name:
     return relu(net, top, batch_norm_scale(net, blob, learning, name, top))
 
 
-def relu(net: caffe_pb2.NetParameter, name: str, bottom: str) -> str:
+def relu(net: messages.NetParameter, name: str, bottom: str) -> str:
     """Add a rectifier in place."""
     return add_layer(net, name, "ReLU", bottom, bottom)
 
 
 def inner_product(
-    net: caffe_pb2.NetParameter, name: str, bottom: str, outputs: int, learning: Learning, top: str, std: float
+    net: messages.NetParameter, name: str, bottom: str, outputs: int, learning: Learning, top: str, std: float
 ) -> str:
     """Add a fully connected layer with Gaussian initial weights of standard deviation `std`."""
     filler = {"type": "gaussian", "std": std}
@@ -141,7 +139,7 @@ def inner_product(
 
 
 def preact_bottleneck(
-    net: caffe_pb2.NetParameter,
+    net: messages.NetParameter,
     name: str,
     bottom: str,
     activated: str,
@@ -168,3 +166,17 @@ def preact_bottleneck(
     top = convolution(net, f"{name}_branch2c", top, 4 * inside, 1, learning, bias=False)
     add_layer(net, name, "Eltwise", [shortcut, top])
     return name, activation(net, name, learning)
+
+
+def parameter_layers(net: messages.NetParameter) -> list[str]:
+    """Names of the layers that have weights or statistics, in net order."""
+    return [layer.name for layer in net.layer if layer.param]
+
+
+def fixed_layers(net: messages.NetParameter) -> set[str]:
+    """Names of the layers with weights of which nothing may change while the net is trained."""
+    fixed = {layer.name for layer in net.layer if layer.param and not any(p.lr_mult for p in layer.param)}
+    moving = {
+        layer.name for layer in net.layer if layer.type == "BatchNorm" and not layer.batch_norm_param.use_global_stats
+    }
+    return fixed - moving

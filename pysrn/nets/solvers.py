@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from caffe.proto import caffe_pb2
+from pysrn.nets import messages
+from pysrn.recipes import PLATEAU, Recipe
 
-from pysrn.recipes import Recipe
 
-
-def stage_solver(recipe: Recipe, stage: int, net_path: str, snapshot_prefix: str) -> caffe_pb2.SolverParameter:
-    """SGD with momentum for stage 1-4, as many iterations as the recipe's epochs make.
+def stage_solver(recipe: Recipe, stage: int, net_path: str, snapshot_prefix: str) -> messages.SolverParameter:
+    """The system's kind of solver for a stage, with as many iterations as the recipe's epochs make.
 
     Schedule `multistep` is Caffe's own. `plateau` needs a validation loss, which Caffe's policies do not see: the rate
     is fixed here and the training process lowers it.
     """
     plan = recipe.stages[stage - 1]
     iterations = recipe.iterations(stage)
-    if plan.schedule == "plateau":
+    if plan.schedule == PLATEAU:
         policy = {"lr_policy": "fixed"}
     else:
         steps = [round(fraction * iterations) for fraction in plan.drops]
         policy = {"lr_policy": "multistep", "gamma": plan.gamma, "stepvalue": steps}
-    return caffe_pb2.SolverParameter(
+    return messages.SolverParameter(
         net=net_path,
-        type="SGD",
+        **recipe.system.solver,
         base_lr=plan.base_lr,
         **policy,
         max_iter=iterations,
@@ -32,5 +31,5 @@ def stage_solver(recipe: Recipe, stage: int, net_path: str, snapshot_prefix: str
         random_seed=recipe.seed + 1,  # Caffe takes 0 or more; one apart from the sample order's seed
         display=20,
         snapshot_prefix=snapshot_prefix,
-        solver_mode=caffe_pb2.SolverParameter.GPU,  # for plain `caffe train`; our runner chooses by itself
+        solver_mode=messages.SolverParameter.GPU,  # for plain `caffe train`; our runner chooses by itself
     )

@@ -5,16 +5,13 @@ The fixed part of stages 2 and 3 (`fixed_part.py`) and prediction (`evaluate/dep
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection
-from pathlib import Path
 
-import caffe
 import numpy as np
-from caffe.proto import caffe_pb2
 
-from pysrn.nets import prototxt
+from pysrn.nets import messages
 from pysrn.nets.folding import Weights, fold
+from pysrn.nets.in_caffe import make_net
 from pysrn.nets.surgery import plan_copy
 
 
@@ -26,7 +23,7 @@ class StillNet:
 
     def __init__(
         self,
-        message: caffe_pb2.NetParameter,
+        message: messages.NetParameter,
         weights: Weights,
         source: str,
         folded: bool = True,
@@ -68,15 +65,12 @@ class StillNet:
             self.net.reshape()
 
 
-def _in_caffe(message: caffe_pb2.NetParameter) -> caffe.Net:
+def _in_caffe(message: messages.NetParameter):
     """The net in Caffe, its weights not drawn but zero."""
-    plain = caffe_pb2.NetParameter()
+    plain = messages.NetParameter()
     plain.CopyFrom(message)
     for layer in plain.layer:
         for part in ("convolution_param", "inner_product_param"):
             if layer.HasField(part):
                 getattr(layer, part).ClearField("weight_filler")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "net.prototxt"
-        prototxt.write_message(plain, path)
-        return caffe.Net(str(path), caffe.TEST)
+    return make_net(plain)

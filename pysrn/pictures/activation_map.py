@@ -1,7 +1,7 @@
-"""Class-activation maps of the main net: what its classifier sees at each place (Zhou et al. 2016, "CAM").
+"""Class-activation maps of a classifier: what it sees at each place (Zhou et al. 2016, "CAM").
 
-f_cls averages the 7 x 7 features behind res5 and multiplies them by a row of weights a label. Multiplied place by place
-instead, before the average, the same weights say where the evidence is. The baseline of the attention maps: it needs no
+It averages the last features of the trunk and multiplies them by a row of weights a label. Multiplied place by place
+instead, before the average, the same weights say where the evidence is. The baseline of attention maps: it needs no
 attention branch.
 """
 
@@ -11,25 +11,30 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pysrn.console import Progress
+from pysrn.console import Progress, UsageError
 from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.splits import batches, whole_views
 
 
 def activation_maps(net: DeployNet, images: np.ndarray) -> np.ndarray:
-    """N x C x 7 x 7 maps of N x 3 x 224 x 224 images; their means, plus the biases, are `score_cls`."""
+    """N x C x H x W maps of N x 3 x S x S images; their means, plus the biases, are the classifier's score.
+
+    UsageError where the net has no such classifier.
+    """
+    if net.features is None:
+        raise UsageError(f"{net.system.title} has no class-activation maps")
     features = net.forward(images, [net.features])[net.features]
-    weights = net.net.params["cls_fc"][0].data
+    weights = net.net.params[net.system.activation.classifier][0].data
     return np.einsum("cf,nfhw->nchw", weights.reshape(-1, features.shape[1]), features, optimize=True)
 
 
 def activation_maps_of(net: DeployNet, pair: PairReader, indices: Sequence[int], batch_size: int = 16) -> np.ndarray:
-    """The maps of chosen samples of a pair, N x C x 7 x 7."""
+    """The maps of chosen samples of a pair, N x C x H x W."""
     bar = Progress(len(indices), "class-activation maps", "images")
     parts = []
     for part in batches(len(indices), batch_size):
-        parts.append(activation_maps(net, whole_views(pair, [indices[i] for i in part])))
+        parts.append(activation_maps(net, whole_views(pair, [indices[i] for i in part], net.system.input)))
         bar.update(len(part))
     bar.close()
     return np.concatenate(parts)

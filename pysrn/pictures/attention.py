@@ -24,7 +24,6 @@ from pysrn.predict.splits import batches, check_labels, whole_views
 
 OPACITY = 0.65  # of an overlay where its map is greatest
 COLOURS = "turbo"
-MAP_TITLES = {"att_map": "attention A", "sr_map": "weighted attention U", "conf_map": "confidence S"}
 LABELS_SHOWN = 6  # of an image
 
 
@@ -47,7 +46,7 @@ def compute_maps(net: DeployNet, pair: PairReader, indices: Sequence[int], names
     parts = []
     bar = Progress(len(indices), "maps", "images")
     for part in batches(len(indices), batch_size):
-        parts.append(net.forward(whole_views(pair, [indices[i] for i in part]), names))
+        parts.append(net.forward(whole_views(pair, [indices[i] for i in part], net.system.input), names))
         bar.update(len(part))
     bar.close()
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
@@ -64,7 +63,7 @@ def attention_rows(
     """A row for every chosen sample and map; panels are `labels`, or (None) the sample's own labels."""
     score = net.scores[-1]
     outputs = compute_maps(net, pair, indices, (*maps, score))
-    rows = []
+    rows, titles = [], {one.name: one.title for one in net.system.maps}
     for position, index in enumerate(indices):
         truth = pair.labels(index)
         shown = np.flatnonzero(truth == 1)[:LABELS_SHOWN] if labels is None else labels
@@ -79,7 +78,7 @@ def attention_rows(
                 )
                 for label in shown
             ]
-            rows.append(Row(image, f"{pair.keys[index]}\n{MAP_TITLES[name]}", panels, boxes[position]))
+            rows.append(Row(image, f"{pair.keys[index]}\n{titles[name]}", panels, boxes[position]))
     return rows
 
 

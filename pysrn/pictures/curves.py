@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 
 from pysrn.console import MissingError, SrnError
 from pysrn.pictures.figures import save_figure
-from pysrn.recipes import STAGE_NAMES
 from pysrn.train.run_folder import RunFolder
 from pysrn.train.stage.stage_log import LOG, VALIDATION_COLUMNS, VALIDATION_LOG, read_columns
 
@@ -31,11 +30,13 @@ def draw_loss_curves(run: Path, out: Path) -> list[int]:
     Raises MissingError when there is no log, SrnError for a damaged one.
     """
     folder = RunFolder(run)
-    logs = {number: folder.stage(number) / LOG for number in STAGE_NAMES}
+    names = folder.stage_names()
+    logs = {number: folder.stage(number) / LOG for number in names}
     columns = {number: read_log(path) for number, path in logs.items() if path.is_file()}
     if not columns:
         raise MissingError(f"no {LOG} of any stage in {run}", "tools/run_stage.py 1")
-    save_figure(figure_of(columns, {number: read_validation(folder.stage(number)) for number in columns}), out)
+    validations = {number: read_validation(folder.stage(number)) for number in columns}
+    save_figure(figure_of(columns, names, validations), out)
     return list(columns)
 
 
@@ -66,18 +67,20 @@ def read_validation(stage: Path) -> np.ndarray:
 
 
 def figure_of(
-    columns: Mapping[int, Mapping[str, np.ndarray]], validations: Mapping[int, np.ndarray] | None = None
+    columns: Mapping[int, Mapping[str, np.ndarray]],
+    names: Mapping[int, str],
+    validations: Mapping[int, np.ndarray] | None = None,
 ) -> Figure:
-    """One panel a stage, side by side; `validations`: stage -> n x 2 (see `read_validation`)."""
+    """One panel a stage, side by side; `names` of the stages, `validations`: stage -> n x 2 (see `read_validation`)."""
     figure = Figure(figsize=(4.2 * len(columns), 3.4), layout="constrained")
     FigureCanvasAgg(figure)
     for panel, (number, log) in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True):
-        draw_stage(panel, number, log, (validations or {}).get(number))
+        draw_stage(panel, f"stage {number}: {names[number]}", log, (validations or {}).get(number))
     figure.axes[0].set_ylabel(LOSS_TITLE)
     return figure
 
 
-def draw_stage(panel: Axes, number: int, log: Mapping[str, np.ndarray], validation: np.ndarray | None = None) -> None:
+def draw_stage(panel: Axes, title: str, log: Mapping[str, np.ndarray], validation: np.ndarray | None = None) -> None:
     """Every loss thin, its running mean thick, the learning rate dotted on the right, the validation loss as dots."""
     losses = [name for name in log if name not in NOT_LOSSES]
     highest = max(log[name].max() for name in losses)
@@ -88,7 +91,7 @@ def draw_stage(panel: Axes, number: int, log: Mapping[str, np.ndarray], validati
     if validation is not None and len(validation):
         panel.plot(*validation.T, "o-", color="black", markersize=4, linewidth=0.8, label="validation loss")
         highest = max(highest, validation[:, 1].max())
-    panel.set_title(f"stage {number}: {STAGE_NAMES[number]}")
+    panel.set_title(title)
     panel.set_xlabel("iteration")
     panel.set_ylim(0, HEADROOM * highest)
     panel.grid(alpha=0.3)

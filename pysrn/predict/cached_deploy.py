@@ -1,24 +1,24 @@
-"""The deploy net with the trunk features of a split on the disk: stages 1 to 3 of a run have one trunk.
+"""The deploy net with the trunk features of a split on the disk: stages of a run that leave the trunk alone share them.
 
-Which stage's scores are computed next, the images need not go through the trunk again. Stage 4 has a trunk of its own.
+Which stage's scores are computed next, the images need not go through the trunk again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import message
-from pysrn.data.feed.batches import FeedSettings
+from pysrn.console import UsageError, message
 from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.nets.folding import Weights
-from pysrn.nets.frozen import cut_at_features, features_shape
+from pysrn.nets.frozen import cut_at_features
+from pysrn.nets.layers import parameter_layers
 from pysrn.nets.still_net import StillNet
 from pysrn.predict.deploy import DeployNet
-from pysrn.recipes import TRUNKS
-from pysrn.systems.srn.nets import parameter_layers
+from pysrn.systems.stage_nets import DataSource, feed_of
 from pysrn.train.fixed.feature_cache import FeatureCache, identity, row_bytes, size_text
 
 
@@ -54,8 +54,10 @@ class CachedDeployNet(DeployNet):
         return {name: blob.copy() for name, blob in self._rest.forward(values, outputs or self.scores).items()}
 
     def _built(self, net, weights: Weights, folded: bool) -> StillNet:
-        spec = TRUNKS[self.architecture.trunk]
-        trunk, rest = cut_at_features(net, spec)
+        features = self.system.trunks[self.architecture.trunk].features
+        if features is None:
+            raise UsageError(f"{self.system.title} has no features to keep", "leave --cache-features out")
+        trunk, rest = cut_at_features(net, features)
         below = set(parameter_layers(trunk))
         built, self._rest = (
             StillNet(
@@ -66,12 +68,14 @@ class CachedDeployNet(DeployNet):
             )
             for part, of_trunk in ((trunk, True), (rest, False))
         )
-        feed = FeedSettings(str(self._pair.folder), self._pair.split, 1, train=False)
+        recipe = next(iter(self.system.recipes.values()))  # whole images are the same in all of them
+        feed = feed_of(
+            replace(recipe, batch_size=1, seed=0), DataSource(str(self._pair.folder), self._pair.split), train=False
+        )
         about = identity(trunk, weights, feed, self._precision, self._on_gpu)
-        shape = tuple(features_shape(spec, 1)[1:])
         if not self._announced:
-            size = size_text(len(self._pair) * row_bytes(shape, self._precision))
+            size = size_text(len(self._pair) * row_bytes(features.shape, self._precision))
             message(f"features of {len(self._pair)} images, {self._precision}: {size} in {self._place}")
-        self._cache = FeatureCache.make(self._place, about, shape)
+        self._cache = FeatureCache.make(self._place, about, features.shape)
         self._cache.reserve(len(self._pair))
         return built

@@ -16,8 +16,7 @@ import numpy as np
 
 from pysrn.console import SrnError, sole_worker
 from pysrn.predict.predictions import DAMAGE
-from pysrn.train.run_folder import write_json
-from pysrn.whole_files import written_beside
+from pysrn.whole_files import write_json, written_beside
 
 JOB = "job.json"
 

@@ -1,6 +1,6 @@
 """The deploy net in Caffe, filled with the weights of a file: what prediction, pictures and export run.
 
-A run's stages end in caffemodels that hold more and more of the net (stage 1: `score_cls` only). The net is
+A run's stages end in caffemodels that hold more and more of the net (a first stage: one score only). The net is
 cut to the scores that the weights can compute, and every layer is accounted for.
 """
 
@@ -14,20 +14,22 @@ import numpy as np
 from pysrn.console import SrnError
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.folding import Weights
-from pysrn.nets.in_caffe import check_gpu, engine_in_use
+from pysrn.nets.in_caffe import use_device
+from pysrn.nets.layers import parameter_layers
 from pysrn.nets.still_net import StillNet
-from pysrn.predict.trained import Architecture, architecture_of
-from pysrn.systems.srn import nets as stages
+from pysrn.predict.trained import architecture_of
+from pysrn.systems.stage_nets import deploy_net
+from pysrn.systems.system import Architecture, System
 
 
 def deploy_message(architecture: Architecture, layers: Collection[str] | None = None, batch_size: int = 1):
     """The deploy net (a NetParameter), cut to the scores that the named `layers` can compute (None: all)."""
-    net = stages.deploy_net(architecture.trunk, architecture.classes, architecture.heads, batch_size)
+    net = deploy_net(architecture, batch_size)
     if layers is None:
         return net
-    weighted = set(stages.parameter_layers(net))
+    weighted = set(parameter_layers(net))
     kept: set[int] = set()
-    for score in stages.SCORES:
+    for score in architecture.system.score_names:
         needed = _ancestors(net, score)
         if all(net.layer[i].name in layers for i in needed if net.layer[i].name in weighted):
             kept |= needed
@@ -41,7 +43,7 @@ class DeployNet:
     """A deploy net in Caffe, with the weights of a file.
 
     Attributes: path, architecture, scores (names of the score outputs it has), maps (likewise), features (name of
-    what global average pooling reads: N x channels x 7 x 7).
+    what global average pooling reads: N x channels x H x W; None: nothing).
     """
 
     def __init__(
@@ -62,24 +64,36 @@ class DeployNet:
         self.architecture = architecture_of(weights, path)
         message = deploy_message(self.architecture, weights, batch_size)
         blobs = {top for layer in message.layer for top in layer.top}
-        self.scores = tuple(name for name in stages.SCORES if name in blobs)
-        self.maps = tuple(name for name in stages.MAPS if name in blobs)
+        self.scores = tuple(name for name in self.system.score_names if name in blobs)
+        self.maps = tuple(name for name in self.system.map_names if name in blobs)
         if not self.scores:
-            whole = stages.parameter_layers(deploy_message(self.architecture))
+            whole = parameter_layers(deploy_message(self.architecture))
             missing = [name for name in whole if name not in weights]
             raise SrnError(f"{path} can compute no score: {len(missing)} layers are missing, the first is {missing[0]}")
-        self.features = next((layer.bottom[0] for layer in message.layer if layer.name == "pool5"), None)
+        self.features = self._features(message)
         use_device(gpu)
-        self._kept = (*self.scores, *self.maps, self.features, *kept) if folded else None
+        features = (self.features,) if self.features else ()
+        self._kept = (*self.scores, *self.maps, *features, *kept) if folded else None
         self._still = self._built(message, weights, folded)
         self.net = self._still.net
+
+    @property
+    def system(self) -> System:
+        """Whose net it is."""
+        return self.architecture.system
+
+    def _features(self, message) -> str | None:
+        """What the global average pooling of the system's classifier reads."""
+        activation = self.system.activation
+        pooling = [layer for layer in message.layer if activation and layer.name == activation.pooling]
+        return pooling[0].bottom[0] if pooling else None
 
     def _built(self, net, weights: Weights, folded: bool) -> StillNet:
         """The net (a NetParameter) in Caffe, or that part of it which begins with the images."""
         return StillNet(net, weights, str(self.path), folded, self._kept)
 
     def forward(self, images: np.ndarray, outputs: Collection[str] | None = None) -> dict[str, np.ndarray]:
-        """Run N x 3 x 224 x 224 images (BGR minus mean); returns `outputs` (default: the scores)."""
+        """Run N x 3 x S x S images (BGR minus mean); returns `outputs` (default: the scores)."""
         return {name: blob.copy() for name, blob in self._still.forward(images, outputs or self.scores).items()}
 
     def forward_records(
@@ -87,19 +101,6 @@ class DeployNet:
     ) -> dict[str, np.ndarray]:
         """Run records of a split, whose images `views` loads; returns `outputs` (default: the scores)."""
         return self.forward(views(), outputs)
-
-
-def use_device(gpu: int | None) -> None:
-    """Let Caffe compute on the CPU (None) or a CUDA device; raises as `check_gpu` and `engine_in_use`."""
-    import caffe
-
-    engine_in_use()
-    if gpu is None:
-        caffe.set_mode_cpu()
-        return
-    check_gpu(gpu)
-    caffe.set_device(gpu)
-    caffe.set_mode_gpu()
 
 
 def _ancestors(net, output: str) -> set[int]:

@@ -1,7 +1,7 @@
 """Predicting a user's own image files: which they are, their pixels, their scores, and pictures of the attention.
 
-The pixels take the way of the data sets (`data/pixels.py`): decoded, warped to 256 x 256, then to the net's input. An
-LMDB pair may hold them as JPEG, which a photo here does not become once more.
+The pixels take the way of the data sets (`data/pixels.py`): decoded, warped to the stored square, then to the net's
+input. An LMDB pair may hold them as JPEG, which a photo here does not become once more.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from pysrn.data.readers.annotation_checks import key_names
 from pysrn.data.readers.label_text import printable
 from pysrn.evaluate.metrics import sigmoid
 from pysrn.nets.caffemodel import sha256_of
-from pysrn.pictures.attention import MAP_TITLES, Row
+from pysrn.pictures.attention import Row
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.predictions import Predictions
 from pysrn.predict.splits import views_of
 from pysrn.predict.trained import settings_of
-from pysrn.recipes import IMAGE_SIZE
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")  # what a folder is searched for
 SHOWN_SIDE = 448  # pixels of the longer side in a picture
@@ -34,7 +33,7 @@ SHOWN_SIDE = 448  # pixels of the longer side in a picture
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """A readable image file: the net's 256 x 256 pixels and, smaller, what is shown (uint8 H x W x 3, BGR)."""
+    """A readable image file: the stored square of pixels and, smaller, what is shown (uint8 H x W x 3, BGR)."""
 
     path: Path
     pixels: np.ndarray
@@ -70,7 +69,7 @@ def find_photos(arguments: Sequence[str | Path]) -> list[Path]:
     return list(found)
 
 
-def read_photos(paths: Sequence[Path]) -> Iterator[Photo]:
+def read_photos(paths: Sequence[Path], stored_size: int) -> Iterator[Photo]:
     """Decode the files; one that cannot be used is said on stderr and left out."""
     for path in paths:
         try:
@@ -81,7 +80,7 @@ def read_photos(paths: Sequence[Path]) -> Iterator[Photo]:
         height, width = image.shape[:2]
         ratio = min(1.0, SHOWN_SIDE / max(height, width))
         small = warp(image, max(1, round(width * ratio)), max(1, round(height * ratio)))
-        yield Photo(path, warp(image, IMAGE_SIZE, IMAGE_SIZE), small)
+        yield Photo(path, warp(image, stored_size, stored_size), small)
 
 
 def predict_photos(
@@ -94,9 +93,14 @@ def predict_photos(
     """
     places, parts = [], []
     numbers = {path: number for number, path in enumerate(paths)}
-    several = progress(_gathered(read_photos(paths), batch_size), -(-len(paths) // batch_size), "predicting", "batches")
+    several = progress(
+        _gathered(read_photos(paths, net.system.input.stored_size), batch_size),
+        -(-len(paths) // batch_size),
+        "predicting",
+        "batches",
+    )
     for photos in several:
-        parts.append(net.forward(views_of(photo.pixels for photo in photos), scores))
+        parts.append(net.forward(views_of((photo.pixels for photo in photos), net.system.input), scores))
         places += [photo.path for photo in photos]
     if not places:
         raise SrnError(f"none of {len(paths)} files could be read as an image")
@@ -125,9 +129,9 @@ def attention_rows(
     """A row for every readable file and map: the photo, and the maps of its `count` highest labels over it."""
     if absent := [name for name in maps if name not in net.maps]:
         raise UsageError(f"{net.path} does not compute {', '.join(absent)}", "give the weights of a later stage")
-    rows = []
-    for photo in read_photos(paths):
-        outputs = net.forward(views_of([photo.pixels]), (*maps, score))
+    rows, titles = [], {one.name: one.title for one in net.system.maps}
+    for photo in read_photos(paths, net.system.input.stored_size):
+        outputs = net.forward(views_of([photo.pixels], net.system.input), (*maps, score))
         logits = outputs[score][0]
         best = np.argsort(-logits, kind="stable")[:count]
         for name in maps:
@@ -135,7 +139,7 @@ def attention_rows(
                 (int(label), f"{classes[label]}\np = {sigmoid(logits[label]):.2f}", outputs[name][0, label])
                 for label in best
             ]
-            title = f"{printable(photo.path.name, 30)}\n{MAP_TITLES[name]}"
+            title = f"{printable(photo.path.name, 30)}\n{titles[name]}"
             rows.append(Row(cv2.cvtColor(photo.shown, cv2.COLOR_BGR2RGB), title, panels, {}))
     return rows
 

@@ -19,11 +19,11 @@ import numpy as np
 
 from pysrn.console import MissingError, SrnError, existing_file, message
 from pysrn.nets.caffemodel import sha256_of
-from pysrn.systems.srn.nets import SCORES
-from pysrn.train.run_folder import WEIGHTS
+from pysrn.train.stage.files import WEIGHTS
 from pysrn.whole_files import written_beside
 
 CURE = "predict again: tools/predict.py"
+NO_SCORES = ("keys", "classes", "labels")  # arrays that are none
 LISTED = "arrays"  # in `about`: what else the file holds; an archive can lose a part without notice
 # What NumPy and zipfile raise on damaged bytes in memory, where no real input or output can fail.
 DAMAGE = (
@@ -46,7 +46,7 @@ class Predictions:
     Attributes:
         keys: N sample keys of the LMDB pair.
         classes: C label names.
-        scores: name (of `SCORES`) -> float32 N x C logits; those the net has.
+        scores: name -> float32 N x C logits; those the net has.
         labels: int8 N x C (1, -1, 0), or None when they are not known.
         about: where they come from (weights, their hash, data folder, split).
     """
@@ -66,7 +66,7 @@ class Predictions:
         if not self.keys:
             raise SrnError(f"{where} holds no image", CURE)
         if not self.scores:
-            raise SrnError(f"{where} holds none of the scores {', '.join(SCORES)}", CURE)
+            raise SrnError(f"{where} holds no scores", CURE)
         wanted = (len(self.keys), len(self.classes))
         parts = {**self.scores, **({} if self.labels is None else {"labels": self.labels})}
         for name, values in parts.items():
@@ -114,7 +114,7 @@ def load_predictions(path: str | Path, classes: Sequence[str] | None = None) -> 
         found = Predictions(
             _texts(arrays, "keys"),
             _texts(arrays, "classes"),
-            {name: _float32(arrays[name]) for name in SCORES if name in arrays},
+            {name: _float32(values) for name, values in arrays.items() if name not in NO_SCORES},
             arrays.get("labels"),
             about,
         )

@@ -24,12 +24,12 @@ from pysrn.predict.deploy import DeployNet
 from pysrn.predict.predictions import Predictions
 from pysrn.predict.trained import settings_of
 from pysrn.predict.workers import share_out
-from pysrn.recipes import CROP_SIZE, MEAN_BGR
+from pysrn.recipes import EMBEDDED, Input
 
 BATCH_SIZE = 16
 CHUNK_BATCHES = 4  # assumed: what a kill costs is half a minute of ResNet-101 on a CPU core
 LARGEST_BATCH = 1024  # Caffe's blobs hold less than 2^31 numbers: 2,674 of ResNet's 64 x 112 x 112
-DEFAULT_DATA = "data/shapes"  # the embedded data set
+DEFAULT_DATA = f"data/{EMBEDDED}"  # the embedded data set
 
 
 def predict(
@@ -114,7 +114,7 @@ def fill_chunks(
         images, parts = chunks.images(number), []
         for part in batches(len(images), chunks.job["batch_size"]):
             records = images[part.start : part.stop]
-            parts.append(net.forward_records(records, partial(whole_views, pair, records), names))
+            parts.append(net.forward_records(records, partial(whole_views, pair, records, net.system.input), names))
             advance(len(part))
         chunks.write(number, {name: np.concatenate([part[name] for part in parts]) for name in names})
 
@@ -132,18 +132,18 @@ def chunk_folder(out: Path) -> Path:
     return out.with_name(f".{out.name}.chunks")
 
 
-def whole_views(pair: PairReader, indices: Sequence[int]) -> np.ndarray:
-    """What the net sees in testing: whole images, BGR minus mean, float32 N x 3 x 224 x 224."""
-    return views_of(pair.image(index) for index in indices)
+def whole_views(pair: PairReader, indices: Sequence[int], eaten: Input) -> np.ndarray:
+    """What a net that eats `eaten` sees in testing: whole images, float32 N x 3 x S x S."""
+    return views_of((pair.image(index) for index in indices), eaten)
 
 
-def views_of(images: Iterable[np.ndarray]) -> np.ndarray:
-    """The same of square images (uint8 S x S x 3 BGR), as many as are given."""
-    mean = np.array(MEAN_BGR, np.float32).reshape(3, 1, 1)
+def views_of(images: Iterable[np.ndarray], eaten: Input) -> np.ndarray:
+    """The same of square images (uint8, BGR), as many as are given."""
+    mean = np.array(eaten.mean, np.float32).reshape(3, 1, 1)
     views = []
     for image in images:
-        views.append(np.empty((3, CROP_SIZE, CROP_SIZE), np.float32))
-        write_view(image, whole_image(image.shape[0]), mean, views[-1])
+        views.append(np.empty((3, eaten.size, eaten.size), np.float32))
+        write_view(image, whole_image(image.shape[0]), mean, views[-1], eaten.scale)
     return np.stack(views)
 
 

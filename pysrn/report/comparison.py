@@ -4,33 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pysrn.evaluate.compare import MAIN_NET, SRN, Row, compare_rows, tolerances
+from pysrn.evaluate.compare import Row, compare_rows, tolerances
 from pysrn.evaluate.comparison_text import interval_sentence, legend, number, source
 from pysrn.recipes import DATASETS
 from pysrn.report.data import Gathered, Measured
 from pysrn.report.markup import Html, element, folded, note, paragraph, table
-from pysrn.systems.srn.paper import PAPER
+from pysrn.systems.published import Method, Published
 
 WITHIN, NO_FIGURE = "within", "no figure"  # verdicts of compare.Row
 
 
 def comparison(found: Gathered) -> list[Html]:
-    """The final score against SRN's row of the paper's table, the main net of stage 1 against its baseline's."""
-    dataset = found.settings.recipe.dataset
-    if dataset.name not in PAPER:
+    """The final score, and that of the baseline's stage, against their rows of the paper's table."""
+    dataset, published = found.settings.recipe.dataset, found.system.published
+    if dataset.name not in published.tables:
         return [paragraph(f"The paper has no figures for this data set ({dataset.title}).")]
-    pairs = [(SRN, found.final, "score"), (MAIN_NET, found.main_of_stage_1, "score_cls")]
-    known = [(method, each) for method, each, score in pairs if each is not None and each.score == score]
+    known = [(method.title, each) for method in published.methods if (each := _measured(found, method)) is not None]
     if not known:
-        return [note("Neither predictions of the whole net nor of stage 1 are there (see above).")]
+        stage = found.system.baseline.stage
+        return [note(f"Neither predictions of the whole net nor of stage {stage} are there (see above).")]
     parts, rows = [paragraph(_images(found))], []
+    allowed = tolerances(found.system, dataset.name)
     for method, each in known:
-        compared = compare_rows(PAPER[dataset.name], method, each.evaluation, tolerances(dataset.name))
+        compared = compare_rows(published.tables[dataset.name], method, each.evaluation, allowed)
         parts += _table(method, each, compared)
         rows += compared
     if found.interval is not None:
         parts.append(paragraph(interval_sentence(found.interval), "."))
-    return [*parts, folded("Sources and tolerances", element("ul", *(element("li", line) for line in _legend(rows))))]
+    lines = (element("li", line) for line in _legend(published, rows))
+    return [*parts, folded("Sources and tolerances", element("ul", *lines))]
+
+
+def _measured(found: Gathered, method: Method) -> Measured | None:
+    """What stands against a method: the final score, or the score of an early stage that has no other."""
+    if not method.alone:
+        return found.final if found.final is not None and found.final.score == method.score else None
+    stage = found.system.baseline.stage
+    return next((each for each in found.measured if (each.stage, each.score) == (stage, method.score)), None)
 
 
 def _images(found: Gathered) -> str:
@@ -59,8 +69,8 @@ def _number(value: float | None, digits: int, sign: str = "") -> str:
     return text if text == "-" else text.replace("-", "\N{MINUS SIGN}")
 
 
-def _legend(rows: Sequence[Row]) -> list[str]:
+def _legend(published: Published, rows: Sequence[Row]) -> list[str]:
     """What the sources, trust marks, notes and tolerances of the rows are, each once."""
     lines = [f"* {row.metric}: {row.paper.note}" for row in rows if row.paper.note]
     lines += [f"\N{PLUS-MINUS SIGN}{row.tolerance.points:g}: {row.tolerance.reason}" for row in rows]
-    return list(dict.fromkeys(lines + legend([row.paper for row in rows])))
+    return list(dict.fromkeys(lines + legend(published, [row.paper for row in rows])))

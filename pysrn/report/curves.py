@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 
 from pysrn.console import SrnError
 from pysrn.pictures.curves import LOSS_TITLE, draw_stage, read_log, read_validation
-from pysrn.recipes import STAGE_NAMES
 from pysrn.report.data import Gap, Gathered
 from pysrn.report.markup import Html, element, note, paragraph, picture
 from pysrn.report.pictures import plot
@@ -19,7 +18,7 @@ SIZE = (5.6, 3.5)  # inches
 def curves(found: Gathered) -> list[Html]:
     """Loss, learning rate and validation loss of every stage that has a log."""
     pictures, validated = [], False
-    for number, name in STAGE_NAMES.items():
+    for number, name in found.stage_names.items():
         path = found.run.stage(number) / LOG
         if not path.is_file():
             continue
@@ -33,7 +32,7 @@ def curves(found: Gathered) -> list[Html]:
         figure = Figure(figsize=SIZE, layout="constrained")
         FigureCanvasAgg(figure)
         panel = figure.subplots()
-        draw_stage(panel, number, log, validation)
+        draw_stage(panel, f"stage {number}: {name}", log, validation)
         panel.set_ylabel(LOSS_TITLE)
         data, size = plot(figure)
         pictures.append(picture(data, "png", f"loss and learning rate of stage {number}, {name}", size))

@@ -19,12 +19,10 @@ from pysrn.evaluate.bootstrap import Interval, mean_ap_interval
 from pysrn.evaluate.metrics import Evaluation, evaluate
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.predict.predictions import Predictions, check_same_images, load_predictions
-from pysrn.recipes import STAGE_NAMES
-from pysrn.systems.srn.nets import SCORES
+from pysrn.systems.registry import default_system
+from pysrn.systems.system import System
 from pysrn.train.run_folder import RUN_FILE, RunFolder
 from pysrn.train.settings import Settings
-
-LAST_STAGE = max(STAGE_NAMES)
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Gathered:
 
     Attributes:
         finished: stage -> its manifest.json; hashes: stage -> SHA-256 of its weights.
-        predictions: stage -> its predictions on the split; only stages 1 and the last one that has some.
+        predictions: stage -> its predictions on the split; only of the baseline's stage and the last one that has some.
         pair: images of the split, or None.
     """
 
@@ -69,6 +67,16 @@ class Gathered:
     pair: PairReader | None
     gaps: list[Gap]
 
+    @property
+    def system(self) -> System:
+        """Whose run it is."""
+        return self.settings.recipe.system
+
+    @property
+    def stage_names(self) -> dict[int, str]:
+        """Number -> name of its stages."""
+        return {stage.number: stage.name for stage in self.system.stages}
+
     @cached_property
     def measured(self) -> list[Measured]:
         """Metrics of all scores of the predictions that have labels, stage by stage."""
@@ -76,8 +84,7 @@ class Gathered:
             Measured(stage, score, found.scores[score], evaluate(found.scores[score], found.labels, what=score))
             for stage, found in self.predictions.items()
             if found.labels is not None
-            for score in SCORES
-            if score in found.scores
+            for score in found.scores
         ]
 
     @property
@@ -87,14 +94,9 @@ class Gathered:
 
     @property
     def main(self) -> Measured | None:
-        """What it is compared with: the main net after stage 1, else the main net within the final one."""
-        candidates = [found for found in self.measured[:-1] if found.score == "score_cls"]
+        """What it is compared with: the baseline after its own stage, else the one within the final net."""
+        candidates = [found for found in self.measured[:-1] if found.score == self.system.baseline.score]
         return candidates[0] if candidates else None
-
-    @property
-    def main_of_stage_1(self) -> Measured | None:
-        """The main net before anything else was trained."""
-        return next((found for found in self.measured if found.stage == 1 and found.score == "score_cls"), None)
 
     @cached_property
     def interval(self) -> Interval | None:
@@ -121,19 +123,22 @@ def gather(path: Path, data: str | Path | None = None, split: str = "test") -> G
     Raises MissingError when there is no run, SrnError for a damaged run.json, manifest or predictions file,
     or predictions of other classes than the run's or of other images than each other's.
     """
-    run = RunFolder(existing_folder(path, "run", "tools/run_stage.py 4"))
+    trained = f"tools/run_stage.py {default_system().last_stage}"
+    run = RunFolder(existing_folder(path, "run", trained))
     settings = run.read_settings()
     if settings is None:
-        raise MissingError(f"{path} is no run: it has no {RUN_FILE}", "tools/run_stage.py 4")
+        raise MissingError(f"{path} is no run: it has no {RUN_FILE}", trained)
+    system = settings.recipe.system
+    names = {stage.number: stage.name for stage in system.stages}
     gaps: list[Gap] = []
-    states = {number: run.state(number) for number in STAGE_NAMES}
+    states = {number: run.state(number) for number in names}
     finished = {number: state.manifest for number, state in states.items() if state.word == "done"}
-    if LAST_STAGE not in finished:
-        left = ", ".join(f"{number} ({STAGE_NAMES[number]})" for number in STAGE_NAMES if number not in finished)
+    if system.last_stage not in finished:
+        left = ", ".join(f"{number} ({name})" for number, name in names.items() if number not in finished)
         where = f"--run {shlex.quote(path.absolute().name)} --runs {shlex.quote(str(path.parent))}"
-        gaps.append(Gap(f"stages that are not finished: {left}", f"tools/run_stage.py {LAST_STAGE} {where}"))
+        gaps.append(Gap(f"stages that are not finished: {left}", f"tools/run_stage.py {system.last_stage} {where}"))
     hashes = {number: sha256_of(run.weights(number)) for number in finished}
-    predictions = _predictions(run, split, settings.recipe.dataset.classes, finished, hashes, gaps)
+    predictions = _predictions(run, split, settings, finished, hashes, gaps)
     pair = _pair(settings.data if data is None else data, split, gaps)
     if pair is not None and predictions:
         found = predictions[max(predictions)]
@@ -154,18 +159,20 @@ def predict_command(run: RunFolder, stage: int | None, split: str) -> str:
 def _predictions(
     run: RunFolder,
     split: str,
-    classes: tuple[str, ...],
+    settings: Settings,
     finished: dict[int, dict],
     hashes: dict[int, str],
     gaps: list[Gap],
 ) -> dict[int, Predictions]:
-    """Predictions of stage 1 and of the last stage that has some; notes what is missing or out of date."""
-    paths = {number: run.stage(number) / f"predictions_{split}.npz" for number in STAGE_NAMES}
+    """Predictions of the baseline's stage and of the last that has some; notes what is missing or out of date."""
+    system, classes = settings.recipe.system, settings.recipe.dataset.classes
+    first = system.baseline.stage
+    paths = {one.number: run.stage(one.number) / f"predictions_{split}.npz" for one in system.stages}
     there = [number for number, path in paths.items() if path.is_file()]
-    wanted = sorted({1, *there[-1:]} & set(there))
+    wanted = sorted({first, *there[-1:]} & set(there))
     found = {number: load_predictions(paths[number], classes) for number in wanted}
-    for number in sorted({1, max(finished, default=1)} - set(wanted)):
-        if number in finished or number == 1:
+    for number in sorted({first, max(finished, default=first)} - set(wanted)):
+        if number in finished or number == first:
             gaps.append(Gap(f"predictions of stage {number}, {split}", predict_command(run, number, split)))
     for number, prediction in found.items():
         if prediction.labels is None:
@@ -174,10 +181,10 @@ def _predictions(
             what = f"up-to-date predictions of stage {number}: those there are of other weights"
             gaps.append(Gap(what, predict_command(run, number, split)))
     if len(found) == 2:
-        (first, last), (where, other) = found.values(), (paths[number] for number in wanted)
-        check_same_images(first, last, where, other)
-        if first.keys != last.keys:
-            raise SrnError(f"{where} and {other} list the images in another order", predict_command(run, 1, split))
+        (early, late), (where, other) = found.values(), (paths[number] for number in wanted)
+        check_same_images(early, late, where, other)
+        if early.keys != late.keys:
+            raise SrnError(f"{where} and {other} list the images in another order", predict_command(run, first, split))
     return found
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, replace
 
 from pysrn.data.pair.manifest import read_manifest
-from pysrn.recipes import DATASETS, IMAGE_SIZE, RECIPES, STAGE_NAMES, TRUNKS, Recipe
+from pysrn.recipes import Recipe
 from pysrn.report.data import Gathered
 from pysrn.report.markup import Html, code, element, folded, paragraph, table
-from pysrn.train.settings import Settings
+from pysrn.train.settings import Settings, recipe_values
 
-PAPER_DATASETS = ("coco", "nus_wide", "wider_attribute")  # Sec. 4
-AS_PUBLISHED, DIFFERS, UNKNOWN = "as published", "differs", "not published"
+DIFFERS = "differs"
 HASH_SHOWN = 16  # hexadecimal digits of a SHA-256
 
 
@@ -21,9 +19,10 @@ def manifest(found: Gathered) -> list[Html]:
     """Settings against the paper's, stages, data, weights, versions, and run.json as it is."""
     recipe = found.settings.recipe
     changed = list(_changed_fields(recipe))
+    first = ", ".join(filter(None, (recipe.system.words_of(recipe), f"seed {recipe.seed}")))
     return [
         paragraph(
-            f"Variant {recipe.variant}, seed {recipe.seed}, data {found.settings.data}. "
+            f"{first[:1].upper()}{first[1:]}, data {found.settings.data}. "
             "Where the paper's value is not published, the run's is an assumption."
         ),
         _comparison(found.settings),
@@ -39,72 +38,19 @@ def manifest(found: Gathered) -> list[Html]:
     ]
 
 
-def against_the_paper(settings: Settings) -> list[tuple[str, str, str, str]]:
-    """Rows (what, this run, the paper, verdict). Sources of the paper's values are those of recipes.py."""
-    recipe = settings.recipe
-    dataset, heads, paper_trunk = recipe.dataset, recipe.heads, "resnet101_preact"
-    released = recipe.variant == "released"
-    crops = ", ".join(str(int(IMAGE_SIZE * ratio)) for ratio in recipe.augmentation.scale_ratios)
-    widths = sorted({heads.attention_width, heads.regulariser_width})
-    iterations = ", ".join(str(recipe.iterations(stage)) for stage in STAGE_NAMES)
-    rows = [
-        _row("data set", dataset.title, "MS-COCO 2014, NUS-WIDE, WIDER-Attribute", dataset.name in PAPER_DATASETS),
-        _row("trunk", TRUNKS[recipe.trunk].title, TRUNKS[paper_trunk].title, recipe.trunk == paper_trunk),
-        _row(
-            "first weights",
-            settings.weights or "none: from scratch",
-            "ImageNet, with stochastic depth",
-            None if settings.weights else False,
-        ),
-        _row("heads", "of the authors' released nets" if released else "of the text", "of the text", not released),
-        _row("width of the heads", ", ".join(map(str, widths)), "512"),
-        _row("losses of stage 4", "y_cls + y_sr + y_att" if released else "y_hat + y_att", "y_hat + y_att"),
-        _row("first learning rates", _each(recipe, "base_lr"), "0.001"),
-        _row("schedule", _each(recipe, "schedule"), ""),
-        _row("iterations, at most", iterations, ""),
-        _row("batch", f"{recipe.batch_size} x {recipe.iter_size}", ""),
-        _row("momentum, weight decay", f"{recipe.momentum:g}, {recipe.weight_decay:g}", ""),
-        _row("watched while training", _watched(recipe), "a part of the test images"),
-        _row("crops, pixels of 256", crops, "256, 224, 192, 168, 128"),
-        _row("view in testing", "the stored 256 x 256 image, resized", "the original file, resized"),
-    ]
-    if dataset.name in PAPER_DATASETS:
-        published = DATASETS[dataset.name].train_images
-        rows.insert(1, _row("training images", f"{dataset.train_images:,}", f"{published:,}"))
-    return rows
-
-
 def _comparison(settings: Settings) -> Html:
     rows = []
-    for what, ours, paper, verdict in against_the_paper(settings):
+    for what, ours, paper, verdict in settings.recipe.system.against_paper(settings.recipe, settings.weights):
         badge = element("span", verdict, class_="badge differs" if verdict == DIFFERS else "badge")
         rows.append([what, ours, element("span", paper, " ", badge)])
     return table(["", "this run", "the paper"], rows, text=3)
 
 
-def _row(what: str, ours: str, paper: str, same: bool | None = False) -> tuple[str, str, str, str]:
-    """Equal words are the same in any case; `same` None: nobody can tell."""
-    if not paper or same is None:
-        return what, ours, paper, UNKNOWN
-    return what, ours, paper, AS_PUBLISHED if same or ours == paper else DIFFERS
-
-
-def _watched(recipe: Recipe) -> str:
-    if recipe.validation_fraction:
-        return f"{100 * recipe.validation_fraction:g} % of the training images"
-    return "nothing"
-
-
-def _each(recipe: Recipe, name: str) -> str:
-    """A field of the four stages: one value if it is the same for all."""
-    values = [f"{value:g}" if isinstance(value := getattr(plan, name), float) else str(value) for plan in recipe.stages]
-    return values[0] if len(set(values)) == 1 else ", ".join(values)
-
-
 def _changed_fields(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
     """Fields (name, value of the data set's recipe, of this run) that differ, other than data set and seed."""
-    original = replace(RECIPES[recipe.dataset.name], variant=recipe.variant)
-    ours, theirs = (dict(_flat(asdict(each))) for each in (recipe, original))
+    system = recipe.system
+    original = system.recipe(recipe.dataset.name, system.variant_of(recipe))
+    ours, theirs = (dict(_flat(recipe_values(each))) for each in (recipe, original))
     for name, value in ours.items():
         if value != theirs.get(name) and name != "seed" and not name.startswith("dataset"):
             yield name, str(theirs.get(name, "")), str(value)
@@ -123,7 +69,7 @@ def _flat(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 def _stages(found: Gathered) -> Html:
     rows = []
-    for number, name in STAGE_NAMES.items():
+    for number, name in found.stage_names.items():
         made = found.finished.get(number)
         if made is None:
             rows.append([f"{number} {name}", "not finished", "", "", "", ""])

@@ -1,4 +1,4 @@
-"""The report's images: attention over some of the split's, and those that SRN changed most, for better and worse."""
+"""The report's images: attention over some of the split's, and those that changed most, for better and worse."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ MOST_LABELS = 6  # of an image, with its maps
 CHANGED_IMAGES = 6  # in each direction
 CHANGED_LABELS = 8  # of an image, those whose probability changed most
 VISIBLE = 0.005  # changes of a probability from here on are coloured
-MAP = "att_map"  # A, Eq. 4; shown for each label
-FIRST_MAPS = 2  # the stage that learns the maps
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,10 @@ class BoxSource:
 
 def attention(found: Gathered, source: BoxSource, gpu: int | None) -> list[Html]:
     """For some images: the image with its boxes, and the attention map of each of its labels."""
-    stages = [number for number in found.finished if number >= FIRST_MAPS]
+    shown = found.system.maps[0] if found.system.maps else None  # for each label
+    if shown is None:
+        return [note(f"{found.system.title} has no attention maps.")]
+    stages = [number for number in found.finished if number >= shown.stage]
     if found.pair is None or not stages:
         lack = "the images are not there" if stages else "no stage with attention maps is finished"
         return [note(f"No attention maps: {lack} (see above).")]
@@ -45,7 +46,7 @@ def attention(found: Gathered, source: BoxSource, gpu: int | None) -> list[Html]
     chosen = choose_images(found)
     if not chosen:
         return [note("No attention maps: no image of the split has a label.")]
-    maps = compute_maps(DeployNet(found.run.weights(stage), gpu=gpu), pair, chosen, (MAP,))[MAP]
+    maps = compute_maps(DeployNet(found.run.weights(stage), gpu=gpu), pair, chosen, (shown.name,))[shown.name]
     boxes, about_boxes = _boxes(found, source, chosen)
     probabilities = _probabilities(found)
     blocks = []
@@ -60,7 +61,7 @@ def attention(found: Gathered, source: BoxSource, gpu: int | None) -> list[Html]
             cells.append(_cell(image, caption, f"attention of {name}", places.get(int(label), ()), image_maps[label]))
         blocks.append(element("div", *cells, class_="maps"))
     text = (
-        f"Attention maps A of stage {stage} over images of the split {found.split}: for each label that the image has, "
+        f"Maps of {shown.title} of stage {stage} over images of the split {found.split}: for each label of the image, "
     )
     text += "where the net looks for it, red where most, and the probability it gives in the end. " + about_boxes
     return [paragraph(text), *blocks]
@@ -100,10 +101,10 @@ def _boxes(found: Gathered, source: BoxSource, chosen: Sequence[int]) -> tuple[l
 
 
 def changes(found: Gathered) -> list[Html]:
-    """The images whose loss SRN lowers most, and those whose loss it raises most, against the main net."""
+    """The images whose loss the system lowers most, and those whose loss it raises most, against the baseline."""
     final, main = found.final, found.main
     if final is None or main is None:
-        return [note("Both the final scores and those of the main net are needed (see above).")]
+        return [note(f"Both the final scores and those of the {found.system.baseline.title} are needed (see above).")]
     labels = found.last_predictions.labels
     zero_is_unspecified = final.evaluation.zero_is_unspecified
     before, after = (image_losses(each.logits, labels, zero_is_unspecified) for each in (main, final))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pysrn.recipes import TRUNKS
 from pysrn.report import comparison as paper
 from pysrn.report import how_made as manifest
 from pysrn.report import images, relations, results
@@ -57,10 +56,13 @@ def page(found: Gathered, boxes: BoxSource = NO_BOX_SOURCE, gpu: int | None = No
         "How it was made": manifest.manifest(found),
     }
     name = found.run.path.absolute().name
-    lead = f"{recipe.dataset.title}, variant {recipe.variant}, {TRUNKS[recipe.trunk].title}"
-    header = element("header", element("h1", f"SRN: {name}"), element("p", lead, class_="lead"), contents(sections))
+    facts = (recipe.dataset.title, recipe.system.words_of(recipe), recipe.system.trunks[recipe.trunk].title)
+    lead = ", ".join(filter(None, facts))
+    header = element(
+        "header", element("h1", f"{recipe.system.title}: {name}"), element("p", lead, class_="lead"), contents(sections)
+    )
     parts = [section(title, *parts) for title, parts in sections.items()]
-    return document(f"SRN: {name}", STYLE, [header, gaps(found.gaps), head, *parts])
+    return document(f"{recipe.system.title}: {name}", STYLE, [header, gaps(found.gaps), head, *parts])
 
 
 def gaps(missing: list[Gap]) -> Html | None:

@@ -10,12 +10,6 @@ from pysrn.evaluate.table import SHOWN, TITLES
 from pysrn.report.data import Gathered
 from pysrn.report.markup import Html, code, element, folded, join, note, paragraph, table
 
-SCORE_MEANINGS = {
-    "score_cls": "the main net",
-    "score_att": "the attention branch",
-    "score_sr": "the spatial regulariser",
-    "score": "the mean of the main net's and the regulariser's logits: the result",
-}
 MANY_LABELS = 24  # more of them stand in two columns where there is room
 UP, DOWN = "up", "down"  # classes of the style sheet
 VISIBLE = 0.0005  # differences from here on are not rounded to 0.0 points
@@ -33,7 +27,11 @@ def headline(found: Gathered) -> Html | None:
     if main is not None:
         gain = final.evaluation.mean_ap - main.evaluation.mean_ap
         cards.append(
-            ("gain over the main net", points(gain), f"mAP of {main.name}: {percent(main.evaluation.mean_ap)}")
+            (
+                f"gain over the {found.system.baseline.title}",
+                points(gain),
+                f"mAP of {main.name}: {percent(main.evaluation.mean_ap)}",
+            )
         )
     cards += [
         (name, percent(block[name]), meaning)
@@ -90,7 +88,7 @@ def metrics(found: Gathered) -> list[Html]:
         ],
         marked=last,
     )  # fmt: skip
-    meanings = [join([code(name), f": {text}"]) for name, text in SCORE_MEANINGS.items()]
+    meanings = [join([code(score.name), f": {score.meaning}"]) for score in found.system.scores]
     return [
         paragraph(facts),
         paragraph(f"Decisions: {TITLES['threshold']}."),
@@ -102,7 +100,7 @@ def metrics(found: Gathered) -> list[Html]:
 
 
 def classes(found: Gathered) -> list[Html]:
-    """AP of every label, highest first, with what SRN gains over the main net."""
+    """AP of every label, highest first, with what is gained over the baseline."""
     final, main = found.final, found.main
     if final is None:
         return [note("No predictions with labels: nothing is measured.")]
@@ -122,9 +120,14 @@ def classes(found: Gathered) -> list[Html]:
         text = f"{words.count(UP)} labels gain, {words.count(DOWN)} lose, {words.count('')} stay (to 0.05 points)"
         parts.append(paragraph(f"{text}; the mean is {points(gains.mean())} points."))
         if main.stage == final.stage:
-            parts.append(note(f"There are no predictions of stage 1: the main net is that of stage {main.stage}."))
+            parts.append(note(_instead(found, main.stage)))
     kind = "bars many" if len(names) > MANY_LABELS else "bars"
     return [*parts, element("div", *lines, class_=kind)]
+
+
+def _instead(found: Gathered, stage: int) -> str:
+    baseline = found.system.baseline
+    return f"There are no predictions of stage {baseline.stage}: the {baseline.title} is that of stage {stage}."
 
 
 def _bar(name: str, positives: int, ap: float, before: float | None) -> Html:

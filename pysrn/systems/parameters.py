@@ -8,22 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from caffe.proto import caffe_pb2
-
+from pysrn.nets import messages
 from pysrn.recipes import Recipe
-from pysrn.systems.srn.nets import recipe_deploy_net
-
-RESIDUAL, ATTENTION, CONFIDENCE, REGULARISER = "residual blocks", "attention", "confidence", "regulariser"
-TRUNK, CLASSIFIER = "trunk", "f_cls's fc"
-# First match counts; what matches none is the trunk's.
-PREFIXES = (
-    (CLASSIFIER, ("cls_",)),
-    (RESIDUAL, ("att_conf_", "att_input", "att_res")),
-    (ATTENTION, ("att_",)),
-    (CONFIDENCE, ("conf_",)),
-    (REGULARISER, ("sr_",)),
-)
-EXTRA = (RESIDUAL, ATTENTION, CONFIDENCE, REGULARISER)  # what SRN adds to its main net
+from pysrn.systems.stage_nets import recipe_deploy_net
+from pysrn.systems.system import Part, System
 
 
 @dataclass(frozen=True)
@@ -37,16 +25,15 @@ class Count:
         return Count(self.weights + other.weights, self.others + other.others)
 
 
-def count_parts(net: caffe_pb2.NetParameter) -> dict[str, Count]:
-    """Learnable parameters of a deploy net by part, `PREFIXES` and the trunk; BN statistics are not learnt."""
-    parts = dict.fromkeys((TRUNK, *(part for part, _ in PREFIXES)), Count())
+def count_parts(net: messages.NetParameter, system: System) -> dict[Part, Count]:
+    """Learnable parameters of a deploy net by part; BN statistics are not learnt."""
+    parts = dict.fromkeys(system.parts, Count())
     for name, count in count_layers(net).items():
-        part = next((part for part, prefixes in PREFIXES if name.startswith(prefixes)), TRUNK)
-        parts[part] += count
+        parts[system.part_of(name)] += count
     return parts
 
 
-def count_layers(net: caffe_pb2.NetParameter) -> dict[str, Count]:
+def count_layers(net: messages.NetParameter) -> dict[str, Count]:
     """Learnable parameters of each layer that has any, of a net whose fully connected layers read 1 x 1 maps."""
     channels: dict[str, int] = {}
     found = {}
@@ -68,15 +55,16 @@ def count_layers(net: caffe_pb2.NetParameter) -> dict[str, Count]:
 
 
 def table(recipes: Iterable[Recipe]) -> str:
-    """Markdown: a line a part, a column a recipe, in millions of weights; below them all that is learnt."""
+    """Markdown: a line a part, a column a recipe of one system, in millions of weights; below it their sums."""
     recipes = list(recipes)
-    counts = [count_parts(recipe_deploy_net(recipe)) for recipe in recipes]
-    sums = [sum((count[part] for part in EXTRA), Count()) for count in counts]
-    heads = [f"{recipe.variant}, C={len(recipe.dataset.classes)}" for recipe in recipes]
+    system = recipes[0].system
+    counts = [count_parts(recipe_deploy_net(recipe), system) for recipe in recipes]
+    sums = [sum((count[part] for part in system.parts if part.extra), Count()) for count in counts]
+    heads = [f"{system.variant_of(recipe)}, C={len(recipe.dataset.classes)}" for recipe in recipes]
     lines = ["| weights in millions | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(recipes)]
     for part in counts[0]:
-        lines.append(_line(part, [count[part].weights for count in counts]))
-    lines.append(_line("**SRN's extra weights**", [total.weights for total in sums]))
+        lines.append(_line(part.title, [count[part].weights for count in counts]))
+    lines.append(_line(f"**{system.title}'s extra weights**", [total.weights for total in sums]))
     lines.append(_line("with biases and BN", [total.weights + total.others for total in sums]))
     return "\n".join(lines)
 

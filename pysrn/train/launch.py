@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pysrn.console import WRONG_USAGE, MissingError, UsageError
+from pysrn.processes import python_module
 
 # What MPICH (and Intel MPI), Open MPI and Slurm's srun tell each process: how many there are, and which one it is.
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -51,14 +52,14 @@ class Launch:
         Raises MissingError when mpi4py or the launcher is not installed.
         """
         if self.ranks == 1:
-            return [sys.executable, "-m", "pysrn.train.stage.runner", str(folder)]
+            return python_module("pysrn.train.stage.runner", folder)
         if importlib.util.find_spec("mpi4py") is None:
             raise MissingError(
                 "--ranks needs the Python package mpi4py, which is not installed",
                 "run the command through docker/local, or: pip install mpi4py mpich",
             )
         words = _words(self.launcher) if self.launcher else ["mpiexec", "-n", str(self.ranks)]
-        return [_program(words[0]), *words[1:], sys.executable, "-m", "pysrn.train.stage.rank", str(folder)]
+        return [_program(words[0]), *words[1:], *python_module("pysrn.train.stage.rank", folder)]
 
 
 PLAIN = Launch()

@@ -1,4 +1,4 @@
-"""The four stages in order, as `make` would: what is missing is done first, what is done is kept.
+"""The stages of a run in order, as `make` would: what is missing is done first, what is done is kept.
 
 `tools/run_stage.py` and `tools/demo.py` call `run_up_to`.
 """
@@ -9,43 +9,47 @@ import platform
 import time
 from contextlib import nullcontext
 from importlib.metadata import version
-from pathlib import Path
 
 import pysrn
 from pysrn.console import InterruptedRun, UsageError, message
 from pysrn.data.build import build_dataset, unfinished_shapes
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.nets.in_caffe import check_gpu, engine_in_use
-from pysrn.recipes import STAGE_NAMES, TRUNKS
-from pysrn.train.fixed.feature_room import STAGES_IN_PARTS, announce
-from pysrn.train.plan import Step, plan, settings_digest
-from pysrn.train.preparation import Device, prepare, source_weights, stage_line
-from pysrn.train.run_folder import BEGUN, MANIFEST, WHOLE_NET, RunFolder, read_record, source_hash, write_json
+from pysrn.recipes import EMBEDDED
+from pysrn.train.fixed.feature_room import announce
+from pysrn.train.fixed.net_in_parts import WHOLE_NET
+from pysrn.train.machine import Machine
+from pysrn.train.plan import Step, plan
+from pysrn.train.preparation import prepare
+from pysrn.train.prepared import PreparedStage, stages_of
+from pysrn.train.run_folder import RunFolder, read_record, source_hash
 from pysrn.train.settings import Settings, with_real_counts
 from pysrn.train.stage import event_file, validation
+from pysrn.train.stage.files import BEGUN, MANIFEST
 from pysrn.train.stage.first_weights import check_first_weights
 from pysrn.train.stage.rank_net import check_batch
 from pysrn.train.stage_process import run_child
+from pysrn.whole_files import write_json
 
-EMBEDDED_DATA = "data/shapes"  # made where it is missing; any other folder has to be there
+EMBEDDED_DATA = f"data/{EMBEDDED}"  # made where it is missing; any other folder has to be there
 # The small trunk's matrix products are too small to share: two threads on two cores wait for each other beside the
 # process that loads images (measured: 3.9 iterations a second instead of 5.4).
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def run_up_to(
-    run: RunFolder, settings: Settings, last: int, device: Device, restart: bool = False, dry_run: bool = False
+    run: RunFolder, settings: Settings, last: int, machine: Machine, restart: bool = False, dry_run: bool = False
 ) -> None:
     """Print the plan for stages 1 to `last`, then (unless `dry_run`) carry it out, one child process a stage."""
     with nullcontext() if dry_run else run.locked():
         if settings.data == EMBEDDED_DATA and unfinished_shapes(settings.data):
             message(f"data: make the embedded data set in {settings.data}")
             if dry_run:
-                for stage in range(1, last + 1):
-                    message(str(Step(stage, "run", settings.recipe.iterations(stage), 0, "")))
+                for stage in stages_of(run, settings, last):
+                    message(str(Step(stage, "run")))
                 return
-            _check_start(run, device)  # before the time that the data take
-            build_dataset("shapes", settings.data, force=True)
+            _check_start(run, machine)  # before the time that the data take
+            build_dataset(EMBEDDED, settings.data, force=True)
         settings = with_real_counts(settings)
         validation.check_parts(settings.recipe)
         if not dry_run:
@@ -55,69 +59,70 @@ def run_up_to(
             for warning in step.warnings:
                 message(f"warning: {warning}")
             message(str(step))
-        for step in steps:
-            if step.action == "resume" and step.stage in STAGES_IN_PARTS:
-                _check_form(run, step.stage, device)
-        caching = [step.stage for step in steps if step.action != "keep" and step.stage in STAGES_IN_PARTS]
-        if device.caching and caching:
-            kept = all(step.action == "keep" for step in steps if step.stage < caching[0])
-            source = source_weights(run, settings, caching[0]) if kept else None
-            announce(run, settings.recipe, caching, device.caching, source)
+        to_do = [step for step in steps if step.action != "keep"]
+        in_parts = [step for step in to_do if step.stage.stage.in_parts]
+        for step in in_parts:
+            if step.action == "resume":
+                _check_form(step.stage, machine)
+        if machine.caching and in_parts:
+            source = in_parts[0].stage.source if in_parts[0] is to_do[0] else None
+            place = machine.caching.place(run.path)
+            numbers = [step.stage.number for step in in_parts]
+            announce(place, settings.recipe, numbers, machine.caching.precision, source)
         if dry_run:
             return
-        if device.tensorboard:
+        if machine.tensorboard:
             event_file.check_installed()
         if settings.weights is not None and steps[0].action in ("run", "redo"):
-            check_first_weights(settings)
-        if any(step.action != "keep" for step in steps):
-            check_batch(settings.recipe.batch_size, device.launch.ranks)
-            _check_start(run, device)
+            check_first_weights(settings.recipe, settings.weights)
+        if to_do:
+            check_batch(settings.recipe.batch_size, machine.launch.ranks)
+            _check_start(run, machine)
         run.write_settings(settings)
-        for step in steps:
+        for step in to_do:
+            number = step.stage.number
             if step.action == "redo":
-                message(f"stage {step.stage}: the old one is now {run.set_aside(step.stage)}")
-            if step.action == "resume" and (aside := run.set_weights_aside(step.stage)):
-                message(f"stage {step.stage}: the weights that are not its own are now {aside}")
-            if step.action != "keep":
-                _run_stage(run, settings, step, device)
+                message(f"stage {number}: the old one is now {run.set_aside(number)}")
+            if step.action == "resume" and (aside := run.set_weights_aside(number)):
+                message(f"stage {number}: the weights that are not its own are now {aside}")
+            _run_stage(step.stage, step.first, machine)
 
 
-def _check_start(run: RunFolder, device: Device) -> None:
+def _check_start(run: RunFolder, machine: Machine) -> None:
     """Raise what a stage would fail with: no launcher of ranks, no GPU of that number, no such part of the engine."""
     engine_in_use()
-    device.launch.command(run.path)
-    for gpu in device.gpus:
+    machine.launch.command(run.path)
+    for gpu in machine.gpus:
         check_gpu(gpu)
 
 
-def _run_stage(run: RunFolder, settings: Settings, step: Step, device: Device) -> None:
-    number, folder, source = step.stage, run.stage(step.stage), source_weights(run, settings, step.stage)
-    prepare(run, settings, number, step.first, device)
+def _run_stage(stage: PreparedStage, first: int, machine: Machine) -> None:
+    folder, number, source = stage.folder, stage.number, stage.source
+    prepare(stage, first, machine)
     begun = {
-        "digest": settings_digest(settings, number),
+        "digest": stage.digest,
         "source_sha256": source_hash(source),
-        "ranks": _ranks(folder, number, step.first, device.launch.ranks),
+        "ranks": _ranks(stage, first, machine.launch.ranks),
     }
-    if number in STAGES_IN_PARTS:
-        begun["features"] = _features(folder, number, step.first, device)
+    if stage.stage.in_parts:
+        begun["features"] = _features(stage, first, machine)
     write_json(folder / BEGUN, begun)
-    message(stage_line(settings.recipe, number, device.launch.ranks))
+    message(stage.line(machine.launch.ranks))
     started = time.monotonic()
-    small = TRUNKS[settings.recipe.trunk].width < TRUNKS["resnet101"].width
-    title = f"stage {number} ({STAGE_NAMES[number]})"
-    last = run_child(folder, title, step.iterations, step.first, ONE_THREAD if small else None, device.launch)
+    environment = ONE_THREAD if stage.recipe.system.trunks[stage.recipe.trunk].small else None
+    last = run_child(folder, stage.title, stage.iterations, first, environment, machine.launch)
     write_json(
         folder / MANIFEST,
         {
             "stage": number,
-            "name": STAGE_NAMES[number],
+            "name": stage.stage.name,
             "iterations": last["done"],
             "best_validation": last["best"],
             "seconds": round(time.monotonic() - started, 1),
-            "resumed_from": step.first or None,
+            "resumed_from": first or None,
             "source": None if source is None else str(source),
             **begun,
-            "weights_sha256": sha256_of(run.weights(number)),
+            "weights_sha256": sha256_of(stage.run.weights(number)),
             "fixed": last["fixed"],
             "carried": last["carried"],
             "versions": {
@@ -129,45 +134,49 @@ def _run_stage(run: RunFolder, settings: Settings, step: Step, device: Device) -
     )
     if last["fixed"]:
         message(f"  fixed       {len(last['fixed']):4d}  layers, bit-identical to the start of the stage")
-    message(f"stage {number} done: {run.weights(number)}")
+    message(f"stage {number} done: {stage.run.weights(number)}")
     if last["interrupted"]:
         raise InterruptedRun(f"interrupted; stage {number} is done", "run the same command again")
 
 
-def _ranks(folder: Path, number: int, first: int, ranks: int) -> list[int]:
+def _earlier(stage: PreparedStage, first: int, what: str) -> list:
+    """What a begun stage recorded, one after the other; empty for one that begins."""
+    path = stage.folder / BEGUN
+    return read_record(path, {}).get(what, []) if first and path.is_file() else []
+
+
+def _ranks(stage: PreparedStage, first: int, ranks: int) -> list[int]:
     """With how many ranks a stage has been trained, one number after the other; warns when it goes on with others."""
-    path = folder / BEGUN
-    earlier = read_record(path, {}).get("ranks", []) if first and path.is_file() else []
+    earlier = _earlier(stage, first, "ranks")
     if not earlier or earlier[-1] == ranks:
         return earlier or [ranks]
     message(
-        f"warning: stage {number} was begun with --ranks {earlier[-1]} and goes on with {ranks}: the same images, "
-        "but other rounding, and BN that follows the batch sees other parts of it"
+        f"warning: stage {stage.number} was begun with --ranks {earlier[-1]} and goes on with {ranks}: the same "
+        "images, but other rounding, and BN that follows the batch sees other parts of it"
     )
     return [*earlier, ranks]
 
 
-def _check_form(run: RunFolder, number: int, device: Device) -> None:
+def _check_form(stage: PreparedStage, machine: Machine) -> None:
     """Raise UsageError when a begun stage would go on in another form: its snapshots hold another net."""
-    begun_whole = not (run.stage(number) / WHOLE_NET).is_file()
-    if begun_whole != device.whole_net:
+    begun_whole = not (stage.folder / WHOLE_NET).is_file()
+    if begun_whole != machine.whole_net:
         with_or_without = "with" if begun_whole else "without"
         raise UsageError(
-            f"{run.stage(number)} was begun {with_or_without} --whole-net",
-            f"give the same command {with_or_without} it, or --restart with stage {number} to do it anew",
+            f"{stage.folder} was begun {with_or_without} --whole-net",
+            f"give the same command {with_or_without} it, or --restart with stage {stage.number} to do it anew",
         )
 
 
-def _features(folder: Path, number: int, first: int, device: Device) -> list[str]:
+def _features(stage: PreparedStage, first: int, machine: Machine) -> list[str]:
     """What gave a stage its features, one after the other; warns when it goes on with another precision."""
-    path = folder / BEGUN
-    earlier = read_record(path, {}).get("features", []) if first and path.is_file() else []
-    now = device.caching.precision if device.caching else "whole net" if device.whole_net else "computed"
+    earlier = _earlier(stage, first, "features")
+    now = machine.caching.precision if machine.caching else "whole net" if machine.whole_net else "computed"
     if not earlier or earlier[-1] == now:
         return earlier or [now]
     if "fp16" in (earlier[-1], now):
         message(
-            f"warning: stage {number} was begun with features {earlier[-1]} and goes on with {now}: "
+            f"warning: stage {stage.number} was begun with features {earlier[-1]} and goes on with {now}: "
             "those of fp16 are rounded"
         )
     return [*earlier, now]

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from pysrn.console import UsageError
-from pysrn.data.pair.manifest import read_manifest
 from pysrn.nets.caffemodel import sha256_of
-from pysrn.nets.solvers import stage_solver
-from pysrn.recipes import STAGE_NAMES
-from pysrn.systems.srn.nets import DataSource
-from pysrn.train.preparation import source_weights, training_net
-from pysrn.train.run_folder import BEGUN, MANIFEST, RunFolder, read_record, source_hash
+from pysrn.train.prepared import PreparedStage, stages_of
+from pysrn.train.run_folder import RunFolder, read_record, source_hash
 from pysrn.train.settings import Settings, differences
 from pysrn.train.stage import snapshots
-from pysrn.train.stage.schedule import rules_of
+from pysrn.train.stage.files import BEGUN, MANIFEST
 
 
 @dataclass(frozen=True)
 class Step:
     """One line of the plan: a stage and what will be done with it."""
 
-    stage: int
+    stage: PreparedStage
     action: str  # `keep`, `resume`, `run` or `redo`
-    iterations: int
-    first: int  # iteration to go on from
-    reason: str
+    first: int = 0  # iteration to go on from
+    reason: str = ""
     warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        span = f"{self.iterations} iterations" if not self.first else f"iterations {self.first}-{self.iterations}"
-        return f"stage {self.stage} ({STAGE_NAMES[self.stage]}): {self.action}, {span}{self.reason}"
+        total = self.stage.iterations
+        span = f"{total} iterations" if not self.first else f"iterations {self.first}-{total}"
+        return f"{self.stage.title}: {self.action}, {span}{self.reason}"
 
 
 def plan(run: RunFolder, settings: Settings, last: int, restart: bool = False) -> list[Step]:
@@ -45,88 +39,70 @@ def plan(run: RunFolder, settings: Settings, last: int, restart: bool = False) -
     """
     steps: list[Step] = []
     redone = False
-    for number in range(1, last + 1):
-        state, total = run.state(number), settings.recipe.iterations(number)
-        record, again = _begun(run, number) or state.manifest, restart and number == last
+    for stage in stages_of(run, settings, last):
+        state = run.state(stage.number)
+        record, again = _begun(stage) or state.manifest, restart and stage.number == last
         if state.word == "not begun":
-            steps.append(Step(number, "run", total, 0, ""))
+            steps.append(Step(stage, "run"))
         elif redone or again:
             why = "asked for" if again else "an earlier stage is done anew"
-            steps.append(Step(number, "redo", total, 0, f" ({why}; the old one is set aside)"))
-        elif _source_changed(run, settings, number, state.word, record, steps):
-            steps.append(Step(number, "redo", total, 0, " (it started from other weights; it is set aside)"))
-        elif record.get("digest") != settings_digest(settings, number):
-            raise _other_settings(run, settings, number, state.word)
-        elif state.word == "done" and not _damaged(run, number, state.manifest):
-            steps.append(Step(number, "keep", total, 0, " (done)"))
+            steps.append(Step(stage, "redo", 0, f" ({why}; the old one is set aside)"))
+        elif _source_changed(stage, state.word, record, steps):
+            steps.append(Step(stage, "redo", 0, " (it started from other weights; it is set aside)"))
+        elif record.get("digest") != stage.digest:
+            raise _other_settings(stage, state.word)
+        elif state.word == "done" and not _damaged(stage, state.manifest):
+            steps.append(Step(stage, "keep", 0, " (done)"))
         else:
-            steps.append(_resumed(run, number, total))
+            steps.append(_resumed(stage))
         redone = redone or steps[-1].action in ("run", "redo")
-    for number in () if redone else range(last + 1, len(STAGE_NAMES) + 1):
-        state = run.state(number)
-        record = _begun(run, number) or state.manifest
-        if state.word != "not begun" and record.get("digest") != settings_digest(settings, number):
-            raise _other_settings(run, settings, number, state.word)
+    for stage in () if redone else stages_of(run, settings)[last:]:
+        state = run.state(stage.number)
+        record = _begun(stage) or state.manifest
+        if state.word != "not begun" and record.get("digest") != stage.digest:
+            raise _other_settings(stage, state.word)
     return steps
 
 
-def settings_digest(settings: Settings, stage: int) -> str:
-    """A hash of everything that decides the result of a stage, apart from its starting weights.
-
-    The data counts by what its manifest says it was made from, not by the folder's name.
-    """
-    net = training_net(settings.recipe, stage, DataSource("", workers=0))
-    solver = stage_solver(settings.recipe, stage, "", "")
-    manifest = read_manifest(Path(settings.data)) or {}
-    parts = {"seed": manifest.get("seed"), "train": manifest.get("splits", {}).get("train")}
-    rules = rules_of(settings.recipe, stage)
-    if rules.kind == "plateau":  # otherwise validation changes nothing, and Caffe's solver has the schedule
-        parts["schedule"] = asdict(rules)
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
-    for part in (net, solver):
-        digest.update(part.SerializeToString(deterministic=True))
-    return digest.hexdigest()
-
-
-def _other_settings(run: RunFolder, settings: Settings, number: int, word: str) -> UsageError:
-    earlier = run.read_settings()
-    changed = differences(earlier, settings) if earlier else ""
+def _other_settings(stage: PreparedStage, word: str) -> UsageError:
+    earlier = stage.run.read_settings()
+    changed = differences(earlier, stage.settings) if earlier else ""
     return UsageError(
-        f"{run.stage(number)} was {word} with other settings or data than those asked for"
+        f"{stage.folder} was {word} with other settings or data than those asked for"
         + (f" ({changed})" if changed else ""),
-        f"give another --run, or --restart with stage {number} to do it anew",
+        f"give another --run, or --restart with stage {stage.number} to do it anew",
     )
 
 
-def _damaged(run: RunFolder, number: int, manifest: dict) -> bool:
+def _damaged(stage: PreparedStage, manifest: dict) -> bool:
     """Whether a finished stage's weights are no longer those that its manifest has the hash of."""
-    return manifest.get("weights_sha256") not in (None, sha256_of(run.weights(number)))
+    return manifest.get("weights_sha256") not in (None, sha256_of(stage.run.weights(stage.number)))
 
 
-def _resumed(run: RunFolder, number: int, total: int) -> Step:
+def _resumed(stage: PreparedStage) -> Step:
     """Go on from the newest snapshot that is whole, or begin anew."""
-    iteration, warnings = snapshots.newest_whole(run.stage(number))
-    if (run.stage(number) / MANIFEST).is_file():
-        warnings.append(f"{run.weights(number)} is not the file that the stage ended with; it is made again")
+    iteration, warnings = snapshots.newest_whole(stage.folder)
+    if (stage.folder / MANIFEST).is_file():
+        weights = stage.run.weights(stage.number)
+        warnings.append(f"{weights} is not the file that the stage ended with; it is made again")
     if iteration is None:
-        return Step(number, "redo", total, 0, " (no snapshot of it is whole; it is set aside)", tuple(warnings))
-    return Step(number, "resume", total, iteration, "", tuple(warnings))
+        return Step(stage, "redo", 0, " (no snapshot of it is whole; it is set aside)", tuple(warnings))
+    return Step(stage, "resume", iteration, "", tuple(warnings))
 
 
-def _source_changed(
-    run: RunFolder, settings: Settings, stage: int, word: str, record: dict, before: list[Step]
-) -> bool:
-    """Whether a stage started from other weights than it would now; a finished stage 1 needs its file no more."""
-    if stage == 1 and word == "done" and settings.weights is not None and not Path(settings.weights).exists():
+def _source_changed(stage: PreparedStage, word: str, record: dict, before: list[Step]) -> bool:
+    """Whether a stage started from other weights than it would now; a finished first one needs its file no more."""
+    weights = stage.settings.weights
+    if stage.is_first and word == "done" and weights is not None and not Path(weights).exists():
         return False
     if before and before[-1].action == "resume":  # what it ends with is only known where it has ended before
-        path = run.stage(stage - 1) / MANIFEST
+        path = before[-1].stage.folder / MANIFEST
         known = read_record(path, {}).get("weights_sha256") if path.is_file() else None
         return known is None or record.get("source_sha256") != known
-    return record.get("source_sha256") != source_hash(source_weights(run, settings, stage))
+    return record.get("source_sha256") != source_hash(stage.source)
 
 
-def _begun(run: RunFolder, stage: int) -> dict:
+def _begun(stage: PreparedStage) -> dict:
     """What the stage recorded when it began; empty when the record is gone."""
-    path = run.stage(stage) / BEGUN
+    path = stage.folder / BEGUN
     return read_record(path, {"digest": str}) if path.is_file() else {}

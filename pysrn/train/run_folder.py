@@ -1,8 +1,8 @@
-"""A run's folder: its settings (`run.json`), its four stages, and what state each is in.
+"""A run's folder: its settings (`run.json`), its stages, and what state each is in.
 
 runs/<name>/run.json and runs/<name>/stageN/{weights.caffemodel, iter_*.{caffemodel,solverstate,json}, log.csv,
 validation.csv, events/, train.log, manifest.json, begun.json, net.prototxt, validation.prototxt, solver.prototxt,
-job.json}; in stages 2 and 3 also {whole,trunk,fixed_heads}.prototxt: the stage's net in one piece, and its fixed part
+job.json}; in a stage in parts also {whole,trunk,fixed_heads}.prototxt: the stage's net in one piece, and its fixed part
 """
 
 from __future__ import annotations
@@ -18,17 +18,14 @@ from statistics import fmean, median
 
 from pysrn.console import SrnError, message, sole_worker
 from pysrn.nets.caffemodel import sha256_of
+from pysrn.systems.registry import default_system
 from pysrn.train.settings import Settings
 from pysrn.train.stage import snapshots
+from pysrn.train.stage.files import JOB, MANIFEST, WEIGHTS
 from pysrn.train.stage.stage_log import LOG, VALIDATION_LOG, read_columns
-from pysrn.whole_files import replace_text
+from pysrn.whole_files import write_json
 
 RUN_FILE = "run.json"
-WEIGHTS, TRAIN_LOG, MANIFEST = "weights.caffemodel", "train.log", "manifest.json"
-NET, VALIDATION_NET, SOLVER = "net.prototxt", "validation.prototxt", "solver.prototxt"
-WHOLE_NET, FIXED_NETS = "whole.prototxt", ("trunk.prototxt", "fixed_heads.prototxt")
-FEATURES = "features"  # trunk features of all stages
-JOB, BEGUN = "job.json", "begun.json"
 LAST = 20  # iterations whose mean loss is shown
 
 
@@ -77,6 +74,12 @@ class RunFolder:
         except (ValueError, KeyError, TypeError) as error:
             cure = "delete it and run the command again with all the options that the run has"
             raise SrnError(f"{path} is damaged: {error}", cure) from None
+
+    def stage_names(self) -> dict[int, str]:
+        """Number -> name of the stages of the run's system; of the default one where run.json is not there."""
+        settings = self.read_settings()
+        system = settings.recipe.system if settings else default_system()
+        return {stage.number: stage.name for stage in system.stages}
 
     def write_settings(self, settings: Settings) -> None:
         """Write run.json."""
@@ -154,8 +157,3 @@ def read_record(path: Path, needed: dict[str, type]) -> dict:
     if not isinstance(values, dict) or not all(isinstance(values.get(name), kind) for name, kind in needed.items()):
         raise SrnError(f"{path} is damaged", f"delete {path} and run the same command again")
     return values
-
-
-def write_json(path: Path, values: dict) -> None:
-    """Replace a JSON file in one step."""
-    replace_text(path, json.dumps(values, indent=1) + "\n")

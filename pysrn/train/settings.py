@@ -5,21 +5,14 @@ A run keeps its settings in run.json, so that later commands on it need not repe
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 
 from pysrn.console import MissingError, UsageError, existing_file
 from pysrn.data.pair.lmdb_pair import PairReader
-from pysrn.recipes import (
-    OWN_DATASET,
-    RECIPES,
-    STAGE_NAMES,
-    TRUNKS,
-    Augmentation,
-    DatasetSpec,
-    HeadSpec,
-    Recipe,
-    StageSpec,
-)
+from pysrn.recipes import EMBEDDED, OWN_DATASET, PLATEAU, Augmentation, DatasetSpec, Recipe, StageSpec
+from pysrn.systems.registry import default_system, system_named
+from pysrn.systems.system import System
+from pysrn.train.flags import Asked
 
 MOST_ITERATIONS = 2**31 - 1  # Caffe counts them in 32 bits
 NAMES_SHOWN = 3
@@ -27,7 +20,7 @@ NAMES_SHOWN = 3
 
 @dataclass(frozen=True)
 class Settings:
-    """A run's recipe, the folder of its LMDB pair, and the ImageNet weights of stage 1 (None: from scratch)."""
+    """A run's recipe, the folder of its LMDB pair, and the first weights of stage 1 (None: from scratch)."""
 
     recipe: Recipe
     data: str
@@ -35,22 +28,32 @@ class Settings:
 
     def to_json(self) -> dict:
         """Plain values, as run.json holds them."""
-        return asdict(self)
+        return {"recipe": recipe_values(self.recipe), "data": self.data, "weights": self.weights}
 
     @classmethod
     def from_json(cls, values: dict) -> Settings:
-        """The settings of a run.json; raises KeyError, TypeError or ValueError on a damaged one."""
+        """The settings of a run.json, also of one from before there were several systems.
+
+        Raises KeyError, TypeError or ValueError on a damaged one.
+        """
         recipe, weights = values["recipe"], values["weights"]
-        if recipe["trunk"] not in TRUNKS or recipe["dataset"]["name"] not in RECIPES:
+        system = system_named(recipe.get("system", default_system().name))
+        if recipe["trunk"] not in system.trunks or recipe["dataset"]["name"] not in system.recipes:
             raise ValueError(f"no trunk {recipe['trunk']} or no data set {recipe['dataset']['name']}")
         if not isinstance(values["data"], str) or not isinstance(weights, str | None):
             raise ValueError("data and weights must be paths")
+        known = {one.name for one in fields(Recipe)}
+        heads = type(system.recipes[recipe["dataset"]["name"]].heads)
+        earlier = {"variant"}  # stood beside the heads, which have it, too
+        if odd := set(recipe) - known - earlier:
+            raise TypeError(f"unknown {', '.join(sorted(odd))}")
         return cls(
             Recipe(
                 **{
-                    **recipe,
+                    **{name: value for name, value in recipe.items() if name in known},
+                    "system": system,
                     "dataset": _build(DatasetSpec, recipe["dataset"]),
-                    "heads": HeadSpec(**recipe["heads"]),
+                    "heads": _build(heads, recipe["heads"]) if is_dataclass(heads) else None,
                     "augmentation": _build(Augmentation, recipe["augmentation"]),
                     "stages": tuple(_build(StageSpec, stage) for stage in recipe["stages"]),
                 }
@@ -60,39 +63,44 @@ class Settings:
         )
 
 
+def recipe_values(recipe: Recipe) -> dict:
+    """A recipe as plain values."""
+    values = {one.name: getattr(recipe, one.name) for one in fields(recipe)}
+    values |= {name: asdict(value) for name, value in values.items() if is_dataclass(value) and name != "system"}
+    return values | {"system": recipe.system.name, "stages": tuple(map(asdict, recipe.stages))}
+
+
 def choose_settings(
     earlier: Settings | None,
-    dataset: str | None,
-    data: str | None,
-    weights: str | None,
-    from_scratch: bool,
-    recipe_fields: dict,
-    stage_fields: dict,
-    head_fields: dict,
+    dataset: str | None = None,
+    data: str | None = None,
+    weights: str | None = None,
+    from_scratch: bool = False,
+    asked: Asked | None = None,
+    system: System | None = None,
 ) -> Settings:
     """Combine what was asked for with what the run began with (`earlier`); what is None was not asked for.
 
-    `recipe_fields` are fields of Recipe, `stage_fields` fields of StageSpec as a list of one value or of four,
-    `head_fields` fields of HeadSpec. Raises UsageError when the run was begun with another data set or the numbers
-    contradict each other, MissingError when there are no weights to start from.
+    Raises UsageError when the run was begun with another system or data set or the numbers contradict each other,
+    MissingError when there are no weights to start from.
     """
+    asked = asked or Asked()
     if earlier is not None and dataset not in (None, earlier.recipe.dataset.name):
         raise UsageError(f"this run was begun with {earlier.recipe.dataset.name}, not {dataset}", "give another --run")
-    recipe = earlier.recipe if earlier else RECIPES[dataset or "shapes"]
-    recipe = replace(recipe, **{name: value for name, value in recipe_fields.items() if value is not None})
-    heads = {name: value for name, value in head_fields.items() if value is not None}
-    recipe = replace(recipe, heads=replace(recipe.heads, **heads))
-    for name, values in stage_fields.items():
-        if values is not None:
-            recipe = _with_stage_values(recipe, name, values)
-    if from_scratch and stage_fields.get("train_bn") is None:  # nothing else would fill the trunk's BN statistics
+    if earlier is not None and system not in (None, earlier.recipe.system):
+        raise UsageError(
+            f"this run was begun with {earlier.recipe.system.title}, not {system.title}", "give another --run"
+        )
+    recipe = earlier.recipe if earlier else (system or default_system()).recipe(dataset or EMBEDDED)
+    recipe = asked.applied_to(recipe)
+    if from_scratch and not asked.has("train_bn"):  # nothing else would fill the trunk's BN statistics
         recipe = replace(recipe, stages=(replace(recipe.stages[0], train_bn=True), *recipe.stages[1:]))
     name = recipe.dataset.name
     known = earlier.weights if earlier else None
     if weights not in (None, known):  # a finished stage 1 needs its file no more
-        existing_file(weights, "ImageNet weights")
+        existing_file(weights, "first weights")
     weights = None if from_scratch else weights or known
-    if weights is None and not from_scratch and earlier is None and name != "shapes":
+    if weights is None and not from_scratch and earlier is None and name != EMBEDDED:
         raise MissingError(
             f"stage 1 of {name} starts from ImageNet weights",
             "give --weights FILE (a caffemodel of the same trunk), or --from-scratch",
@@ -104,7 +112,7 @@ def choose_settings(
 def with_real_counts(settings: Settings) -> Settings:
     """The settings with the image count of the LMDB pair that is there; its labels must be the data set's.
 
-    `folder` takes them from there; that a run goes on with the same ones is what the stages' digests see to.
+    A user's own images take them from there; that a run goes on with the same ones is what the stages' digests see to.
     """
     pair = PairReader(settings.data, "train")
     dataset = settings.recipe.dataset
@@ -117,7 +125,7 @@ def with_real_counts(settings: Settings) -> Settings:
             "give the data set that the LMDB pair was made from (--dataset)",
         )
     recipe = replace(settings.recipe, dataset=replace(dataset, train_images=len(pair)))
-    if (most := max(recipe.iterations(stage) for stage in STAGE_NAMES)) > MOST_ITERATIONS:
+    if (most := max(recipe.iterations(stage.number) for stage in recipe.system.stages)) > MOST_ITERATIONS:
         raise UsageError(f"{most:.3g} iterations are more than Caffe can count", "give fewer --epochs or --iterations")
     return replace(settings, recipe=recipe)
 
@@ -144,26 +152,18 @@ def _flat(values: dict) -> dict:
 
 def _check(recipe: Recipe, weights: str | None) -> None:
     """Raise UsageError for numbers that contradict each other."""
-    if weights is None and not recipe.stages[0].train_bn:
+    if weights is None and not recipe.stages[0].train_bn and recipe.system.leaves:
         raise UsageError(
             "stage 1 without ImageNet weights has no BN statistics to keep", "give --weights FILE, or --train-bn with 1"
         )
     for number, plan in enumerate(recipe.stages, 1):
         if plan.gamma > 1:
             raise UsageError(f"--gamma {plan.gamma:g} would raise the rate of stage {number}", "give 1 or less")
-        if plan.schedule == "plateau" and plan.min_lr > plan.base_lr:
+        if plan.schedule == PLATEAU and plan.min_lr > plan.base_lr:
             raise UsageError(
                 f"--min-lr {plan.min_lr:g} is above the rate {plan.base_lr:g} that stage {number} begins with",
                 "give a lower --min-lr, or a higher --base-lr",
             )
-
-
-def _with_stage_values(recipe: Recipe, name: str, values: list) -> Recipe:
-    """A field of the four stages set to one value, or to four."""
-    each = values * (len(recipe.stages) // len(values))
-    changes = [{name: value} | ({"iterations": None} if name == "epochs" else {}) for value in each]
-    stages = zip(recipe.stages, changes, strict=True)
-    return replace(recipe, stages=tuple(replace(stage, **change) for stage, change in stages))
 
 
 def _build(kind: type, values: dict):

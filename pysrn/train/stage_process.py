@@ -7,7 +7,6 @@ several ranks the child is their launcher, which passes their events on to us an
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -15,11 +14,11 @@ import subprocess
 from pathlib import Path
 
 from pysrn.console import FAILED, INTERRUPTED, InterruptedRun, Progress, SrnError, message
+from pysrn.processes import ending, events_in
 from pysrn.train.launch import PLAIN, Launch, broken_rank
-from pysrn.train.run_folder import TRAIN_LOG
+from pysrn.train.stage.files import TRAIN_LOG
 
 STOP = b"stop\n"  # any byte on rank 0's stdin, and its end too, is a request to save and stop
-_DECODER = json.JSONDecoder()
 _FATAL = re.compile(r"^F\d{4,8} \S+\s+\d+ (.*)$")  # glog: level and date, time, thread, file:line] text
 
 
@@ -34,15 +33,11 @@ class _Events:
 
     def take(self, line: str, bar: Progress) -> None:
         """One line of the child's stdout; those of two ranks that fail at once may have become one."""
-        while line := line.strip():
-            try:
-                event, end = _DECODER.raw_decode(line)
-            except json.JSONDecodeError:  # something else printed to stdout
-                self.other_lines.append(line)
-                return
-            line = line[end:]
+        for event in events_in(line):
             if isinstance(event, dict):
                 self._take_event(event, bar)
+            else:
+                self.other_lines.append(event)
 
     def _take_event(self, event: dict, bar: Progress) -> None:
         self.last = event
@@ -160,5 +155,4 @@ def _last_words(lines: list[str], code: int) -> str:
     """Caffe's last FATAL line, else the last line of the log, and how the process ended."""
     if code == -signal.SIGKILL:  # leaves no words of its own
         return "killed from outside (SIGKILL), as the system does when memory runs out"
-    end = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    return f"{_fatal(lines) or (lines[-1] if lines else 'no message')} ({end})"
+    return f"{_fatal(lines) or (lines[-1] if lines else 'no message')} ({ending(code)})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pysrn.recipes import STAGE_NAMES
 from pysrn.train.run_folder import RunFolder
 from pysrn.train.settings import Settings
 
@@ -10,8 +9,10 @@ from pysrn.train.settings import Settings
 def status(run: RunFolder, settings: Settings) -> list[str]:
     """One line a stage: how far it is, the mean loss of its last iterations, rate, time left, best validation loss."""
     recipe = settings.recipe
-    lines = [f"{run.path}: {recipe.dataset.name}, {recipe.trunk}, {recipe.variant}, data {settings.data}"]
-    for number, name in STAGE_NAMES.items():
+    facts = [recipe.dataset.name, recipe.trunk, recipe.system.words_of(recipe), f"data {settings.data}"]
+    lines = [f"{run.path}: {recipe.system.title}, {', '.join(filter(None, facts))}"]
+    for stage in recipe.system.stages:
+        number, name = stage.number, stage.name
         state, total, progress = run.state(number), recipe.iterations(number), run.progress(number)
         word, iteration, parts = state.word, state.iteration, []
         if progress is not None:

@@ -21,8 +21,8 @@ STOCK, ALL = "stock", "all"
 ROOT = Path(__file__).resolve().parents[2]
 THREADS = 2  # so that what the parts do with several threads is under test, too
 _ASK = "import json, caffe; print(json.dumps(list(caffe.engine_parts()) if hasattr(caffe, 'engine_parts') else None))"
-# Kernels of OpenBLAS that differ in how they sum, from new to old.
-KERNELS = ("SkylakeX", "Haswell", "Sandybridge", "Nehalem", "Prescott")
+# Kernels of OpenBLAS that differ in how they sum, from new to old, and what each needs of the processor.
+KERNELS = {"SkylakeX": "avx512f", "Haswell": "avx2", "Sandybridge": "avx", "Nehalem": "sse4_2", "Prescott": "sse3"}
 _KERNEL = (
     "import caffe; from pysrn.report.setup_report import describe_blas; "
     "print(describe_blas(caffe._caffe.__file__, True, []).get('kernel', ''))"
@@ -54,11 +54,19 @@ def engine_parts(setting: str = ALL) -> list[str] | None:
 
 
 def other_kernels() -> list[str]:
-    """Three kernels of OpenBLAS besides the one that this machine uses: those next below it."""
+    """Three kernels of OpenBLAS besides the one that this machine uses: those next below it, else next above it.
+
+    Above: on a processor that OpenBLAS does not know it takes the oldest.
+    """
     own = _python(environment(STOCK), "-c", _KERNEL).strip()
     known = {"Zen": "Haswell", "Cooperlake": "SkylakeX", "Sapphirerapids": "SkylakeX"}.get(own, own)
-    below = KERNELS[KERNELS.index(known) + 1 :] if known in KERNELS else ()
-    return list(below[:3])
+    if known not in KERNELS:
+        return []
+    flags = Path("/proc/cpuinfo").read_text(encoding="ascii").replace("pni", "sse3").split()  # Linux's word for it
+    able, place = [name for name, flag in KERNELS.items() if flag in flags], list(KERNELS).index(known)
+    below = [name for name in able if list(KERNELS).index(name) > place]
+    above = [name for name in reversed(able) if list(KERNELS).index(name) < place]
+    return [*below, *above][:3]
 
 
 def run_cases(folder: Path, module: str, cases: Sequence[str], setting: str, kernel: str | None = None) -> Result:

@@ -18,8 +18,8 @@ import numpy as np
 from pysrn.console import SrnError, run_main, seed_number
 from pysrn.evaluate.seeds import mean_ap
 from pysrn.evaluate.table import aligned
-from pysrn.systems.srn.nets import SCORES
 from tests.caffe.engine import ALL, ROOT, STOCK
+from tests.srn import SCORES
 
 SETTINGS = (STOCK, ALL)
 

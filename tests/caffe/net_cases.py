@@ -6,7 +6,6 @@ The heads' gradients are as large as in training, because the weights are: maps 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,10 +18,9 @@ from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.folding import fold
 from pysrn.predict.deploy import DeployNet
-from pysrn.predict.trained import Architecture
-from pysrn.recipes import CROP_SIZE, MEAN_BGR, RECIPES, Recipe, StageSpec
-from pysrn.systems.srn import nets as stages
+from pysrn.recipes import Recipe, StageSpec
 from tests.caffe.running import Record
+from tests.srn import CROP_SIZE, MEAN_BGR, RECIPES, Architecture, replace, stages
 
 BATCH = 3
 RATE = 1e-8  # of the steps: small enough that three of them do not magnify rounding; state_cases.py proves the update

@@ -1,19 +1,18 @@
 """tools/from_torch.py: ImageNet nets and our own, both sides run; what does not fit is refused."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from pysrn.benchmark.realistic_weights import write_realistic
-from pysrn.convert import torch_export, torch_import, torch_weights
+from pysrn.convert import torch_import, torch_weights
 from pysrn.convert.layer_check import difference
 from pysrn.nets.caffemodel import read_weights
-from pysrn.predict.trained import Architecture
-from pysrn.recipes import TRUNKS, HeadSpec
+from pysrn.systems.srn.heads import HeadSpec
 from pysrn.systems.trunks import imagenet
+from pysrn.systems.trunks.resnet import TRUNKS
+from tests.srn import Architecture, check_images, replace
 from tools.from_torch import main
 
 TORCHVISION, TIMM = imagenet.FAMILIES
@@ -41,7 +40,7 @@ def references():
 def random_weights(spec, family, seed=0):
     """A state dict in the family's names, of the trunk `spec`; scales such that values stay of order 1."""
     random, values = torch.Generator().manual_seed(seed), {}
-    from pysrn.systems.srn.torch_model import Trunk
+    from pysrn.systems.trunks.torch_resnet import Trunk
 
     modules = dict(Trunk(spec).named_modules())
     for ours, theirs in imagenet._names(spec, family):
@@ -75,7 +74,7 @@ def test_an_imagenet_net_goes_into_caffe(family, tmp_path, monkeypatch, capsys):
     assert "2 of 2 blobs within it" in printed and "tools/run_stage.py 1 --" in printed
     assert ("--variant released" in printed) == family.preact
     assert sorted(file.name for file in tmp_path.iterdir()) == ["imagenet.caffemodel", "imagenet.pth"]
-    weights, images = read_weights(path.with_suffix(".caffemodel")), torch_export.check_images(2, seed=8)
+    weights, images = read_weights(path.with_suffix(".caffemodel")), check_images(2, seed=8)
     assert len(weights["conv1"]) == 1 + trunk.conv1_bias
     found = torch_import.trunk_in_caffe(trunk, path.with_suffix(".caffemodel"), images)
     theirs = imagenet.their_input(images, *family.normalisation)
@@ -90,7 +89,7 @@ def test_an_imagenet_net_goes_into_caffe(family, tmp_path, monkeypatch, capsys):
 
 def test_the_reference_is_what_torchvision_and_timm_compute(references):
     models, timm = references
-    images = torch_export.check_images(1, seed=3)
+    images = check_images(1, seed=3)
     for family, net in (
         (TORCHVISION, models.resnet50()),
         (TIMM, timm.create_model("resnetv2_50")),
@@ -125,7 +124,7 @@ def test_the_reference_is_what_torchvision_and_timm_compute(references):
 def test_our_own_weights_go_back(ending, tmp_path, capsys):
     heads = HeadSpec(32, 32, variant="released" if ending == "_preact" else "paper", confidence_width=32)
     path = write_realistic(
-        tmp_path / "weights.caffemodel", Architecture(f"resnet14{ending}", 6, heads), torch_export.check_images(2)
+        tmp_path / "weights.caffemodel", Architecture(f"resnet14{ending}", 6, heads), check_images(2)
     )
     save_file(torch_weights.load_model(path).state_dict(), tmp_path / "srn.safetensors")
     assert main([str(tmp_path / "srn.safetensors"), "-o", str(tmp_path / "back.caffemodel")]) == 0
@@ -139,7 +138,7 @@ def test_our_own_weights_go_back(ending, tmp_path, capsys):
 @pytest.fixture(scope="module")
 def our_values(tmp_path_factory):
     path = tmp_path_factory.mktemp("ours") / "weights.caffemodel"
-    write_realistic(path, Architecture("resnet14", 6, HeadSpec(16, 16)), torch_export.check_images(2))
+    write_realistic(path, Architecture("resnet14", 6, HeadSpec(16, 16)), check_images(2))
     return torch_weights.load_model(path).state_dict()
 
 

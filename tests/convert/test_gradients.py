@@ -1,7 +1,5 @@
 """One training step: the gradients of Caffe and of PyTorch, from the stage-4 net that training runs."""
 
-from dataclasses import replace
-
 import caffe
 import numpy as np
 import pytest
@@ -10,14 +8,14 @@ from caffe.proto import caffe_pb2
 from torch.nn import functional
 
 from pysrn.benchmark.realistic_weights import write_realistic
-from pysrn.convert import torch_export, torch_weights
+from pysrn.convert import torch_weights
 from pysrn.nets import prototxt
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.layers import add_layer
 from pysrn.predict.deploy import deploy_message
-from pysrn.predict.trained import Architecture
-from pysrn.recipes import RECIPES
-from pysrn.systems.srn.nets import DataSource, stage_losses, stage_net
+from pysrn.systems.srn.nets import stage_losses
+from pysrn.systems.stage_nets import DataSource, stage_net
+from tests.srn import RECIPES, Architecture, check_images, replace
 
 
 def caffe_gradients(recipe, weights, images, labels, folder):
@@ -43,7 +41,7 @@ def test_gradients_of_one_training_step_agree(variant, ending, tmp_path):
     recipe = replace(RECIPES["shapes"], variant=variant, trunk=f"resnet14{ending}")
     classes = len(recipe.dataset.classes)
     architecture = Architecture(recipe.trunk, classes, recipe.heads)
-    images = torch_export.check_images(3, seed=5)
+    images = check_images(3, seed=5)
     path = write_realistic(tmp_path / "weights.caffemodel", architecture, images)
     labels = np.random.default_rng(1).integers(0, 2, (3, classes)).astype(np.float32)
     weights = read_weights(path)

@@ -12,8 +12,9 @@ import torch
 
 from pysrn.convert import torch_weights
 from pysrn.nets.caffemodel import write_weights
-from pysrn.predict.trained import Architecture
-from pysrn.recipes import DATASETS, HeadSpec, class_names
+from pysrn.recipes import DATASETS, class_names
+from pysrn.systems.srn.heads import HeadSpec
+from tests.srn import Architecture
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN = """

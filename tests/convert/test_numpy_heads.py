@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from pysrn.benchmark.realistic_weights import write_realistic
-from pysrn.convert import torch_export, torch_weights
+from pysrn.convert import torch_weights
 from pysrn.nets.caffemodel import read_weights
 from pysrn.predict.deploy import DeployNet
-from pysrn.predict.trained import Architecture
-from pysrn.recipes import TRUNKS, HeadSpec
-from pysrn.systems.trunks.resnet import feature_name
+from pysrn.systems.srn.heads import HeadSpec
+from pysrn.systems.trunks.resnet import TRUNKS, feature_name
+from tests.srn import Architecture, check_images
 
 
 def convolve(x, weight, bias):
@@ -89,7 +89,7 @@ def numpy_srn(x, top, w, sees_blocks):
     ),
 ])  # fmt: skip
 def test_heads(tmp_path, architecture):
-    images = torch_export.check_images(2, seed=4)
+    images = check_images(2, seed=4)
     path = write_realistic(tmp_path / "weights.caffemodel", architecture, images)
     weights = {name: [blob.astype(float) for blob in blobs] for name, blobs in read_weights(path).items()}
     net = DeployNet(path)

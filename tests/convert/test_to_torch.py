@@ -18,9 +18,10 @@ from pysrn.console import MissingError, SrnError
 from pysrn.convert import torch_export, torch_files, torch_weights
 from pysrn.nets.caffemodel import read_layers, read_weights, sha256_of, write_weights
 from pysrn.predict.deploy import DeployNet
-from pysrn.predict.trained import Architecture
-from pysrn.recipes import HeadSpec, class_names
+from pysrn.recipes import class_names
+from pysrn.systems.srn.heads import HeadSpec
 from pysrn.systems.srn.torch_model import SRN
+from tests.srn import Architecture, check_images
 from tools.to_torch import main
 
 
@@ -28,7 +29,7 @@ from tools.to_torch import main
 def shapes_model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "weights.caffemodel"
     architecture = Architecture("resnet14", len(class_names("shapes")), HeadSpec(32, 32))
-    return write_realistic(path, architecture, torch_export.check_images(2))
+    return write_realistic(path, architecture, check_images(2))
 
 
 def files(folder):
@@ -50,7 +51,7 @@ def test_the_files_are_enough_to_use_the_net(shapes_model, converted):
     assert "score_sr" in printed and "OUT OF" not in printed and "worst: " in printed
     names = [path.name for path in sorted(folder.iterdir())]
     assert len(names) == 5 and names.count("srn-check.npz") == 1
-    images = torch_export.check_images(1, seed=9)
+    images = check_images(1, seed=9)
     for suffix in (".safetensors", ".pth"):
         path = files(folder)[suffix]
         assert path.name == f"srn-{sha256_of(path)[:8]}{suffix}"
@@ -116,7 +117,7 @@ def test_a_damaged_or_renamed_file_is_refused(converted, tmp_path):
 def test_the_released_variant_goes_the_same_way(tmp_path, capsys):
     heads = HeadSpec(32, 32, variant="released", confidence_width=32)
     architecture = Architecture("resnet14_preact", len(class_names("shapes")), heads)
-    path = write_realistic(tmp_path / "weights.caffemodel", architecture, torch_export.check_images(2))
+    path = write_realistic(tmp_path / "weights.caffemodel", architecture, check_images(2))
     assert main([str(path), "-o", str(tmp_path / "out" / "srn.pth"), "--dataset", "shapes"]) == 0
     written = files(tmp_path / "out")
     card = json.loads(written[".pth"].with_suffix(".json").read_text())
@@ -195,7 +196,7 @@ def test_onnx_is_checked_with_onnxruntime(shapes_model, tmp_path, monkeypatch, c
     assert path.name == f"srn-{sha256_of(path)[:8]}.onnx"
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["file"] == path.name and max(card["onnxruntime"]["max_abs_difference"].values()) < 1e-4
-    images = torch_export.check_images(3, seed=4)
+    images = check_images(3, seed=4)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     score, att_map = session.run(["score", "att_map"], {"images": images})
     expected = DeployNet(shapes_model).forward(images, ["score", "att_map"])
@@ -275,9 +276,9 @@ def test_bad_input_is_one_line(shapes_model, tmp_path, capsys, arguments, code, 
 def test_a_run_folder_names_the_labels_and_the_images(shapes_model, tmp_path, monkeypatch, capsys):
     """As after training: run.json says which data set, the weights are in stage4."""
     from pysrn.data.build import build_dataset
-    from pysrn.recipes import RECIPES
     from pysrn.train.run_folder import RunFolder
     from pysrn.train.settings import Settings
+    from tests.srn import RECIPES
 
     monkeypatch.chdir(tmp_path)
     build_dataset("shapes", tmp_path / "pair", counts={"train": 2, "test": 3}, workers=1)

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from pysrn.recipes import TRUNKS, VARIANTS, HeadSpec
+from pysrn.systems.srn.heads import VARIANTS, HeadSpec
 from pysrn.systems.srn.torch_model import SRN, SRNOutput
+from pysrn.systems.trunks.resnet import TRUNKS
 
 
 @pytest.fixture(params=VARIANTS)

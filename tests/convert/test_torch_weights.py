@@ -1,7 +1,5 @@
 """Caffe and PyTorch give the same scores and maps; every layer is accounted for."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -12,9 +10,9 @@ from pysrn.convert import torch_export, torch_files, torch_weights
 from pysrn.convert.layer_check import Difference
 from pysrn.nets.caffemodel import read_layers, read_weights, write_weights
 from pysrn.predict.deploy import DeployNet
-from pysrn.predict.trained import Architecture
-from pysrn.recipes import TRUNKS, VARIANTS, HeadSpec
-from pysrn.systems.srn.nets import MAPS, SCORES
+from pysrn.systems.srn.heads import VARIANTS, HeadSpec
+from pysrn.systems.trunks.resnet import TRUNKS
+from tests.srn import MAPS, SCORES, Architecture, check_images, replace
 
 SMALL = Architecture("resnet14", 12, HeadSpec(64, 64))
 RELEASED = Architecture("resnet14_preact", 12, HeadSpec(48, 32, 2, variant="released", confidence_width=40))
@@ -26,14 +24,14 @@ MIXED = replace(RELEASED, trunk="resnet14")
 def small_model(tmp_path_factory):
     """A caffemodel of the small trunk with realistic random weights."""
     path = tmp_path_factory.mktemp("small") / "weights.caffemodel"
-    return write_realistic(path, SMALL, torch_export.check_images(2))
+    return write_realistic(path, SMALL, check_images(2))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("trunk", list(TRUNKS))
 def test_every_layer_of_caffe_has_its_place_in_pytorch(trunk, variant):
+    from pysrn.nets.layers import parameter_layers
     from pysrn.predict.deploy import deploy_message
-    from pysrn.systems.srn.nets import parameter_layers
 
     architecture = Architecture(trunk, 5, HeadSpec(variant=variant))
     shapes = torch_weights.caffe_shapes(torch_weights.empty_model(architecture))
@@ -41,7 +39,7 @@ def test_every_layer_of_caffe_has_its_place_in_pytorch(trunk, variant):
 
 
 def test_small_net_agrees_with_caffe(small_model):
-    model, images = torch_weights.load_model(small_model), torch_export.check_images(3, seed=1)
+    model, images = torch_weights.load_model(small_model), check_images(3, seed=1)
     net = DeployNet(small_model)
     outputs = net.forward(images, (*SCORES, *MAPS))
     assert all(0.3 < outputs[score].std() < 10 for score in SCORES)  # else agreement would say little
@@ -55,11 +53,11 @@ def test_small_net_agrees_with_caffe(small_model):
 
 @pytest.mark.parametrize("architecture", [RELEASED, APART, MIXED], ids=["released", "apart", "other trunk"])
 def test_released_nets_agree_with_caffe(tmp_path, architecture):
-    images = torch_export.check_images(2, seed=3)
+    images = check_images(2, seed=3)
     path = write_realistic(tmp_path / "weights.caffemodel", architecture, images)
     net, model = DeployNet(path), torch_weights.load_model(path)
     assert net.architecture == architecture
-    images = torch_export.check_images(3, seed=1)
+    images = check_images(3, seed=1)
     outputs = net.forward(images, (*SCORES, *MAPS))
     assert all(0.3 < outputs[score].std() < 10 for score in SCORES) and outputs["att_map"].max() > 0.05
     differences = torch_export.verify(net, model, images)
@@ -83,7 +81,7 @@ def test_net_of_50_layers_agrees_with_caffe(tmp_path, variant):
     """At full width; also the trunk whose conv1 has a bias."""
     trunk = "resnet50" if variant == "paper" else "resnet50_preact"
     architecture = Architecture(trunk, 14, HeadSpec(variant=variant))
-    images = torch_export.check_images(1, seed=2)
+    images = check_images(1, seed=2)
     path = write_realistic(tmp_path / "weights.caffemodel", architecture, images)
     differences = torch_export.verify(DeployNet(path), torch_weights.load_model(path), images)
     assert max(found.absolute for found in differences.values()) < 1e-4, differences
@@ -91,7 +89,7 @@ def test_net_of_50_layers_agrees_with_caffe(tmp_path, variant):
 
 def test_a_wrong_weight_is_seen(small_model):
     """The comparison can fail: batch statistics taken without their scale factor."""
-    model, images = torch_weights.load_model(small_model), torch_export.check_images(1)
+    model, images = torch_weights.load_model(small_model), check_images(1)
     with torch.no_grad():
         model.trunk.res4.res4a.bn_branch2b.running_var *= 999.98
     differences = torch_export.verify(DeployNet(small_model), model, images)

@@ -16,6 +16,7 @@ from pysrn.data.pair.lmdb_pair import Encoding, PairReader
 from pysrn.data.pair.pair_writer import write_pair
 from pysrn.data.readers.coco import read_coco
 from pysrn.recipes import class_names
+from tests.srn import feed
 
 caffe = pytest.importorskip("caffe")
 
@@ -43,7 +44,7 @@ def write_net(tmp_path):
 
 
 def python_layer(folder, **changes):
-    settings = FeedSettings(**{"folder": str(folder), "split": "train", "batch_size": 6, "workers": 2} | changes)
+    settings = feed(**{"folder": str(folder), "split": "train", "batch_size": 6, "workers": 2} | changes)
     return settings, PYTHON_LAYER % json.dumps(settings.to_json())
 
 

@@ -142,7 +142,7 @@ def bomb(side):
 BOMBED = """
 import resource, sys
 from pathlib import Path
-from pysrn.data.pixels import BadImage, decode_file
+from pysrn.data.pair.pixels import BadImage, decode_file
 import cv2
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:

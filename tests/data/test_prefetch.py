@@ -24,12 +24,13 @@ from pysrn.data.pair.datum import raw_image
 from pysrn.data.pair.lmdb_pair import Encoding, PairReader, write_pair
 from pysrn.data.readers.records import Sample
 from pysrn.recipes import class_names
+from tests.srn import feed
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def settings(folder, **changes):
-    return FeedSettings(**{"folder": str(folder), "split": "train", "batch_size": 7, "seed": 2} | changes)
+    return feed(**{"folder": str(folder), "split": "train", "batch_size": 7, "seed": 2} | changes)
 
 
 def batches(feed_settings, count):
@@ -291,9 +292,9 @@ def test_closing_and_forgetting_end_the_workers(small_shapes):
 
 PARENT = """
 import sys, time
-from pysrn.data.batches import FeedSettings
-from pysrn.data.prefetch import Feeder
-from pysrn.data.records import Sample
+from pysrn.data.feed.batches import FeedSettings
+from pysrn.data.feed.prefetch import Feeder
+from pysrn.data.readers.records import Sample
 from pysrn.recipes import class_names
 feeder = Feeder(FeedSettings.from_json(sys.argv[1]))
 feeder.next_batch()
@@ -464,8 +465,8 @@ def test_memory_does_not_grow_over_many_epochs(small_shapes):
 def test_two_processes_read_the_same_database(small_shapes, in_process):
     code = """
 import hashlib, sys
-from pysrn.data.batches import FeedSettings
-from pysrn.data.prefetch import Feeder
+from pysrn.data.feed.batches import FeedSettings
+from pysrn.data.feed.prefetch import Feeder
 feeder, digest = Feeder(FeedSettings.from_json(sys.argv[1])), hashlib.sha256()
 for _ in range(15):
     for array in feeder.next_batch():

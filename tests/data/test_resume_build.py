@@ -87,7 +87,7 @@ KILLED_AT_CALL = """
 import os, shutil, signal, sys
 from pathlib import Path
 import pysrn.data.build as build
-from pysrn.data import build_journal, image_writer, lmdb_file, manifest, pair_writer
+from pysrn.data.pair import build_journal, image_writer, lmdb_file, manifest, pair_writer
 
 root, out, force = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "force"
 image_writer.TRANSACTION = 8

@@ -8,8 +8,9 @@ from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.data.build import build_dataset
 from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.predict.splits import whole_views
-from pysrn.predict.trained import Architecture
-from pysrn.recipes import HeadSpec, class_names
+from pysrn.recipes import class_names
+from pysrn.systems.srn.heads import HeadSpec
+from tests.srn import INPUT, Architecture
 
 
 @pytest.fixture(scope="session")
@@ -25,4 +26,4 @@ def shapes_model(tmp_path_factory, shapes_folder) -> Path:
     """A caffemodel of the whole net."""
     architecture = Architecture("resnet14", len(class_names("shapes")), HeadSpec(32, 32))
     path = tmp_path_factory.mktemp("model") / "weights.caffemodel"
-    return write_realistic(path, architecture, whole_views(PairReader(shapes_folder, "test"), range(4)))
+    return write_realistic(path, architecture, whole_views(PairReader(shapes_folder, "test"), range(4), INPUT))

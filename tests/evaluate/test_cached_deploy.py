@@ -9,13 +9,12 @@ import pytest
 
 from pysrn.benchmark.realistic_weights import without, write_realistic
 from pysrn.console import SrnError
-from pysrn.convert import torch_export
 from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.nets.caffemodel import read_layers, write_weights
 from pysrn.predict.cached_deploy import CachedDeployNet
 from pysrn.predict.splits import predict
-from pysrn.predict.trained import Architecture
-from pysrn.recipes import HeadSpec
+from pysrn.systems.srn.heads import HeadSpec
+from tests.srn import Architecture, check_images
 
 TOOL = Path(__file__).resolve().parents[2] / "tools/predict.py"
 RELEASED = Architecture("resnet14_preact", 16, HeadSpec(32, 16, 2, variant="released", confidence_width=24))
@@ -29,7 +28,7 @@ def pair(shapes_folder):
 @pytest.fixture(scope="module")
 def released_model(tmp_path_factory):
     path = tmp_path_factory.mktemp("released") / "weights.caffemodel"
-    return write_realistic(path, RELEASED, torch_export.check_images(2))
+    return write_realistic(path, RELEASED, check_images(2))
 
 
 @pytest.mark.parametrize("model", ["shapes_model", "released_model"])

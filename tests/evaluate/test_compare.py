@@ -13,10 +13,11 @@ from pysrn.evaluate import compare, metrics
 from pysrn.evaluate.comparison_text import text
 from pysrn.evaluate.metrics import DECISION_METRICS
 from pysrn.predict.predictions import Predictions
-from pysrn.recipes import RECIPES, class_names
-from pysrn.systems.srn.paper import COLUMNS, PAPER, TOP3_PREFIX, Figure
+from pysrn.recipes import class_names
+from pysrn.systems.published import COLUMNS, TOP3_PREFIX, Figure
 from pysrn.train.run_folder import RunFolder
 from pysrn.train.settings import Settings
+from tests.srn import PAPER, RECIPES, SYSTEM
 from tools.compare import main
 
 ALLOWED = compare.Tolerance(1.4, "")
@@ -65,7 +66,7 @@ def test_each_data_set_is_compared_by_the_papers_measure():
     found = measured()
     ours = {}
     for dataset, table in PAPER.items():
-        rows = compare.compare_rows(table, compare.SRN, found, compare.tolerances(dataset))
+        rows = compare.compare_rows(table, "ResNet-SRN", found, compare.tolerances(SYSTEM, dataset))
         assert [one.metric for one in rows] == list(table.columns)
         assert [one.paper for one in rows] == list(table.rows["ResNet-SRN"].values())
         ours[dataset] = {one.metric: one.ours / 100 for one in rows}
@@ -79,17 +80,17 @@ def test_each_data_set_is_compared_by_the_papers_measure():
 
 def test_tolerances_come_from_a_users_reproduction_and_can_be_changed():
     table = PAPER["coco"].rows["ResNet-101"]
-    found = compare.tolerances("coco")
+    found = compare.tolerances(SYSTEM, "coco")
     for name, reproduced in (("mAP", 73.8), ("F1-C", 67.4), ("F1-O", 72.9)):
         assert found[name].points == pytest.approx(table[name].value - reproduced)
         assert "issue 18" in found[name].reason
-    assert compare.tolerances("wider_attribute")["mAP"].points == 1.2
+    assert compare.tolerances(SYSTEM, "wider_attribute")["mAP"].points == 1.2
     assert "assumed" in found["P-C"].reason and found["top-3 P-C"] == found["P-C"]
-    changed = compare.tolerances("coco", {"mAP": 0.5})
+    changed = compare.tolerances(SYSTEM, "coco", {"mAP": 0.5})
     assert changed["mAP"].points == 0.5 and changed["F1-C"] == found["F1-C"]
     for wrong in ({"AP": 1.0}, {"mAP": -1.0}, {"mAP": math.nan}):
         with pytest.raises(UsageError):
-            compare.tolerances("coco", wrong)
+            compare.tolerances(SYSTEM, "coco", wrong)
 
 
 def write_run(folder, dataset, scores=None, classes=None, labels=True, images=24):
@@ -147,7 +148,7 @@ def test_the_last_stage_with_the_whole_net_is_compared(tmp_path):
     replace(found, scores=other).save(tmp_path / "stage3" / "predictions_test.npz")
     half = {name: values for name, values in other.items() if name in ("score_cls", "score_att")}
     replace(found, scores=half).save(tmp_path / "stage2" / "predictions_test.npz")
-    _, comparisons = compare.compare_run(tmp_path, resamples=0)
+    _, _, comparisons = compare.compare_run(tmp_path, resamples=0)
     assert [(one.method, one.path.parent.name, one.score) for one in comparisons] == [
         ("ResNet-SRN", "stage4", "score"), ("ResNet-101", "stage1", "score_cls"),
     ]  # fmt: skip
@@ -201,8 +202,10 @@ def test_a_lone_file_is_of_the_data_set_with_its_labels(tmp_path, capsys):
 
 def test_labels_that_are_not_defined_are_outside(tmp_path):
     found = metrics.evaluate(np.zeros((2, 14)), np.full((2, 14), -1))
-    rows = compare.compare_rows(PAPER["wider_attribute"], compare.SRN, found, compare.tolerances("wider_attribute"))
-    one = compare.Comparison(compare.SRN, tmp_path, "score", 2, rows, None)
+    rows = compare.compare_rows(
+        PAPER["wider_attribute"], "ResNet-SRN", found, compare.tolerances(SYSTEM, "wider_attribute")
+    )
+    one = compare.Comparison("ResNet-SRN", tmp_path, "score", 2, rows, None)
     assert [row.metric for row in one.outside] == ["mAP"]
     assert "not defined" in text("wider_attribute", [one])
     compare.write_json("wider_attribute", [one], tmp_path / "c.json")

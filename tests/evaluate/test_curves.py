@@ -26,7 +26,7 @@ def lines(stage):
     figure = Figure()
     FigureCanvasAgg(figure)
     panel = figure.subplots()
-    draw_stage(panel, 2, read_log(stage / "log.csv"), read_validation(stage))
+    draw_stage(panel, "stage 2: attention", read_log(stage / "log.csv"), read_validation(stage))
     found = {line.get_label(): line.get_xydata().T.tolist() for axis in figure.axes for line in axis.lines}
     return found, panel, figure
 

@@ -5,12 +5,11 @@ import pytest
 
 from pysrn.benchmark.realistic_weights import without, write_realistic
 from pysrn.console import MissingError, SrnError, UsageError
-from pysrn.convert import torch_export
 from pysrn.nets.caffemodel import read_layers, read_weights, write_weights
 from pysrn.predict.deploy import DeployNet, deploy_message
-from pysrn.predict.trained import Architecture, architecture_of, find_weights
-from pysrn.recipes import HeadSpec
-from pysrn.systems.srn.nets import MAPS, SCORES
+from pysrn.predict.trained import architecture_of, find_weights
+from pysrn.systems.srn.heads import HeadSpec
+from tests.srn import MAPS, SCORES, Architecture, check_images
 
 RELEASED = Architecture("resnet14_preact", 16, HeadSpec(32, 16, 2, variant="released", confidence_width=24))
 
@@ -37,7 +36,7 @@ def test_weights_of_earlier_stages_give_the_scores_that_they_can(shapes_model, t
 @pytest.fixture(scope="module")
 def released_model(tmp_path_factory):
     path = tmp_path_factory.mktemp("released") / "weights.caffemodel"
-    return write_realistic(path, RELEASED, torch_export.check_images(2))
+    return write_realistic(path, RELEASED, check_images(2))
 
 
 def test_released_weights_are_recognised_from_any_stage(released_model, tmp_path):

@@ -5,14 +5,13 @@ import pytest
 
 from pysrn.benchmark.realistic_weights import without, write_realistic
 from pysrn.console import SrnError
-from pysrn.convert import torch_export
 from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.nets.caffemodel import read_layers, read_weights, write_weights
 from pysrn.nets.folding import factor_and_shift, fold
 from pysrn.predict.deploy import DeployNet, deploy_message
 from pysrn.predict.splits import whole_views
-from pysrn.predict.trained import Architecture
-from pysrn.recipes import HeadSpec
+from pysrn.systems.srn.heads import HeadSpec
+from tests.srn import INPUT, Architecture, check_images
 
 RELEASED = Architecture("resnet14_preact", 16, HeadSpec(32, 16, 2, variant="released", confidence_width=24))
 
@@ -20,7 +19,7 @@ RELEASED = Architecture("resnet14_preact", 16, HeadSpec(32, 16, 2, variant="rele
 @pytest.fixture(scope="module")
 def released_model(tmp_path_factory):
     path = tmp_path_factory.mktemp("released") / "weights.caffemodel"
-    return write_realistic(path, RELEASED, torch_export.check_images(2))
+    return write_realistic(path, RELEASED, check_images(2))
 
 
 def test_by_hand():
@@ -36,7 +35,7 @@ def test_by_hand():
 def test_outputs_are_those_of_the_whole_net(model, request, shapes_folder):
     path = request.getfixturevalue(model)
     whole, folded = DeployNet(path, 4), DeployNet(path, 4, folded=True)
-    images = whole_views(PairReader(shapes_folder, "test"), range(4))
+    images = whole_views(PairReader(shapes_folder, "test"), range(4), INPUT)
     outputs = [*whole.scores, *whole.maps, whole.features]
     expected, found = whole.forward(images, outputs), folded.forward(images, outputs)
     for name in outputs:

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from pysrn.benchmark.realistic_weights import without, write_realistic
-from pysrn.convert import torch_export
 from pysrn.nets.caffemodel import read_layers, write_weights
 from pysrn.predict.deploy import DeployNet
-from pysrn.predict.trained import Architecture
-from pysrn.recipes import HeadSpec, class_names
+from pysrn.recipes import class_names
+from pysrn.systems.srn.heads import HeadSpec
 from pysrn.systems.srn.neurons import Regulariser, regulariser_of
+from tests.srn import Architecture, check_images
 from tools.visualize import main
 
 HEADS = {
@@ -22,7 +22,7 @@ HEADS = {
 @pytest.mark.parametrize("variant", HEADS)
 def test_linear_path_is_exact_where_nothing_is_negative(variant, tmp_path):
     trunk, heads = HEADS[variant]
-    images = torch_export.check_images(2)
+    images = check_images(2)
     path = write_realistic(tmp_path / "w.caffemodel", Architecture(trunk, 16, heads), images)
     layers = read_layers(path)
     for name in ("sr_conv2", "sr_conv3"):  # positive weights, no shifts: the ReLUs let everything through

@@ -2,7 +2,9 @@
 
 import pytest
 
-from pysrn.systems.srn.paper import COLUMNS, NOT_FOUND, NOT_PRINTED, PAPER, SOURCES, TOP3_PREFIX, TRUST, WIDER_COLUMNS
+from pysrn.systems.published import COLUMNS, NOT_FOUND, NOT_PRINTED, TOP3_PREFIX
+from pysrn.systems.srn.paper import SOURCES, TRUST, WIDER_COLUMNS
+from tests.srn import PAPER
 
 CELLS = [
     (dataset, method, column, figure)

@@ -16,9 +16,9 @@ from pysrn.predict.deploy import DeployNet
 from pysrn.predict.photos import find_photos, is_photo_argument, ranked
 from pysrn.predict.predictions import load_predictions
 from pysrn.predict.splits import predict
-from pysrn.recipes import RECIPES
 from pysrn.train.run_folder import RunFolder
 from pysrn.train.settings import Settings
+from tests.srn import RECIPES
 from tools.predict import main
 
 RED, BLUE = (0, 0, 255), (255, 0, 0)

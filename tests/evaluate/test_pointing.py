@@ -15,6 +15,7 @@ from pysrn.pictures.pointing import Pointing, cells_inside, label_groups, pointi
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.splits import whole_views
 from pysrn.recipes import class_names
+from tests.srn import INPUT
 
 
 def test_by_hand():
@@ -104,11 +105,11 @@ def test_activation_maps_average_to_the_score(shapes_folder, shapes_model, folde
     net = DeployNet(shapes_model, 3, folded=folded)
     pair = PairReader(shapes_folder, "test")
     maps = activation_maps_of(net, pair, [4, 2, 9, 0], batch_size=3)
-    features = net.forward(whole_views(pair, [2]), [net.features])[net.features][0]
+    features = net.forward(whole_views(pair, [2], INPUT), [net.features])[net.features][0]
     weights = net.net.params["cls_fc"][0].data[5]
     assert maps[1, 5, 1, 6] == pytest.approx(float(features[:, 1, 6] @ weights), rel=1e-3)
     assert maps.shape == (4, 16, 7, 7)
     bias = net.net.params["cls_fc"][1].data
-    scores = net.forward(whole_views(pair, [4, 2, 9]))["score_cls"]
+    scores = net.forward(whole_views(pair, [4, 2, 9], INPUT))["score_cls"]
     np.testing.assert_allclose(maps[:3].mean(axis=(2, 3)) + bias, scores, rtol=1e-3, atol=1e-4)
     assert maps.std(axis=(2, 3)).min() > 0

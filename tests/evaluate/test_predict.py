@@ -19,10 +19,9 @@ from pysrn.data.pair.lmdb_pair import PairReader, pair_paths
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.predictions import load_predictions
 from pysrn.predict.splits import batches, whole_views
-from pysrn.recipes import RECIPES
-from pysrn.systems.srn.nets import SCORES
 from pysrn.train.run_folder import RunFolder
 from pysrn.train.settings import Settings
+from tests.srn import INPUT, RECIPES, SCORES
 from tools.predict import main
 
 
@@ -46,7 +45,7 @@ def test_scores_are_those_of_each_image_alone(shapes_folder, shapes_model, tmp_p
 
 
 def test_whole_views_shape_and_range(shapes_folder):
-    views = whole_views(PairReader(shapes_folder, "test"), [3, 1])
+    views = whole_views(PairReader(shapes_folder, "test"), [3, 1], INPUT)
     assert views.shape == (2, 3, 224, 224) and views.dtype == np.float32
     assert views.min() > -124 and views.max() <= 255 - 104
     assert not np.array_equal(views[0], views[1])

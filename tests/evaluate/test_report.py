@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +19,14 @@ from pysrn.evaluate.metrics import evaluate
 from pysrn.pictures import relations
 from pysrn.predict.predictions import Predictions, load_predictions
 from pysrn.predict.splits import whole_views
-from pysrn.predict.trained import Architecture
-from pysrn.recipes import RECIPES, STAGE_NAMES, HeadSpec
-from pysrn.report.how_made import against_the_paper
 from pysrn.report.images import image_losses
 from pysrn.report.results import points
+from pysrn.systems.srn.fidelity import against_the_paper
+from pysrn.systems.srn.heads import HeadSpec
 from pysrn.train.run_folder import RunFolder
 from pysrn.train.settings import Settings
 from tests.evaluate.chromium import Chromium, find
+from tests.srn import INPUT, RECIPES, STAGE_NAMES, Architecture, replace
 from tools import predict, report
 
 needs_browser = pytest.mark.skipif(
@@ -85,7 +84,7 @@ def hostile(tmp_path_factory, shapes_folder) -> Path:
     for split in ("train", "test"):
         write_pair(samples, data, split, BAD_NAMES, 0, dataset="folder", workers=1)
     architecture = Architecture("resnet14", len(BAD_NAMES), HeadSpec(32, 32))
-    views = whole_views(PairReader(data, "test"), range(4))
+    views = whole_views(PairReader(data, "test"), range(4), INPUT)
     model = write_realistic(folder / "weights.caffemodel", architecture, views)
     dataset = replace(RECIPES["folder"].dataset, labels=BAD_NAMES, train_images=8)
     recipe = replace(RECIPES["folder"], dataset=dataset, trunk="resnet14")
@@ -338,16 +337,16 @@ def test_comparison_with_the_paper(tmp_path):
 
 def test_settings_against_the_paper():
     coco = Settings(replace(RECIPES["coco"], variant="released"), "data/coco", "resnet101.caffemodel")
-    verdicts = {what: verdict for what, _, _, verdict in against_the_paper(coco)}
+    verdicts = {what: verdict for what, _, _, verdict in against_the_paper(coco.recipe, coco.weights)}
     assert verdicts["data set"] == verdicts["training images"] == verdicts["trunk"] == "as published"
     assert verdicts["first learning rates"] == verdicts["crops, pixels of 256"] == "as published"
     assert verdicts["losses of stage 4"] == verdicts["heads"] == "differs"
     assert verdicts["schedule"] == verdicts["batch"] == "not published"
-    shapes = {row[0]: row for row in against_the_paper(Settings(RECIPES["shapes"], "data/shapes", None))}
+    shapes = {row[0]: row for row in against_the_paper(RECIPES["shapes"], None)}
     assert shapes["trunk"][3] == shapes["data set"][3] == shapes["first weights"][3] == "differs"
     assert shapes["losses of stage 4"][3] == "as published" and "training images" not in shapes
     changed = replace(coco.recipe, augmentation=replace(coco.recipe.augmentation, scale_ratios=(1.0,)))
-    rows = {row[0]: row for row in against_the_paper(replace(coco, recipe=changed))}
+    rows = {row[0]: row for row in against_the_paper(changed, coco.weights)}
     assert rows["crops, pixels of 256"][1:] == ("256", "256, 224, 192, 168, 128", "differs")
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from pysrn.evaluate.seeds import comparison
 from pysrn.predict.predictions import Predictions
+from tests.srn import SYSTEM
 
 LABELS = np.array([[1], [-1], [1], [-1]], np.int8)
 PERFECT = np.array([[3.0], [1.0], [2.0], [0.0]], np.float32)  # AP 1
@@ -23,7 +24,7 @@ def test_rows_mean_and_spread(tmp_path):
         save(srn / "stage4", score_cls=WORST, score_att=PERFECT, score_sr=WORST, score=final)
         save(alone / "stage1", score_cls=WORST)
         runs.append((srn, alone))
-    lines = comparison((0, 1), runs, 7).splitlines()
+    lines = comparison(SYSTEM, (0, 1), runs, 7).splitlines()
     assert "7 iterations" in lines[0]
     found = {cells[1].strip(): [float(c) for c in cells[2:-1]] for cells in (line.split("|") for line in lines[3:])}
     assert found["seed 0"] == [50, 50, 100, 50, 100, 50, 50]

@@ -10,6 +10,7 @@ from pysrn.benchmark.realistic_weights import without
 from pysrn.console import SrnError
 from pysrn.pictures.attention import overlay
 from pysrn.pictures.curves import figure_of, read_log, running_mean
+from tests.srn import STAGE_NAMES
 from tools.visualize import main
 
 LOG = "iteration,loss,lr,seconds\n" + "".join(f"{i},{10 / i:.4f},0.01,0.1\n" for i in range(1, 41))
@@ -34,7 +35,7 @@ def test_running_mean():
 def test_curves_have_a_panel_a_stage_and_a_line_a_loss(tmp_path):
     (tmp_path / "log.csv").write_text("iteration,loss,lr,seconds,loss_score,loss_att\n1,3,0.1,1,1,2\n2,2,0.1,1,1,1\n")
     log = read_log(tmp_path / "log.csv")
-    figure = figure_of({1: {name: log[name] for name in ("iteration", "loss", "lr")}, 4: log})
+    figure = figure_of({1: {name: log[name] for name in ("iteration", "loss", "lr")}, 4: log}, STAGE_NAMES)
     panels = [axis for axis in figure.axes if axis.get_title()]
     assert [axis.get_title() for axis in panels] == ["stage 1: main", "stage 4: joint"]
     assert [line.get_label() for line in panels[1].lines][1::2] == ["loss", "loss_score", "loss_att"]

@@ -330,7 +330,7 @@ def attempt(path):
 def lean_net_class():
     """NetParameter, its layers with the fields alone that are read."""
     file = descriptor_pb2.FileDescriptorProto()
-    caffe_messages.NetParameter.DESCRIPTOR.file.CopyToProto(file)
+    caffe_messages.fork_layer().DESCRIPTOR.file.CopyToProto(file)
     layer = next(message for message in file.message_type if message.name == "LayerParameter")
     kept = [field for field in layer.field if field.name in (*DESCRIPTION, "blobs")]
     del layer.field[:]

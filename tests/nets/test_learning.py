@@ -1,16 +1,14 @@
 """What real solver steps change and leave alone, stage by stage in both variants, and which losses drive them."""
 
-from dataclasses import replace
-
 import caffe
 import numpy as np
 import pytest
 
 from pysrn.nets import prototxt
 from pysrn.nets.solvers import stage_solver
-from pysrn.recipes import RECIPES, VARIANTS
-from pysrn.systems.srn import nets as stages
+from pysrn.systems.srn.heads import VARIANTS
 from tests.nets.test_stages import SOURCE, with_dummy_data
+from tests.srn import RECIPES, replace, stages
 
 LEARNERS = {1: ("",), 2: ("att_", "conf_"), 3: ("sr_",), 4: ("",)}  # prefixes of what a stage may change
 JOINT_LOSS = {  # stage 4 as a function of the logits (y_cls, y_sr, y_att)

@@ -1,15 +1,13 @@
 """Parameter counts: against the fact sheet's arithmetic, against Caffe's blobs, and on the command line."""
 
-from dataclasses import replace
-
 import caffe
 import numpy as np
 import pytest
 
 from pysrn.nets import prototxt
-from pysrn.recipes import RECIPES, VARIANTS
 from pysrn.systems import parameters
-from pysrn.systems.srn import nets as stages
+from pysrn.systems.srn.heads import VARIANTS
+from tests.srn import RECIPES, SYSTEM, replace, stages
 from tools import make_prototxt
 
 # Weights that SRN adds, in millions, worked out by hand from the paper and the released layers; 80, 81, 14 labels
@@ -20,7 +18,7 @@ BY_HAND = {
 
 
 def extra(recipe):
-    parts = parameters.count_parts(stages.recipe_deploy_net(recipe))
+    parts = parameters.count_parts(stages.recipe_deploy_net(recipe), SYSTEM)
     return sum((parts[part] for part in parameters.EXTRA), parameters.Count())
 
 
@@ -36,7 +34,8 @@ def test_released_with_bn_makes_6_60_million():
 
 
 def test_released_in_single_weights():
-    parts = parameters.count_parts(stages.recipe_deploy_net(replace(RECIPES["coco"], variant="released")))
+    parts = parameters.count_parts(stages.recipe_deploy_net(replace(RECIPES["coco"], variant="released")), SYSTEM)
+    parts = {part.title: count for part, count in parts.items()}
     weights = {part: count.weights for part, count in parts.items()}
     assert weights["residual blocks"] == 2 * (1024 * 256 + 9 * 256 * 256 + 256 * 1024)
     assert weights["attention"] == 1024 * 512 + 9 * 512 * 512 + 512 * 80

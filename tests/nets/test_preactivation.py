@@ -1,7 +1,5 @@
 """The pre-activation trunks against "identity mappings" written out block by block, with real statistics."""
 
-from dataclasses import replace
-
 import caffe
 import numpy as np
 import pytest
@@ -11,8 +9,9 @@ from torch.nn import functional
 
 from pysrn.nets import prototxt
 from pysrn.nets.layers import FIXED, add_layer
-from pysrn.recipes import RECIPES, TRUNKS, TrunkSpec
 from pysrn.systems.trunks import resnet
+from pysrn.systems.trunks.resnet import TRUNKS, TrunkSpec
+from tests.srn import RECIPES, replace
 
 SMALL = TrunkSpec("small", (1, 3, 2, 2), 8, True, "", preact=True, stride_in_3x3=True, pool1_pad=1)
 

@@ -12,8 +12,8 @@ from google.protobuf import text_format
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.layers import Learning, add_layer
 from pysrn.nets.surgery import load_strict
-from pysrn.recipes import TRUNKS
 from pysrn.systems.trunks import resnet
+from pysrn.systems.trunks.resnet import TRUNKS
 
 FILES = {"resnet50": "ResNet-50", "resnet101": "ResNet-101", "resnet152": "ResNet-152"}
 LEFT_OUT = ("pool5", "fc1000", "prob")  # the ImageNet head: pool5 is f_cls's in our nets

@@ -1,6 +1,5 @@
 """What each stage net holds, learns and is trained with; the checked-in prototxt; the solvers."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +8,9 @@ from caffe.proto import caffe_pb2
 from pysrn.console import SrnError
 from pysrn.nets import prototxt
 from pysrn.nets.solvers import stage_solver
-from pysrn.recipes import DATASETS, RECIPES, VARIANTS, StageSpec
-from pysrn.systems.srn import nets as stages
+from pysrn.recipes import DATASETS, StageSpec
+from pysrn.systems.srn.heads import VARIANTS
+from tests.srn import NEW_PREFIXES, RECIPES, replace, stages
 from tools import make_prototxt
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,7 +77,7 @@ def test_each_stage_learns_what_it_should(dataset, variant):
         assert learnable(net) == layers
         assert stages.fixed_layers(net).isdisjoint(learnable(net))
         if stage in (2, 3):  # statistics of fixed layers would move with lr_mult 0 alone
-            prefixes = stages.NEW_PREFIXES[stage]
+            prefixes = NEW_PREFIXES[stage]
             moving = {name for name in statistics if name.startswith(prefixes)}
             assert stages.fixed_layers(net) == set(stages.parameter_layers(net)) - layers - moving
             stored = {x.name: x.batch_norm_param.use_global_stats for x in net.layer if x.type == "BatchNorm"}
@@ -108,10 +108,10 @@ def test_checked_in_prototxt_equal_the_generator(tmp_path, capsys, monkeypatch):
     assert make_prototxt.main(["--check"]) == 0
     assert make_prototxt.main(["--out", str(tmp_path), "shapes"]) == 0
     assert make_prototxt.main(["--check", "--out", str(tmp_path), "shapes"]) == 0
-    (tmp_path / "shapes" / "stray.prototxt").write_text("")
-    deploy = tmp_path / "shapes" / "deploy.prototxt"
+    (tmp_path / "srn/shapes" / "stray.prototxt").write_text("")
+    deploy = tmp_path / "srn/shapes" / "deploy.prototxt"
     deploy.write_text(deploy.read_text().replace("num_output: 16", "num_output: 17"))
-    (tmp_path / "shapes" / "stage1_solver.prototxt").unlink()
+    (tmp_path / "srn/shapes" / "stage1_solver.prototxt").unlink()
     capsys.readouterr()
     assert make_prototxt.main(["--check", "--out", str(tmp_path), "shapes"]) == 4
     said = capsys.readouterr().err

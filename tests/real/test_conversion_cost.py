@@ -16,12 +16,11 @@ from pathlib import Path
 import pytest
 
 from pysrn.benchmark.realistic_weights import write_realistic
-from pysrn.convert import torch_export
 from pysrn.nets.caffemodel import read_weights
 from pysrn.predict.deploy import deploy_message
-from pysrn.predict.trained import Architecture
-from pysrn.recipes import HeadSpec
+from pysrn.systems.srn.heads import HeadSpec
 from tests.convert.test_official import their_net
+from tests.srn import Architecture, check_images
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +48,7 @@ def make_models(folder: Path) -> None:
     """Write a caffemodel of either variant, 80 labels, one of the authors' format, and PyTorch's files."""
     for variant, trunk in (("paper", "resnet101"), ("released", "resnet101_preact")):
         architecture = Architecture(trunk, 80, HeadSpec(variant=variant))
-        write_realistic(folder / f"{variant}.caffemodel", architecture, torch_export.check_images(1))
+        write_realistic(folder / f"{variant}.caffemodel", architecture, check_images(1))
         cost("to_torch", [folder / f"{variant}.caffemodel", "--dataset", "coco", "-o", folder / f"{variant}.pth"])
     net, _ = their_net(deploy_message(architecture), read_weights(folder / "released.caffemodel"), "variance")
     (folder / "official.caffemodel").write_bytes(net.SerializeToString())

@@ -11,7 +11,7 @@ Slow (about a minute a net): `pytest -s -m slow tests/real/test_conversion_gradi
 `-k "paper and resnet50"`, `-k trained`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import caffe
 import numpy as np
@@ -23,12 +23,13 @@ from torch.nn import functional
 from pysrn.convert import torch_weights
 from pysrn.nets import prototxt
 from pysrn.nets.caffemodel import read_weights
-from pysrn.predict.trained import Architecture, settings_of
-from pysrn.recipes import RECIPES, VARIANTS
+from pysrn.predict.trained import settings_of
+from pysrn.systems.srn.heads import VARIANTS
 from pysrn.systems.srn.nets import stage_losses
 from tests.calibrated_weights import random_pictures, write_calibrated
 from tests.convert.test_gradients import caffe_gradients
 from tests.real.test_conversion_table import trained, view
+from tests.srn import RECIPES, Architecture, replace
 
 pytestmark = pytest.mark.slow
 BAR = 1e-3
@@ -163,7 +164,9 @@ def test_trained_nets(shared_data, tmp_path, capfd, monkeypatch):
         labels = random_labels(len(recipe.dataset.classes))
         step = compare(recipe, path, images, labels, tmp_path, monkeypatch)
         with capfd.disabled():
-            print(f"\ntrained: {path.parents[1].name} ({recipe.trunk}, {recipe.variant}): {step.line}", flush=True)
+            print(
+                f"\ntrained: {path.parents[1].name} ({recipe.trunk}, {recipe.heads.variant}): {step.line}", flush=True
+            )
         worst += [step.whole, *step.alike.values()]
         if recipe.trunk.startswith("resnet14"):
             worst += step.plain.values()

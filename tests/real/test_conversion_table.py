@@ -19,11 +19,11 @@ from torch import nn
 
 from pysrn.convert import torch_weights
 from pysrn.predict.deploy import DeployNet
-from pysrn.predict.trained import RUNS, Architecture, find_weights
-from pysrn.recipes import CROP_SIZE, MEAN_BGR, PREACT, TRUNKS, VARIANTS, HeadSpec
-from pysrn.systems.srn.nets import SCORES
-from pysrn.systems.trunks.resnet import feature_name
+from pysrn.predict.trained import RUNS, find_weights
+from pysrn.systems.srn.heads import VARIANTS, HeadSpec
+from pysrn.systems.trunks.resnet import PREACT, TRUNKS, feature_name
 from tests.calibrated_weights import random_pictures, write_calibrated
+from tests.srn import CROP_SIZE, MEAN_BGR, SCORES, Architecture
 
 pytestmark = pytest.mark.slow
 IMAGES, BATCH = 100, 5

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from pysrn.convert import torch_export, torch_files, torch_import, torch_weights
+from pysrn.convert import torch_files, torch_import, torch_weights
 from pysrn.nets.caffemodel import read_layers, sha256_of, write_weights
-from pysrn.predict.trained import Architecture
-from pysrn.recipes import MEAN_BGR, PREACT, TRUNKS, V15, VARIANTS, HeadSpec
+from pysrn.systems.srn.heads import VARIANTS, HeadSpec
 from pysrn.systems.trunks import imagenet
+from pysrn.systems.trunks.resnet import PREACT, TRUNKS, V15
 from tests.convert.test_from_torch import references  # noqa: F401
+from tests.srn import MEAN_BGR, Architecture, check_images
 from tools.from_torch import main
 
 pytestmark = pytest.mark.slow
@@ -64,7 +65,7 @@ def test_an_imagenet_net_in_caffe_is_the_original(references, family, depth, tmp
         torch.nn.init.uniform_(module.weight, 0.1 if last else 0.8, 0.3 if last else 1.2)
         torch.nn.init.normal_(module.bias, 0, 0.1)
     mean, deviation = family.normalisation
-    images = torch_export.check_images(2, seed=3)
+    images = check_images(2, seed=3)
     rgb = torch.from_numpy(images + np.array(MEAN_BGR, np.float32)[:, None, None])[:, [2, 1, 0]] / 255
     theirs = (rgb - torch.tensor(mean)[:, None, None]) / torch.tensor(deviation)[:, None, None]
     with torch.inference_mode():

@@ -12,12 +12,12 @@ import pytest
 from pysrn.console import SrnError, UsageError
 from pysrn.data.feed.batches import BatchMaker, FeedSettings
 from pysrn.nets.frozen import split
-from pysrn.recipes import RECIPES, TRUNKS
-from pysrn.systems.srn import nets as stages
+from pysrn.systems.trunks.resnet import TRUNKS
 from pysrn.train.fixed import feature_cache
 from pysrn.train.fixed.feature_cache import FeatureCache, folder_of, identity
-from pysrn.train.fixed.feature_room import Caching, announce, room_taken, rows_of
-from pysrn.train.run_folder import RunFolder
+from pysrn.train.fixed.feature_room import FEATURES, announce, room_taken, rows_of
+from tests.srn import CROP_SIZE, RECIPES, stages
+from tests.srn import feed as feed_of
 from tests.train.test_snapshots import largest_file
 
 SHAPE = (4, 3, 2)
@@ -30,19 +30,21 @@ def not_needed():
 @pytest.fixture(scope="module")
 def parts():
     recipe = RECIPES["shapes"]
-    trunk = split(stages.stage_net(recipe, 2, stages.DataSource("", workers=0)), TRUNKS[recipe.trunk]).fixed[0]
+    trunk = split(
+        stages.stage_net(recipe, 2, stages.DataSource("", workers=0)), TRUNKS[recipe.trunk].features, CROP_SIZE
+    ).fixed[0]
     random = np.random.default_rng(0)
     return trunk, {name: [random.random(3).astype(np.float32)] for name in stages.parameter_layers(trunk)}
 
 
 @pytest.fixture
 def about(parts, small_data):
-    return identity(*parts, FeedSettings(str(small_data), "train", 4), "fp32")
+    return identity(*parts, feed_of(small_data, "train", 4), "fp32")
 
 
 def test_name_follows_all_that_decides_the_features_and_nothing_else(parts, small_data, tmp_path, monkeypatch):
     trunk, weights = parts
-    feed = FeedSettings(str(small_data), "train", 4)
+    feed = feed_of(small_data, "train", 4)
     own = folder_of(tmp_path, identity(trunk, weights, feed, "fp32"))
     for same in ({"batch_size": 8}, {"first_sample": 9}, {"workers": 3}, {"rank": 1, "ranks": 2}, {"views": 2}):
         assert folder_of(tmp_path, identity(trunk, weights, replace(feed, **same), "fp32")) == own
@@ -132,7 +134,7 @@ def test_a_row_in_the_place_of_another_is_damaged(about, tmp_path):
 def test_runs_that_begin_at_once_share_what_the_first_one_makes(about, tmp_path):
     code = f"""import json, sys
 from pathlib import Path
-from pysrn.train.feature_cache import FeatureCache
+from pysrn.train.fixed.feature_cache import FeatureCache
 import numpy as np
 about = json.loads({json.dumps(about)!r})
 for trial in range(20):
@@ -221,18 +223,16 @@ def test_room_is_compared_before_anything_starts(tmp_path, capsys):
     recipe = replace(RECIPES["coco"], batch_size=8)
     long = tuple(replace(plan, iterations=10**8, views=10**4) for plan in recipe.stages)
     with pytest.raises(UsageError, match=r"the features need 588009.1 GiB .* 0 KiB are and .* are free") as caught:
-        announce(
-            RunFolder(tmp_path), replace(recipe, stages=long), [2, 3], Caching("fp32")
-        )  # 786,444,139 rows of 784 KiB
+        announce(tmp_path / FEATURES, replace(recipe, stages=long), [2, 3], "fp32")  # 786,444,139 rows of 784 KiB
     assert "--cache-folder" in caught.value.cure and not (tmp_path / "features").exists()
     small = replace(recipe, dataset=replace(recipe.dataset, train_images=40))
-    announce(RunFolder(tmp_path), small, [3], Caching("fp16"))
+    announce(tmp_path / FEATURES, small, [3], "fp16")
     said = capsys.readouterr().err
     # 48 iterations of 8 images: 384 rows, and 2 for validation
     assert "392 KiB an image (fp16), 38 images in 11 views, one an epoch (--views K" in said
     assert "2 for validation: 147.8 MiB" in said and f"features: 147.8 MiB in {tmp_path / 'features'}" in said
     seen = tuple(replace(plan, views=3) for plan in small.stages)
-    announce(RunFolder(tmp_path), replace(small, stages=seen), [2, 3], Caching("fp32"))
+    announce(tmp_path / FEATURES, replace(small, stages=seen), [2, 3], "fp32")
     assert "stage 2 features: 784 KiB an image (fp32), 38 images in 3 views, 2 for" in capsys.readouterr().err
 
 
@@ -249,18 +249,18 @@ def test_only_caches_of_the_same_trunk_count_as_room(about, tmp_path, capsys):
     assert room_taken(tmp_path, "fp32", "nobody's") == 0
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="--cache-folder must name a folder"):
-        announce(RunFolder(tmp_path), RECIPES["shapes"], [2], Caching("fp32", tmp_path / "file"))
+        announce(tmp_path / "file", RECIPES["shapes"], [2], "fp32")
 
 
 def test_as_many_rows_as_records_and_views():
     recipe = RECIPES["shapes"]  # 130 and 450 iterations of 16 images, of 1500
     for stage, views, rows in ((2, None, 2080), (3, None, 7200), (3, 2, 3000), (2, 2, 2080)):
-        assert rows_of(recipe, stage, FeedSettings("", "train", 16, views=views)) == rows
+        assert rows_of(recipe, stage, feed_of("", "train", 16, views=views)) == rows
 
 
 def test_views_come_again_after_so_many_epochs(small_data):
     """48 images: sample n and its like one round of views later; the order stays new in every epoch."""
-    feed = FeedSettings(str(small_data), "train", 48, workers=0, views=2, scale_ratios=(1.0, 0.75, 0.5))
+    feed = feed_of(small_data, "train", 48, workers=0, views=2, scale_ratios=(1.0, 0.75, 0.5))
     maker, endless = BatchMaker(feed), BatchMaker(replace(feed, views=None))
     data, label = zip(*([np.empty(shape, np.float32) for shape in maker.shapes] for _ in range(4)), strict=True)
     for epoch in range(4):
@@ -283,5 +283,5 @@ def test_views_come_again_after_so_many_epochs(small_data):
 
 
 def test_still_records_are_alike_in_every_round(small_data):
-    maker = BatchMaker(FeedSettings(str(small_data), "train", 5, train=False, records=(36, 48)))
+    maker = BatchMaker(feed_of(small_data, "train", 5, train=False, records=(36, 48)))
     assert [maker.first_alike(n) for n in (0, 11, 12, 30)] == [0, 11, 0, 6]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pysrn.recipes import STAGE_NAMES
 from pysrn.train.stage import snapshots
+from tests.srn import STAGE_NAMES
 from tests.train.conftest import SHORT, assert_same_weights, call_run_stage
 
 # Long enough that a fast machine is still in the stage when it is to be killed there again.

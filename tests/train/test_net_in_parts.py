@@ -10,9 +10,9 @@ from caffe.proto import caffe_pb2
 from pysrn.nets.frozen import input_and_output, split
 from pysrn.nets.prototxt import read_message
 from pysrn.predict.deploy import DeployNet
-from pysrn.recipes import RECIPES, TRUNKS
-from pysrn.systems.srn import nets as stages
+from pysrn.systems.trunks.resnet import TRUNKS
 from pysrn.train.fixed import fixed_part
+from tests.srn import CROP_SIZE, RECIPES, stages
 from tests.train.conftest import SHORT, assert_same_weights, call_run_stage
 from tests.train.first_gradients import first_gradients, largest_difference
 from tests.train.test_watchfulness import rows
@@ -93,13 +93,17 @@ def test_stages_that_learn_everything_have_no_fixed_part():
     recipe = RECIPES["coco"]
     for stage in (1, 4):
         with pytest.raises(ValueError, match="no fixed part"):
-            split(stages.stage_net(recipe, stage, stages.DataSource("", workers=0)), TRUNKS[recipe.trunk])
+            split(
+                stages.stage_net(recipe, stage, stages.DataSource("", workers=0)),
+                TRUNKS[recipe.trunk].features,
+                CROP_SIZE,
+            )
 
 
 def test_parts_meet_at_the_features_and_at_the_weighted_maps():
     recipe = RECIPES["coco"]
     whole = {stage: stages.stage_net(recipe, stage, stages.DataSource("", workers=0)) for stage in (2, 3)}
-    parts = {stage: split(net, TRUNKS[recipe.trunk]) for stage, net in whole.items()}
+    parts = {stage: split(net, TRUNKS[recipe.trunk].features, CROP_SIZE) for stage, net in whole.items()}
     assert [input_and_output(net) for net in parts[2].fixed] == [("data", "res4b22")]
     assert [input_and_output(net) for net in parts[3].fixed] == [("data", "res4b22"), ("res4b22", "sr_map")]
     for stage, found in parts.items():

@@ -3,15 +3,22 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from caffe.proto import caffe_pb2
 
 from pysrn.nets.prototxt import read_message
-from pysrn.recipes import RECIPES
-from pysrn.train.plan import settings_digest
+from pysrn.train.flags import Asked
+from pysrn.train.prepared import PreparedStage
+from pysrn.train.run_folder import RunFolder
 from pysrn.train.settings import Settings, choose_settings
+from tests.srn import RECIPES
 from tests.train.conftest import call_run_stage
+
+
+def settings_digest(settings, number):
+    return PreparedStage(RunFolder(Path("nowhere")), settings, number).digest
 
 
 def test_digest_follows_recipe_and_data_but_not_the_folder(small_data, tmp_path):
@@ -66,7 +73,8 @@ def test_every_number_of_the_recipe_has_a_flag_that_is_recorded(small_data, tmp_
     assert done.returncode == 0, done.stderr
     assert "variant released, batch 1 x 2 x 1 = 2" in done.stderr
     recipe = json.loads((tmp_path / "shapes/run.json").read_text())["recipe"]
-    for name in ("variant", "batch_size", "iter_size", "momentum", "weight_decay", "seed"):
+    assert recipe["heads"]["variant"] == flags["variant"] and recipe["system"] == "srn"
+    for name in ("batch_size", "iter_size", "momentum", "weight_decay", "seed"):
         assert recipe[name] == flags[name], name
     assert recipe["validation_fraction"] == 0.25
     assert recipe["heads"]["confidence_sees_blocks"] is False
@@ -83,6 +91,6 @@ def test_every_number_of_the_recipe_has_a_flag_that_is_recorded(small_data, tmp_
 
 
 def test_epochs_replace_the_recipes_iterations():
-    settings = choose_settings(None, "shapes", None, None, False, {}, {"epochs": [2.0]}, {})
+    settings = choose_settings(None, "shapes", asked=Asked(stages={"epochs": [2.0]}))
     dataset = replace(settings.recipe.dataset, train_images=50)
     assert replace(settings.recipe, dataset=dataset, batch_size=16).iterations(1) == 7  # 100 images in batches of 16

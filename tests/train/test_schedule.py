@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pysrn.recipes import RECIPES
 from pysrn.train.stage.schedule import Rules, Schedule, State, rules_of
+from tests.srn import RECIPES
 
 RULES = Rules("plateau", gamma=0.1, patience=2, min_lr=1e-5, validate_every=10)
 

@@ -5,15 +5,13 @@ from dataclasses import replace
 import caffe
 import numpy as np
 import pytest
-from caffe.proto import caffe_pb2
 
 from pysrn.console import UsageError
-from pysrn.data.feed.batches import FeedSettings
 from pysrn.data.feed.prefetch import Feeder
-from pysrn.nets import prototxt
-from pysrn.recipes import RECIPES
-from pysrn.systems.srn import nets as stages
+from pysrn.nets import messages, prototxt
 from pysrn.train.stage import validation
+from tests.srn import RECIPES, stages
+from tests.srn import feed as feed_of
 
 IMAGES = 12  # of 48: two whole batches of five, and two images of a third
 
@@ -29,18 +27,18 @@ def recipe(small_data):
 def trained(recipe, small_data, tmp_path):
     """A stage 1 net after two steps from scratch, its message, and what writes its twin."""
     message = stages.stage_net(recipe, 1, stages.DataSource(str(small_data), workers=0))
-    validation.hold_out(message, validation.training_records(recipe))
+    validation.hold_out(message, recipe.training_records)
     prototxt.write_message(message, tmp_path / "net.prototxt")
-    solver = caffe_pb2.SolverParameter(
+    solver = messages.SolverParameter(
         net=str(tmp_path / "net.prototxt"), base_lr=1e-3, lr_policy="fixed", random_seed=1, max_iter=9
     )
-    solver.solver_mode = caffe_pb2.SolverParameter.CPU
+    solver.solver_mode = messages.SolverParameter.CPU
     prototxt.write_message(solver, tmp_path / "solver.prototxt")
     solver = caffe.get_solver(str(tmp_path / "solver.prototxt"))
     solver.step(2)
 
     def twin(done=0):
-        net = validation.validation_net(message, validation.validation_records(recipe), done)
+        net = validation.validation_net(message, recipe.validation_records, done)
         prototxt.write_message(net, tmp_path / "validation.prototxt")
         return validation.Validation(tmp_path / "validation.prototxt", solver.net, IMAGES)
 
@@ -54,9 +52,9 @@ def never():
 def test_loss_is_caffes_own_over_exactly_the_images_held_out(recipe, trained, small_data, tmp_path):
     net, message, twin = trained
     loss = twin().loss(never)
-    feed = FeedSettings(str(small_data), "train", batch_size=IMAGES, train=False, records=(36, 48), workers=0)
+    feed = feed_of(small_data, "train", IMAGES, train=False, records=(36, 48), workers=0)
     data, label = Feeder(feed).next_batch()
-    reference = caffe_pb2.NetParameter()
+    reference = messages.NetParameter()
     reference.CopyFrom(message)
     del reference.layer[0]
     for layer in reference.layer:
@@ -103,7 +101,7 @@ def test_several_losses_are_summed(recipe, small_data, tmp_path):
     """Stage 4 has two or three; the twin's batch is as large as the part, so Caffe's own means are the reference."""
     recipe = replace(recipe, batch_size=IMAGES)
     message = stages.stage_net(recipe, 4, stages.DataSource(str(small_data), workers=0))
-    twin = validation.validation_net(message, validation.validation_records(recipe))
+    twin = validation.validation_net(message, recipe.validation_records)
     for layer in twin.layer:
         if layer.type == "BatchNorm":  # untrained: nothing is stored yet
             layer.batch_norm_param.use_global_stats = False
@@ -116,7 +114,7 @@ def test_several_losses_are_summed(recipe, small_data, tmp_path):
 
 
 def test_parts_of_the_training_records(recipe):
-    assert validation.training_records(recipe) == (0, 36) and validation.validation_records(recipe) == (36, 48)
+    assert recipe.training_records == (0, 36) and recipe.validation_records == (36, 48)
     with pytest.raises(UsageError, match="leaves none of 48"):
         validation.check_parts(replace(recipe, validation_fraction=0.999))
     with pytest.raises(UsageError, match="of 48 is none"):

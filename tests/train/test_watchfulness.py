@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
 
-from pysrn.data.feed.batches import FeedSettings
 from pysrn.nets import prototxt
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.layers import add_layer
 from pysrn.train.stage import snapshots
 from pysrn.train.stage.event_file import FOLDER, EventFile
 from pysrn.train.stage.training import LossMeans
+from tests.srn import feed as feed_of
 from tests.train.conftest import (
     SHORT,
     assert_same_weights,
@@ -104,7 +104,7 @@ def test_the_loss_of_an_iteration_is_the_mean_of_its_batches(small_data, tmp_pat
     def write(batch_size, **solver):
         folder = tmp_path / str(batch_size)
         net = caffe_pb2.NetParameter(name="small")
-        feed = FeedSettings(str(small_data), "train", batch_size=batch_size, workers=0).to_json()
+        feed = feed_of(small_data, "train", batch_size, workers=0).to_json()
         layer = {"module": "pysrn.data.layer", "layer": "MultiLabelDataLayer", "param_str": feed}
         add_layer(net, "data", "Python", [], python_param=layer)
         net.layer[-1].top.append("label")

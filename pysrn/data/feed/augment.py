@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 
 SNAP = 3  # official repo, data_transformer.cpp: a side less than 3 pixels from the net's input takes its size
-PLACES = 5  # official repo, fix_crop: four corners and the centre
+QUARTERS = 4
+CORNERS_AND_CENTRE = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))  # official repo, fix_crop; in quarters of the free room
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,20 @@ class View:
 
 
 class CornerCrop:
-    """Draws multi-scale corner crops of a square image of `image_size` pixels."""
+    """Draws multi-scale crops of a square image of `image_size` pixels; `places` as in `recipes.Input`."""
 
     def __init__(
-        self, image_size: int, crop_size: int, scale_ratios: Sequence[float], max_distort: int, mirror: bool
+        self,
+        image_size: int,
+        crop_size: int,
+        scale_ratios: Sequence[float],
+        max_distort: int,
+        mirror: bool,
+        places: Sequence[tuple[int, int]] = CORNERS_AND_CENTRE,
     ) -> None:
         self.image_size = image_size
         self.mirror = mirror
+        self.places = places
         sides = [int(image_size * ratio) for ratio in scale_ratios]
         sides = [crop_size if abs(side - crop_size) < SNAP else side for side in sides]
         # Every allowed pair is equally likely, as in the official transformer, so the outer ratios come less
@@ -57,28 +65,22 @@ class CornerCrop:
         digest = hashlib.blake2b(struct.pack("<qqq", seed, epoch, index), digest_size=12).digest()
         size, place, mirror = struct.unpack("<III", digest)
         height, width = self.sizes[size % len(self.sizes)]
-        top, left = self._offset(place % PLACES, self.image_size - height, self.image_size - width)
+        row, column = self.places[place % len(self.places)]
+        top, left = ((self.image_size - side) * at // QUARTERS for side, at in ((height, row), (width, column)))
         return View(top, left, height, width, self.mirror and mirror % 2 == 1)
-
-    @staticmethod
-    def _offset(place: int, free_height: int, free_width: int) -> tuple[int, int]:
-        """Places 0-3 are the corners (upper left, upper right, lower left, lower right), 4 is the centre."""
-        if place == 4:
-            return free_height // 2, free_width // 2
-        return free_height * (place // 2), free_width * (place % 2)
 
 
 def whole_image(image_size: int) -> View:
     """The view in testing: all of the image.
 
-    Differs from paper: the official test script resizes the original file to the net's input; here the stored
-    256 x 256 image is resized.
+    Differs from paper: the official test script resizes the original file to the net's input; here the stored image is
+    resized.
     """
     return View(0, 0, image_size, image_size)
 
 
-def write_view(image: np.ndarray, view: View, mean: np.ndarray, out: np.ndarray) -> None:
-    """Crop, resize bilinearly, mirror, subtract the mean.
+def write_view(image: np.ndarray, view: View, mean: np.ndarray, out: np.ndarray, scale: float = 1.0) -> None:
+    """Crop, resize bilinearly, mirror, subtract the mean, multiply by the scale.
 
     `image`: uint8 H x W x 3 BGR; `mean`: float32 of shape (3, 1, 1), BGR; `out`: float32 of shape (3, S, S),
     overwritten.
@@ -92,3 +94,5 @@ def write_view(image: np.ndarray, view: View, mean: np.ndarray, out: np.ndarray)
     # Plane by plane: twice as fast as one subtraction that walks across the interleaved pixels.
     for plane, value, target in zip(cv2.split(crop), mean[:, 0, 0], out, strict=True):
         np.subtract(plane, value, out=target)
+        if scale != 1:
+            np.multiply(target, np.float32(scale), out=target)

@@ -9,18 +9,20 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
 
 import numpy as np
 
 from pysrn.console import SrnError, UsageError
-from pysrn.data.feed.augment import CornerCrop, whole_image, write_view
+from pysrn.data.feed.augment import CORNERS_AND_CENTRE, QUARTERS, CornerCrop, whole_image, write_view
 from pysrn.data.feed.sampler import SampleOrder
 from pysrn.data.pair.lmdb_file import pair_paths
 from pysrn.data.pair.pair_reader import PairReader
-from pysrn.recipes import CROP_SIZE, IMAGE_SIZE, MEAN_BGR, Augmentation
+from pysrn.recipes import Augmentation, Input
 
-_DEFAULT = Augmentation()
+LATER = ("views", "places", "scale")  # fields that param_strs of earlier versions have not
 
 
 @dataclass(frozen=True)
@@ -31,19 +33,19 @@ class FeedSettings:
     records from the first number up to, not including, the second are fed; None means all. `rank` of `ranks`
     processes is fed its part of every global batch of `ranks * batch_size` samples: rank after rank they are what a
     single process with that batch size sees. `views`: an image has so many views in training, one an epoch, and goes
-    through them again and again; None: a new one in every epoch.
+    through them again and again; None: a new one in every epoch. `places`: where a crop may lie (`recipes.Input`).
     """
 
     folder: str
     split: str
     batch_size: int
     seed: int = 0
-    crop_size: int = CROP_SIZE
-    image_size: int = IMAGE_SIZE
-    scale_ratios: tuple[float, ...] = _DEFAULT.scale_ratios
-    max_distort: int = _DEFAULT.max_distort
-    mirror: bool = _DEFAULT.mirror
-    mean: tuple[float, ...] = MEAN_BGR
+    crop_size: int = field(kw_only=True)
+    image_size: int = field(kw_only=True)
+    scale_ratios: tuple[float, ...] = field(kw_only=True)
+    max_distort: int = field(kw_only=True)
+    mirror: bool = field(kw_only=True)
+    mean: tuple[float, ...] = field(kw_only=True)
     train: bool = True
     first_sample: int = 0
     workers: int = 1
@@ -51,6 +53,23 @@ class FeedSettings:
     rank: int = 0
     ranks: int = 1
     views: int | None = None
+    places: tuple[tuple[int, int], ...] = CORNERS_AND_CENTRE
+    scale: float = 1.0
+
+    @classmethod
+    def of(cls, eaten: Input, augmentation: Augmentation, **others) -> FeedSettings:
+        """What feeds nets that eat `eaten`, in training with views of `augmentation`; `others` are further fields."""
+        return cls(
+            **others,
+            crop_size=eaten.size,
+            image_size=eaten.stored_size,
+            scale_ratios=augmentation.scale_ratios,
+            max_distort=augmentation.max_distort,
+            mirror=augmentation.mirror,
+            mean=eaten.mean,
+            places=eaten.places,
+            scale=eaten.scale,
+        )
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value that cannot be."""
@@ -75,6 +94,10 @@ class FeedSettings:
             whole = len(self.records) == 2 and all(isinstance(bound, int) for bound in self.records)
             if not whole or not 0 <= self.records[0] < self.records[1]:
                 raise UsageError(f"data layer: records {self.records} is no range: [first, behind the last] is needed")
+        if not self.places or not all(
+            len(place) == 2 and set(place) <= set(range(QUARTERS + 1)) for place in self.places
+        ):
+            raise UsageError(f"data layer: places {self.places}: (row, column) in quarters, 0 to 4, is needed")
         if len(self.mean) != 3:
             raise UsageError(f"data layer: mean needs three numbers (B, G, R), not {self.mean}")
 
@@ -86,21 +109,36 @@ class FeedSettings:
         except ValueError as error:
             raise UsageError(f"data layer: param_str is not JSON: {error}") from None
         known = {field.name: field for field in dataclasses.fields(cls)}
+        if isinstance(values, dict):
+            values = _unsaid() | values
         needed = {name for name, field in known.items() if field.default is dataclasses.MISSING}
         if not isinstance(values, dict) or not needed <= set(values) <= set(known):
             given = set(values) if isinstance(values, dict) else set()
             odd = [f"unknown {name}" for name in sorted(given - set(known))]
             odd += [f"missing {name}" for name in sorted(needed - given)]
             raise UsageError(f"data layer: param_str: {', '.join(odd)}")
-        for name in ("scale_ratios", "mean", "records"):
+        for name in ("scale_ratios", "mean", "records", "places"):
             if isinstance(values.get(name), list):
-                values[name] = tuple(values[name])
+                values[name] = tuple(tuple(one) if isinstance(one, list) else one for one in values[name])
         return cls(**values)
 
     def to_json(self) -> str:
-        """The `param_str` of these settings; `views` only where it says something, so that older ones stay alike."""
-        values = dataclasses.asdict(self)
-        return json.dumps({name: value for name, value in values.items() if name != "views" or value is not None})
+        """The `param_str` of these settings."""
+        return json.dumps(self.to_values())
+
+    def to_values(self) -> dict:
+        """The same as plain values; `LATER` ones only where they say something, so that older forms stay alike."""
+        later = {one.name: one.default for one in dataclasses.fields(self) if one.name in LATER}
+        return {name: value for name, value in dataclasses.asdict(self).items() if later.get(name, self) != value}
+
+
+@cache
+def _unsaid() -> dict:
+    """What a `param_str` means by what it does not say: a hand-written one has folder, split and batch size alone.
+
+    Those of the package's first version, whose nets people have.
+    """
+    return json.loads(resources.files("pysrn.data.feed").joinpath("unsaid.json").read_text("utf-8"))
 
 
 class BatchMaker:
@@ -124,6 +162,7 @@ class BatchMaker:
             settings.scale_ratios,
             settings.max_distort,
             settings.mirror,
+            settings.places,
         )
 
     @property
@@ -165,7 +204,7 @@ class BatchMaker:
             view = self._whole
             if self.settings.train:
                 view = self._crop.draw(self.settings.seed, self._view_number(epoch), index)
-            write_view(image, view, self._mean, data[row])
+            write_view(image, view, self._mean, data[row], self.settings.scale)
             label[row] = self.labels(number)
 
     def labels(self, number: int) -> np.ndarray:

@@ -19,7 +19,6 @@ import cv2
 
 from pysrn.data.pair.encoding import Encoding
 from pysrn.data.readers.records import Sample
-from pysrn.recipes import IMAGE_SIZE
 from pysrn.whole_files import replace_text
 
 _LAYOUT = 1  # counted up when the same samples are stored in another way
@@ -34,7 +33,7 @@ def fingerprint(
     samples: Sequence[Sample], split: str, classes: Sequence[str], seed: int, dataset: str, encoding: Encoding
 ) -> str:
     """SHA-256 of everything that a split's records depend on, but for the pixels of the image files."""
-    facts = [_LAYOUT, dataset, split, list(classes), seed, encoding.facts(), IMAGE_SIZE, cv2.__version__]
+    facts = [_LAYOUT, dataset, split, list(classes), seed, encoding.facts(), encoding.size, cv2.__version__]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for sample in samples:
         digest.update(repr((sample.key_name, sample.path.name, sample.box)).encode())

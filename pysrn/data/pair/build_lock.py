@@ -42,6 +42,10 @@ def resumable(folder: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise InterruptedRun(f"interrupted; what is done is kept in {folder}", GO_ON) from None
+    except RuntimeError as error:  # the interrupt came in the middle of a lock of the pool's
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        raise InterruptedRun(f"interrupted; what is done is kept in {folder}", GO_ON) from None
     except BrokenProcessPool:
         raise SrnError(f"the build in {folder} stopped: a process that draws was killed", GO_ON) from None
     except OSError as error:

@@ -1,34 +1,10 @@
-"""Caffe's `Datum` message without Caffe, so that the worker processes of the data layer start quickly.
-
-Field names, numbers and types are those of `caffe.proto`; a test compares the bytes with Caffe's own.
-"""
+"""Records of an LMDB pair as Caffe's `Datum`: images and label vectors."""
 
 from __future__ import annotations
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-_Field = descriptor_pb2.FieldDescriptorProto
-
-
-def _datum_class() -> type:
-    """Build the message class in a pool of its own: Caffe may register the same name in the default pool."""
-    single, many = _Field.LABEL_OPTIONAL, _Field.LABEL_REPEATED
-    file = descriptor_pb2.FileDescriptorProto(name="pysrn_datum.proto", package="caffe", syntax="proto2")
-    message = file.message_type.add(name="Datum")
-    message.field.add(name="channels", number=1, type=_Field.TYPE_INT32, label=single)
-    message.field.add(name="height", number=2, type=_Field.TYPE_INT32, label=single)
-    message.field.add(name="width", number=3, type=_Field.TYPE_INT32, label=single)
-    message.field.add(name="data", number=4, type=_Field.TYPE_BYTES, label=single)
-    message.field.add(name="label", number=5, type=_Field.TYPE_INT32, label=single)
-    message.field.add(name="float_data", number=6, type=_Field.TYPE_FLOAT, label=many)
-    message.field.add(name="encoded", number=7, type=_Field.TYPE_BOOL, label=single, default_value="false")
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("caffe.Datum"))
-
-
-Datum = _datum_class()
+from pysrn.nets.messages import Datum
 
 
 def encoded_image(jpeg: bytes, height: int, width: int) -> bytes:

@@ -9,22 +9,23 @@ import cv2
 from pysrn.data.pair import datum
 from pysrn.data.pair.pixels import sample_pixels
 from pysrn.data.readers.records import Sample
-from pysrn.recipes import IMAGE_SIZE
+from pysrn.recipes import STORED_SIZE
 
 JPEG_QUALITY = 95  # assumed: no visible loss; a quarter of the bytes of raw pixels
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """`name` is "jpeg" or "raw", `interpolation` one of `pixels.INTERPOLATIONS`."""
+    """`name`: "jpeg" or "raw", `interpolation`: one of `pixels.INTERPOLATIONS`, `size`: pixels of a side."""
 
     name: str = "jpeg"
     quality: int = JPEG_QUALITY
     interpolation: str = "area"
+    size: int = STORED_SIZE
 
     def record(self, sample: Sample) -> bytes:
-        """Serialized Datum of a sample's IMAGE_SIZE x IMAGE_SIZE x 3 BGR pixels. Raises BadImage."""
-        image = sample_pixels(sample, IMAGE_SIZE, self.interpolation)
+        """Serialized Datum of a sample's size x size x 3 BGR pixels. Raises BadImage."""
+        image = sample_pixels(sample, self.size, self.interpolation)
         if self.name == "raw":
             return datum.raw_image(image)
         _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self.quality])
@@ -33,7 +34,7 @@ class Encoding:
     def facts(self) -> dict[str, str | int]:
         """What the manifest says of it."""
         facts = {"encoding": self.name} | asdict(self)
-        del facts["name"]
+        del facts["name"], facts["size"]  # the manifest has the size of all splits, too
         if self.name != "jpeg":
             del facts["quality"]
         return facts

@@ -23,7 +23,7 @@ from pysrn.data.pair.lmdb_file import RecordsHash, append, open_growing, pair_pa
 from pysrn.data.pair.manifest import file_hashes, read_manifest, versions, write_manifest
 from pysrn.data.pair.skipped_images import SKIPPED_NAME, say_skipped, write_skipped
 from pysrn.data.readers.records import Sample
-from pysrn.recipes import DATASETS, IMAGE_SIZE
+from pysrn.recipes import DATASETS, EMBEDDED
 from pysrn.whole_files import sync_folder
 
 _LABEL_TRANSACTION = 1 << 13  # records: a few megabytes
@@ -90,7 +90,7 @@ def write_pair(
         journal.complete(entry)
     skipped = [*left_out, *journal.skipped.values()]
     say_skipped(split, skipped, folder / SKIPPED_NAME)
-    _put_in_place(folder, split, skipped, manifest, seed, journal.entry)
+    _put_in_place(folder, split, skipped, manifest, seed, encoding.size, journal.entry)
     journal.path.unlink()
     return journal.entry["count"]
 
@@ -161,7 +161,7 @@ def _published(dataset: str, split: str, count: int) -> dict[str, int]:
     """What the paper counts in this split and the difference to it, for the manifest; says so on stderr."""
     spec = DATASETS.get(dataset)
     published = spec and {"train": spec.train_images, "test": spec.test_images}.get(split)
-    if not published or dataset == "shapes":  # ours: drawn in any number
+    if not published or dataset == EMBEDDED:  # ours: drawn in any number
         return {}
     if count == published:
         message(f"{split}: {count:,} images, as published")
@@ -172,7 +172,7 @@ def _published(dataset: str, split: str, count: int) -> dict[str, int]:
 
 
 def _put_in_place(
-    folder: Path, split: str, skipped: list[tuple[str, str]], manifest: dict, seed: int, entry: dict
+    folder: Path, split: str, skipped: list[tuple[str, str]], manifest: dict, seed: int, size: int, entry: dict
 ) -> None:
     """Rename complete databases over the old ones; an interruption anywhere leaves what a second call finishes."""
     # From here on the old pair is gone for readers, and the new one is there only with the last line.
@@ -184,6 +184,6 @@ def _put_in_place(
             os.replace(new, place)
     sync_folder(folder)
     write_skipped(folder, split, skipped)
-    manifest |= {"seed": seed, "image_size": IMAGE_SIZE, "versions": versions()}
+    manifest |= {"seed": seed, "image_size": size, "versions": versions()}
     manifest["splits"][split] = {**entry, "skipped": len(skipped)}
     write_manifest(folder, manifest)

@@ -11,8 +11,9 @@ hidden layer in the confidence branch; BN and ReLU after each hidden convolution
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
+from pysrn.nets import messages
 from pysrn.nets.layers import (
     Learning,
     activation,
@@ -23,14 +24,45 @@ from pysrn.nets.layers import (
     preact_bottleneck,
     relu,
 )
-from pysrn.recipes import FEATURE_SIZE, SCORE_WEIGHT, HeadSpec
+from pysrn.recipes import option
+from pysrn.systems.trunks.resnet import FEATURE_SIZE
 
-if TYPE_CHECKING:  # names, shapes and the other tools of this file are needed without Caffe, too
-    from caffe.proto import caffe_pb2
-
+SCORE_WEIGHT = 0.5  # alpha of the final score, on logits; two re-implementations by others agree on it
+# `paper` is the net that the paper's text describes, `released` the one of the authors' published models, which differs
+# (author, official repo issue 15).
+VARIANTS = ("paper", "released")
 POSITIONS = FEATURE_SIZE * FEATURE_SIZE
 RESIDUAL_BLOCKS = 2  # variant `released`: official repo issue 15; 1024-256-256-1024 each
 FC_STD = 0.01  # assumed: the fillers are not published
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """Structure and widths of the attention and regularisation heads (Sec. 3.2, Fig. 4)."""
+
+    attention_width: int = 512  # f_att: 1x1x512 and 3x3x512, Sec. 3.2
+    regulariser_width: int = 512  # conv2 and conv3, Fig. 4
+    neurons_per_channel: int = 4  # conv4: 2048 kernels in 512 groups, Fig. 4
+    attended_cells: int = 4  # assumed: over how many of the 196 positions an attention map is spread (initialisation)
+    # Variant `released` (official repo issue 15): two residual blocks on X, a confidence branch of two layers, BN and
+    # ReLU after each hidden convolution.
+    variant: str = option(
+        "paper", kind="choice", choices=VARIANTS, help="the net of the paper's text, or the one that was released"
+    )
+    confidence_width: int = 512  # official repo issue 15: the hidden layer of the confidence branch
+    # Whether the confidence branch reads the residual blocks' output or X itself. Sources differ: the TensorFlow
+    # transcription feeds both branches from the blocks, a PyTorch one the attention alone. The former follows the
+    # released prototxt layer by layer (names, pre-activation), the latter changes trunk and blocks: so True.
+    confidence_sees_blocks: bool = option(
+        True,
+        kind="switch",
+        help="released: whether the confidence branch reads the residual blocks (default: yes) or X; sources differ",
+    )
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a variant that there is not."""
+        if self.variant not in VARIANTS:
+            raise ValueError(f"no variant {self.variant}")
 
 
 def map_filler(classes: int, heads: HeadSpec) -> dict:
@@ -44,7 +76,7 @@ def map_filler(classes: int, heads: HeadSpec) -> dict:
     return {"type": "gaussian", "std": round(gain * math.sqrt(2 / classes), 3)}
 
 
-def add_classifier(net: caffe_pb2.NetParameter, bottom: str, classes: int, learning: Learning) -> str:
+def add_classifier(net: messages.NetParameter, bottom: str, classes: int, learning: Learning) -> str:
     """f_cls after res5: global 7x7 average pool, fully connected layer -> `score_cls`, N x C logits."""
     pooled = add_layer(net, "pool5", "Pooling", bottom, pooling_param={"kernel_size": 7, "stride": 1, "pool": "AVE"})
     return inner_product(net, "cls_fc", pooled, classes, learning, top="score_cls", std=FC_STD)
@@ -56,7 +88,7 @@ def blocks_prefix(heads: HeadSpec) -> str:
 
 
 def add_maps(
-    net: caffe_pb2.NetParameter, features: str, channels: int, classes: int, heads: HeadSpec, learning: Learning
+    net: messages.NetParameter, features: str, channels: int, classes: int, heads: HeadSpec, learning: Learning
 ) -> tuple[str, str]:
     """f_att and the confidence branch on X of so many channels; returns the blobs of A and S."""
     blocks = features
@@ -68,7 +100,7 @@ def add_maps(
     )
 
 
-def add_attention(net: caffe_pb2.NetParameter, features: str, classes: int, heads: HeadSpec, learning: Learning) -> str:
+def add_attention(net: messages.NetParameter, features: str, classes: int, heads: HeadSpec, learning: Learning) -> str:
     """f_att: X -> Z by three convolutions (Sec. 3.2), softmax over the 196 positions of each label -> A."""
     top = _hidden(net, "att_conv1", "att_relu1", features, heads.attention_width, 1, heads, learning)
     top = _hidden(net, "att_conv2", "att_relu2", top, heads.attention_width, 3, heads, learning, pad=1)
@@ -80,9 +112,7 @@ def add_attention(net: caffe_pb2.NetParameter, features: str, classes: int, head
     return add_layer(net, "att_map", "Reshape", top, reshape_param=square)
 
 
-def add_confidence(
-    net: caffe_pb2.NetParameter, features: str, classes: int, heads: HeadSpec, learning: Learning
-) -> str:
+def add_confidence(net: messages.NetParameter, features: str, classes: int, heads: HeadSpec, learning: Learning) -> str:
     """The paper's conv1: X -> S, one 1x1 kernel a label (Sec. 3.2); `released`: behind a hidden 1x1 layer."""
     name = "conf_conv1"
     if heads.variant == "released":
@@ -92,20 +122,20 @@ def add_confidence(
     return convolution(net, name, features, classes, 1, learning, top="conf_map", filler=filler)
 
 
-def add_attention_score(net: caffe_pb2.NetParameter, attention: str, confidence: str) -> str:
+def add_attention_score(net: messages.NetParameter, attention: str, confidence: str) -> str:
     """`score_att`[l] = sum over positions of S[l] * A[l], with the raw S; N x C logits."""
     top = add_layer(net, "att_weighted", "Eltwise", [confidence, attention], eltwise_param={"operation": "PROD"})
     return add_layer(net, "score_att", "Reduction", top, reduction_param={"operation": "SUM", "axis": 2})
 
 
-def add_weighted_maps(net: caffe_pb2.NetParameter, attention: str, confidence: str) -> str:
+def add_weighted_maps(net: messages.NetParameter, attention: str, confidence: str) -> str:
     """U = sigmoid(S) * A, element by element (Eq. 8)."""
     gate = add_layer(net, "conf_gate", "Sigmoid", confidence)
     return add_layer(net, "sr_map", "Eltwise", [gate, attention], eltwise_param={"operation": "PROD"})
 
 
 def add_regulariser(
-    net: caffe_pb2.NetParameter, weighted: str, classes: int, heads: HeadSpec, learning: Learning
+    net: messages.NetParameter, weighted: str, classes: int, heads: HeadSpec, learning: Learning
 ) -> str:
     """f_sr: U -> conv2, conv3 (1x1) -> conv4 (14x14, one channel a group) -> fc -> `score_sr` (Fig. 4)."""
     width = heads.regulariser_width
@@ -118,14 +148,14 @@ def add_regulariser(
     return inner_product(net, "sr_fc", top, classes, learning, top="score_sr", std=FC_STD)
 
 
-def add_final_score(net: caffe_pb2.NetParameter, score_cls: str, score_sr: str) -> str:
+def add_final_score(net: messages.NetParameter, score_cls: str, score_sr: str) -> str:
     """`score` = alpha * score_cls + (1 - alpha) * score_sr, on logits, alpha = 0.5."""
     coefficients = [SCORE_WEIGHT, 1 - SCORE_WEIGHT]
     return add_layer(net, "score", "Eltwise", [score_cls, score_sr], eltwise_param={"coeff": coefficients})
 
 
 def _add_residual_blocks(
-    net: caffe_pb2.NetParameter, features: str, channels: int, prefix: str, learning: Learning
+    net: messages.NetParameter, features: str, channels: int, prefix: str, learning: Learning
 ) -> str:
     """X -> two pre-activation blocks, each with its BN and ReLU before and after it."""
     top, activated = features, activation(net, features, learning, f"{prefix}input")
@@ -135,7 +165,7 @@ def _add_residual_blocks(
 
 
 def _hidden(
-    net: caffe_pb2.NetParameter,
+    net: messages.NetParameter,
     name: str,
     relu_name: str,
     bottom: str,

@@ -1,6 +1,6 @@
 """The layers with weights of the authors' nets and of ours, in the terms in which they are compared.
 
-Under `official.py`; the comparison itself is `weight_graph.py`.
+Under `official.py`; the comparison itself is `nets/weight_graph.py`.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 from pysrn.nets.caffemodel import StoredLayer
-from pysrn.nets.layers import FIXED, add_layer
-from pysrn.nets.messages import NetParameter
 from pysrn.nets.weight_graph import Unit, units_of
-from pysrn.recipes import CROP_SIZE, TRUNKS, HeadSpec
-from pysrn.systems.srn import heads as srn
-from pysrn.systems.trunks import resnet
+from pysrn.systems.srn.heads import HeadSpec
+from pysrn.systems.srn.system import SYSTEM
+from pysrn.systems.stage_nets import deploy_net
+from pysrn.systems.system import Architecture
+from pysrn.systems.trunks.resnet import IMAGENET_CLASSIFIER, TRUNKS
 
-HEADS = ("att_", "conf_", "sr_")  # prefixes of what variant `released` has beside trunk and classifier
 IMAGENET_CLASSES = 1000
-IMAGENET_CLASSIFIER = "fc1000"  # the name under which stage 1 leaves it: train/first_weights.py
 KINDS = {"Convolution": "Convolution", "InnerProduct": "InnerProduct", "BN": "BN", "BatchNorm": "BN"}
 
 
@@ -61,7 +59,7 @@ def targets(theirs: Iterable[StoredLayer], geometry: bool) -> Iterable[Target]:
                 )
                 where = "" if shared else ", confidence branch on X"
                 yield Target(f"SRN_{spec.name}_{classes}_labels{where}", layers, units)
-            trunk = [i for i, unit in enumerate(units) if not unit.name.startswith(HEADS)]
+            trunk = [i for i, unit in enumerate(units) if not SYSTEM.part_of(unit.name).extra]
             at = {place: i for i, place in enumerate(trunk)}
             alone = [
                 Unit(units[i].name, units[i].likeness, frozenset(at[source] for source in units[i].sources))
@@ -71,20 +69,9 @@ def targets(theirs: Iterable[StoredLayer], geometry: bool) -> Iterable[Target]:
             yield Target(f"{spec.name}_{classes}_labels", [layers[i] for i in trunk], alone, classifier)
 
 
-def deploy_net(trunk: str, classes: int, heads: HeadSpec) -> NetParameter:
-    """Our net up to its scores, as `nets/stages.py` has it, in messages that need no Caffe."""
-    net, spec = NetParameter(name=f"SRN_{trunk}_{classes}_labels"), TRUNKS[trunk]
-    add_layer(net, "data", "Input", [], input_param={"shape": [{"dim": [1, 3, CROP_SIZE, CROP_SIZE]}]})
-    srn.add_classifier(net, resnet.add_trunk(net, spec, FIXED, "data"), classes, FIXED)
-    maps = srn.add_maps(net, resnet.feature_name(spec), spec.feature_channels, classes, heads, FIXED)
-    srn.add_attention_score(net, *maps)
-    srn.add_regulariser(net, srn.add_weighted_maps(net, *maps), classes, heads, FIXED)
-    return net
-
-
 def _our_net(trunk: str, classes: int, heads: HeadSpec, geometry: bool) -> tuple[list[OurLayer], list[Unit]]:
     """Layers with weights of our deploy net, a BatchNorm and its Scale as one; and their graph, in the same order."""
-    net = deploy_net(trunk, classes, heads)
+    net = deploy_net(Architecture(SYSTEM, trunk, classes, heads))
     scales = {layer.bottom[0]: layer.name for layer in net.layer if layer.type == "Scale"}
     channels: dict[str, int] = {}
     found, rows = [], []

@@ -11,7 +11,6 @@ name). `Preprocessing` in front of it lets users feed RGB pictures from 0 to 1.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,11 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils import _pytree
 
-from pysrn.recipes import FEATURE_SIZE, MEAN_BGR, SCORE_WEIGHT, HeadSpec, TrunkSpec
-from pysrn.systems.srn.heads import RESIDUAL_BLOCKS, blocks_prefix
-from pysrn.systems.trunks.resnet import FEATURE_STAGE, STAGES, block_names
-
-BN_EPSILON = 1e-5  # Caffe's default, BatchNormParameter.eps
+from pysrn.systems.srn.heads import RESIDUAL_BLOCKS, SCORE_WEIGHT, HeadSpec, blocks_prefix
+from pysrn.systems.srn.recipes import INPUT
+from pysrn.systems.system import Architecture
+from pysrn.systems.torch_parts import BatchNorm2d, Preprocessing
+from pysrn.systems.trunks.resnet import FEATURE_SIZE, TRUNKS, TrunkSpec
+from pysrn.systems.trunks.torch_resnet import PreactBottleneck, Trunk
 
 
 class SRNOutput(NamedTuple):
@@ -39,131 +39,16 @@ class SRNOutput(NamedTuple):
     sr_map: Tensor
 
 
-# Else `torch.export.save` refuses a net that returns it. PyTorch has no public function for this.
+# Else `torch.export.save` refuses a net that returns it. PyTorch has no public function for this. The name is in files
+# that people have: it stays.
 _pytree._register_namedtuple(SRNOutput, serialized_type_name="pysrn.convert.torch_model.SRNOutput")
-
-
-class BatchNorm2d(nn.BatchNorm2d):
-    """PyTorch's own, and Caffe's three blobs as they were, so that a way there and back changes no bit.
-
-    Caffe stores mean and variance times a factor, and the factor; what is divided cannot always be multiplied back.
-    `caffe_sums` (2 * channels + 1 numbers) holds the three end to end; zeros where there are none. It is not computed
-    with, and disregarded once the running statistics are no longer those that it gives.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, BN_EPSILON)
-        self.register_buffer("caffe_sums", torch.zeros(2 * channels + 1))
-
-    def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:
-        """Take state dicts without `caffe_sums`, too."""
-        state_dict.setdefault(f"{prefix}caffe_sums", torch.zeros_like(self.caffe_sums))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
-
-class Preprocessing(nn.Module):
-    """RGB from 0 to 1 (N x 3 x 224 x 224) -> what `SRN` eats: BGR, 0 to 255, minus the mean. Resizes nothing."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(MEAN_BGR).reshape(1, 3, 1, 1), persistent=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """N x 3 x 224 x 224 -> the same shape."""
-        return images.flip(1) * 255 - self.mean
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 (the first or the second strided) beside an identity or a strided projection; sum, ReLU."""
-
-    def __init__(self, inputs: int, inside: int, stride: int, projected: bool, stride_in_3x3: bool) -> None:
-        super().__init__()
-        outputs, strides = 4 * inside, (1, stride) if stride_in_3x3 else (stride, 1)
-        self.branch1 = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if projected else nn.Identity()
-        self.bn_branch1 = BatchNorm2d(outputs) if projected else nn.Identity()
-        self.branch2a = nn.Conv2d(inputs, inside, 1, strides[0], bias=False)
-        self.bn_branch2a = BatchNorm2d(inside)
-        self.branch2b = nn.Conv2d(inside, inside, 3, strides[1], padding=1, bias=False)
-        self.bn_branch2b = BatchNorm2d(inside)
-        self.branch2c = nn.Conv2d(inside, outputs, 1, bias=False)
-        self.bn_branch2c = BatchNorm2d(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N x inputs x H x W -> N x 4*inside x H/stride x W/stride."""
-        shortcut = self.bn_branch1(self.branch1(x))
-        x = functional.relu(self.bn_branch2a(self.branch2a(x)))
-        x = functional.relu(self.bn_branch2b(self.branch2b(x)))
-        return functional.relu(shortcut + self.bn_branch2c(self.branch2c(x)))
-
-
-class PreactBottleneck(nn.Module):
-    """The same in pre-activation: takes and gives the pair of a sum and what its BN and ReLU make of it."""
-
-    def __init__(
-        self, inputs: int, inside: int, stride: int = 1, projected: bool = False, stride_in_3x3: bool = True
-    ) -> None:
-        super().__init__()
-        outputs, strides = 4 * inside, (1, stride) if stride_in_3x3 else (stride, 1)
-        self.branch1 = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if projected else None
-        self.branch2a = nn.Conv2d(inputs, inside, 1, strides[0], bias=False)
-        self.bn_branch2a = BatchNorm2d(inside)
-        self.branch2b = nn.Conv2d(inside, inside, 3, strides[1], padding=1, bias=False)
-        self.bn_branch2b = BatchNorm2d(inside)
-        self.branch2c = nn.Conv2d(inside, outputs, 1, bias=False)
-        self.bn = BatchNorm2d(outputs)  # of the sum
-
-    def forward(self, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """N x inputs x H x W, twice -> N x 4*inside x H/stride x W/stride, twice."""
-        shortcut, activated = pair
-        if self.branch1 is not None:
-            shortcut = self.branch1(activated)
-        x = functional.relu(self.bn_branch2a(self.branch2a(activated)))
-        x = functional.relu(self.bn_branch2b(self.branch2b(x)))
-        total = shortcut + self.branch2c(x)
-        return total, functional.relu(self.bn(total))
-
-
-class Trunk(nn.Module):
-    """The residual trunk: N x 3 x 224 x 224 -> X (N x 16w x 14 x 14) and its top (N x 32w x 7 x 7)."""
-
-    def __init__(self, spec: TrunkSpec) -> None:
-        super().__init__()
-        self.preact = spec.preact
-        self.conv1 = nn.Conv2d(3, spec.width, 7, 2, 3, bias=spec.conv1_bias)
-        self.add_module("bn_pool1" if spec.preact else "bn_conv1", BatchNorm2d(spec.width))
-        # Without padding Caffe's own ceil rule.
-        self.pool1 = nn.MaxPool2d(3, 2, padding=spec.pool1_pad, ceil_mode=not spec.pool1_pad)
-        block = PreactBottleneck if spec.preact else Bottleneck
-        inputs = spec.width
-        for stage in STAGES:
-            inside, blocks = spec.width * 2 ** (stage - 2), OrderedDict()
-            for position, name in enumerate(block_names(spec, stage)):
-                stride = 2 if position == 0 and stage > 2 else 1
-                blocks[name] = block(inputs, inside, stride, position == 0, spec.stride_in_3x3)
-                inputs = 4 * inside
-            self.add_module(f"res{stage}", nn.Sequential(blocks))
-            if stage == FEATURE_STAGE:
-                self.feature_channels = inputs
-        self.channels = inputs
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images -> (X, top)."""
-        x = self.conv1(x)
-        if not self.preact:
-            x = functional.relu(self.bn_conv1(x))
-        x = self.pool1(x)
-        if self.preact:
-            features = self.res4(self.res3(self.res2((x, functional.relu(self.bn_pool1(x))))))
-            return features[1], self.res5(features)[1]
-        features = self.res4(self.res3(self.res2(x)))
-        return features, self.res5(features)
 
 
 class SRN(nn.Module):
     """The whole net for 224 x 224 images: BGR, 0 to 255, minus the mean (104, 117, 123).
 
     Args:
-        trunk: one of `pysrn.recipes.TRUNKS`.
+        trunk: one of `resnet.TRUNKS`.
         classes: number of labels C.
         heads: structure and widths of the attention and regularisation heads.
 
@@ -205,6 +90,11 @@ class SRN(nn.Module):
         self.sr_fc = nn.Linear(width * heads.neurons_per_channel, classes)
 
     @classmethod
+    def of(cls, architecture: Architecture) -> SRN:
+        """The net of an architecture, with PyTorch's own random weights."""
+        return cls(TRUNKS[architecture.trunk], architecture.classes, architecture.heads)
+
+    @classmethod
     def from_pretrained(cls, path: str | Path) -> SRN:
         """The net of a `.safetensors` or `.pth` file that tools/to_torch.py wrote, in evaluation mode.
 
@@ -221,7 +111,7 @@ class SRN(nn.Module):
 
     def with_preprocessing(self) -> nn.Sequential:
         """The same net (not a copy) behind `Preprocessing`: feed it RGB from 0 to 1, N x 3 x 224 x 224."""
-        return nn.Sequential(Preprocessing().to(self.trunk.conv1.weight), self)
+        return nn.Sequential(Preprocessing(INPUT).to(self.trunk.conv1.weight), self)
 
     def forward(self, images: Tensor) -> SRNOutput:
         """N x 3 x 224 x 224 -> scores and maps."""

@@ -28,9 +28,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from pysrn.console import SrnError
-from pysrn.recipes import MEAN_BGR, TRUNKS, TrunkSpec
-from pysrn.systems.srn.torch_model import BN_EPSILON, Trunk
-from pysrn.systems.trunks.resnet import FEATURE_STAGE, STAGES, block_names
+from pysrn.recipes import Input
+from pysrn.systems.torch_parts import BN_EPSILON
+from pysrn.systems.trunks.resnet import FEATURE_STAGE, STAGES, TRUNKS, TrunkSpec, block_names
+from pysrn.systems.trunks.torch_resnet import Trunk
 
 BN_PARTS = ("weight", "bias", "running_mean", "running_var")
 # (RGB mean, RGB deviation) of the input
@@ -132,28 +133,32 @@ def trunk_with(values: Mapping[str, Tensor], family: Family, source: str) -> Tru
     return trunk
 
 
-def fold_input(trunk: Trunk, mean: Sequence[float], deviation: Sequence[float]) -> None:
+def fold_input(trunk: Trunk, ours: Input, mean: Sequence[float], deviation: Sequence[float]) -> None:
     """Let a trunk that eats RGB from 0 to 1, minus `mean`, by `deviation` (RGB) eat what ours does; see above."""
     deviation_bgr = np.array(deviation, np.float64)[::-1]
     weight = trunk.conv1.weight.detach().double().numpy()[:, ::-1]
-    constant = np.einsum("ocij,c->o", weight, shift_bgr(mean, deviation))
-    folded = weight / (255 * deviation_bgr[None, :, None, None])
+    constant = np.einsum("ocij,c->o", weight, shift_bgr(ours, mean, deviation))
+    folded = weight / (255 * ours.scale * deviation_bgr[None, :, None, None])
     first = trunk.bn_pool1 if trunk.preact else trunk.bn_conv1
     with torch.no_grad():
         trunk.conv1.weight.copy_(torch.from_numpy(folded))
         first.running_mean.copy_(first.running_mean.double() - torch.from_numpy(constant))
 
 
-def shift_bgr(mean: Sequence[float], deviation: Sequence[float]) -> np.ndarray:
+def shift_bgr(ours: Input, mean: Sequence[float], deviation: Sequence[float]) -> np.ndarray:
     """What our mean colour is in their input: three numbers in the order BGR."""
-    return ((np.array(MEAN_BGR) / 255) - np.array(mean)[::-1]) / np.array(deviation)[::-1]
+    return ((np.array(ours.mean) / 255) - np.array(mean)[::-1]) / np.array(deviation)[::-1]
 
 
 def their_input(
-    images: np.ndarray, mean: Sequence[float], deviation: Sequence[float], dtype: torch.dtype = torch.float32
+    images: np.ndarray,
+    ours: Input,
+    mean: Sequence[float],
+    deviation: Sequence[float],
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Our images (N x 3 x H x W, BGR 0 to 255 minus our mean) as theirs: RGB 0 to 1, minus mean, by deviation."""
-    rgb = (images.astype(np.float64) + np.array(MEAN_BGR)[:, None, None])[:, ::-1] / 255
+    rgb = (images.astype(np.float64) / ours.scale + np.array(ours.mean)[:, None, None])[:, ::-1] / 255
     theirs = (rgb - np.array(mean)[:, None, None]) / np.array(deviation)[:, None, None]
     return torch.from_numpy(theirs).to(dtype)
 

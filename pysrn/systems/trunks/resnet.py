@@ -24,18 +24,77 @@ pool1 and none before the first block.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from string import ascii_lowercase
-from typing import TYPE_CHECKING
 
+from pysrn.nets import messages
+from pysrn.nets.frozen import Features
 from pysrn.nets.layers import Learning, activation, add_layer, batch_norm_scale, convolution, preact_bottleneck, relu
-from pysrn.recipes import TrunkSpec
-
-if TYPE_CHECKING:  # names, shapes and the other tools of this file are needed without Caffe, too
-    from caffe.proto import caffe_pb2
 
 STAGES = (2, 3, 4, 5)  # res2 ... res5
 FEATURE_STAGE = 4  # X: the end of res4, 14 x 14 (official repo issue 15)
 NUMBERED_FROM = (3, 4)  # in the nets of 101 and 152 layers only res3 and res4 are numbered
+
+
+FEATURE_SIZE = 14  # X is the output of res4b22_relu (official repo issue 15)
+IMAGENET_CLASSIFIER = "fc1000"  # of the public release: the only thing that stage 1 leaves
+FULL_WIDTH = 64  # channels of conv1 in the public release
+# Families of trunks: of the public release; those that take torchvision's weights ("ResNet v1.5"); pre-activation.
+RELEASE, V15, PREACT = "release", "v15", "preact"
+
+
+@dataclass(frozen=True)
+class TrunkSpec:
+    """A residual trunk of bottleneck blocks.
+
+    Post-activation as in the public Caffe release, or pre-activation ("identity mappings", v2: BN, ReLU, convolution)
+    as the authors used (official repo issue 14). What a pre-activation trunk leaves open follows the v2 nets in PyTorch
+    whose weights people can still get (timm's `resnetv2_*`): no BN between conv1 and pool1.
+    """
+
+    name: str
+    blocks: tuple[int, int, int, int]  # bottleneck blocks of res2, res3, res4, res5
+    width: int  # channels of conv1; stage s has width * 2^s inside and four times that outside
+    numbered: bool  # True: long stages are named a, b1, b2 ... as in the release of 101 and 152 layers
+    title: str  # the net's name in the public release
+    preact: bool = False
+    # Place of a stage's stride: the first 1x1 convolution (public Caffe release) or the 3x3 (PyTorch's nets and the
+    # training code that the authors refer to).
+    stride_in_3x3: bool = False
+    # 0: Caffe's ceil rule, windows from pixel 0. 1: PyTorch's, windows from pixel -1 and the floor rule; both end at
+    # 56 x 56, one pixel apart.
+    pool1_pad: int = 0
+    family: str = RELEASE
+    release: str = ""  # name of the trunk of the public release that this is a counterpart of; its own there
+
+    @property
+    def conv1_bias(self) -> bool:
+        """Whether conv1 has a bias, although BN follows: it tells the two post-activation families apart.
+
+        In the release the net of 50 layers alone has one. Place of stride and padding of pool1 leave no trace in
+        weights; so the v1.5 trunk of the same depth has a bias where the release has none, and the reverse, and a
+        weight file fits one of the two only.
+        """
+        return not self.preact and self.numbered == self.stride_in_3x3
+
+    @property
+    def feature_channels(self) -> int:
+        """Channels of X, the end of res4."""
+        return 16 * self.width
+
+    @property
+    def features(self) -> Features:
+        """X: what stages with a fixed trunk share."""
+        return Features(feature_name(self), (self.feature_channels, FEATURE_SIZE, FEATURE_SIZE))
+
+    @property
+    def small(self) -> bool:
+        """Whether its matrix products are too small for several threads."""
+        return self.width < FULL_WIDTH
+
+    def counterpart(self, family: str) -> TrunkSpec:
+        """The trunk of the same depth in another family."""
+        return next(spec for spec in TRUNKS.values() if (spec.release, spec.family) == (self.release, family))
 
 
 def block_names(spec: TrunkSpec, stage: int) -> list[str]:
@@ -53,7 +112,7 @@ def feature_name(spec: TrunkSpec) -> str:
     return block_names(spec, FEATURE_STAGE)[-1] + ("_relu" if spec.preact else "")
 
 
-def add_trunk(net: caffe_pb2.NetParameter, spec: TrunkSpec, learning: Learning, data: str, up_to: int = 5) -> str:
+def add_trunk(net: messages.NetParameter, spec: TrunkSpec, learning: Learning, data: str, up_to: int = 5) -> str:
     """Add conv1 to res<up_to>; returns the top: N x 16*width x 14 x 14 after res4, N x 32*width x 7 x 7 after res5."""
     convolution(net, "conv1", data, spec.width, 7, learning, stride=2, pad=3, bias=spec.conv1_bias)
     if not spec.preact:
@@ -78,7 +137,7 @@ def add_trunk(net: caffe_pb2.NetParameter, spec: TrunkSpec, learning: Learning, 
 
 
 def _add_bottleneck(
-    net: caffe_pb2.NetParameter,
+    net: messages.NetParameter,
     name: str,
     bottom: str,
     inside: int,
@@ -103,7 +162,7 @@ def _add_bottleneck(
 
 
 def _conv_bn(
-    net: caffe_pb2.NetParameter,
+    net: messages.NetParameter,
     name: str,
     bottom: str,
     channels: int,
@@ -115,3 +174,34 @@ def _conv_bn(
 ) -> str:
     top = convolution(net, name, bottom, channels, kernel, learning, stride=stride, pad=pad, bias=False)
     return batch_norm_scale(net, top, learning)
+
+
+def _families(*specs: TrunkSpec) -> dict[str, TrunkSpec]:
+    """Each trunk of the public release, its v1.5 and its pre-activation counterpart, by name.
+
+    Both counterparts have PyTorch's stride and pooling, because their ImageNet weights come from there.
+    """
+    released = [replace(spec, release=spec.name) for spec in specs]
+    counterparts = [
+        replace(
+            spec,
+            name=f"{spec.name}_{family}",
+            title=f"{spec.title}{words}",
+            preact=family == PREACT,
+            stride_in_3x3=True,
+            pool1_pad=1,
+            family=family,
+        )
+        for family, words in ((V15, " v1.5"), (PREACT, ", pre-activation"))
+        for spec in released
+    ]
+    return {spec.name: spec for spec in (*released, *counterparts)}
+
+
+TRUNKS = _families(
+    TrunkSpec("resnet101", (3, 4, 23, 3), FULL_WIDTH, True, "ResNet-101"),
+    TrunkSpec("resnet50", (3, 4, 6, 3), FULL_WIDTH, False, "ResNet-50"),
+    TrunkSpec("resnet152", (3, 8, 36, 3), FULL_WIDTH, True, "ResNet-152"),
+    # The embedded data set's trunk: same topology, small enough to be trained from scratch on two cores.
+    TrunkSpec("resnet14", (1, 1, 1, 1), 8, False, "ResNet-14"),
+)

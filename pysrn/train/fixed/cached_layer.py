@@ -1,25 +1,22 @@
 """The data layer of a stage whose trunk features are cached: X and labels instead of images and labels.
 
-In the net that is trained: `type: "Python"`, tops X and `label`, `python_param { module: "pysrn.train.fixed.cached_layer"
-layer: "CachedFeaturesLayer" param_str: ... }`, which has the settings of `batches.FeedSettings` and under `features`
-the cache's folder, the trunk's net and the file of its weights. What the cache does not have yet is computed when it
+In the net that is trained: `type: "Python"`, tops X and `label`, layer `CachedFeaturesLayer` of this module, with
+`settings.CachedSettings` as its `param_str`. What the cache does not have yet is computed when it
 is asked for, with the batch that an uncached stage would have, and kept.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import caffe
 import numpy as np
 
-from pysrn.data.feed.batches import BatchMaker, FeedSettings
+from pysrn.data.feed.batches import BatchMaker
+from pysrn.processes import send
 from pysrn.train.fixed.feature_cache import FeatureCache
 from pysrn.train.fixed.fixed_part import FixedNet
-from pysrn.train.stage.job import send
-
-FEATURES = "features"  # the key of what is not the feed's
+from pysrn.train.fixed.settings import CachedSettings
 
 
 class CachedFeaturesLayer(caffe.Layer):
@@ -27,10 +24,9 @@ class CachedFeaturesLayer(caffe.Layer):
 
     def setup(self, bottom, top) -> None:
         """Open the data and the cache; the trunk is built when it is needed first."""
-        values = json.loads(self.param_str)
-        self.where = values.pop(FEATURES)
-        self.maker = BatchMaker(FeedSettings.from_json(json.dumps(values)))
-        self.cache = FeatureCache(Path(self.where["cache"]))
+        self.settings = CachedSettings.from_json(self.param_str)
+        self.maker = BatchMaker(self.settings.feed)
+        self.cache = FeatureCache(Path(self.settings.cache))
         self.batch, self.trunk = 0, None
         shape, labels = self.maker.shapes
         top[0].reshape(shape[0], *self.cache.shape)
@@ -55,7 +51,7 @@ class CachedFeaturesLayer(caffe.Layer):
     def compute(self, numbers: range) -> np.ndarray:
         """X of the numbered samples."""
         if self.trunk is None:
-            self.trunk = FixedNet.shared(Path(self.where["trunk"]), self.where["weights"])
+            self.trunk = FixedNet.shared(Path(self.settings.trunk), self.settings.weights)
         images, labels = (np.empty(shape, np.float32) for shape in self.maker.shapes)
         self.maker.write_samples(numbers, images, labels)
         return self.trunk.forward(images)[self.trunk.output]

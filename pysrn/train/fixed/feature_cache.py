@@ -17,7 +17,6 @@ import math
 import os
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -27,9 +26,9 @@ from pysrn.console import SrnError
 from pysrn.data.feed.batches import FeedSettings
 from pysrn.data.pair.manifest import read_manifest
 from pysrn.nets.in_caffe import engine_in_use
+from pysrn.nets.layers import parameter_layers
 from pysrn.nets.surgery import Weights, fingerprint
-from pysrn.systems.srn.nets import parameter_layers
-from pysrn.train.run_folder import write_json
+from pysrn.whole_files import write_json
 
 FORMAT = 1  # raised when views, folding or the files below change, so that no older row is taken for a newer one
 PRECISIONS = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
@@ -47,7 +46,8 @@ LARGER_DISK = (
 )
 # What of a feed decides which features its samples have; the order too, because row n is sample n.
 _OF_FEED = (
-    "split", "seed", "crop_size", "image_size", "scale_ratios", "max_distort", "mirror", "mean", "train", "records"
+    "split", "seed", "crop_size", "image_size", "scale_ratios", "max_distort", "mirror", "mean", "train", "records",
+    "places", "scale",
 )  # fmt: skip
 
 
@@ -62,14 +62,14 @@ def identity(trunk, weights: Weights, feed: FeedSettings, precision: str, on_gpu
     plain.layer[0].ClearField("input_param")  # its batch
     manifest = read_manifest(Path(feed.folder)) or {}
     data = {"seed": manifest.get("seed"), "split": manifest.get("splits", {}).get(feed.split)}
-    settings = asdict(feed)
+    settings = feed.to_values()
     return {
         "format": FORMAT,
         "computed_by": {"engine": engine_in_use(), "device": "gpu" if on_gpu else "cpu", "opencv": cv2.__version__},
         "net": hashlib.sha256(plain.SerializeToString(deterministic=True)).hexdigest(),
         "weights": weights_fingerprint(trunk, weights),
         "data": hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest(),
-        "feed": json.loads(json.dumps({name: settings[name] for name in _OF_FEED})),
+        "feed": json.loads(json.dumps({name: settings[name] for name in _OF_FEED if name in settings})),
         "precision": precision,
     }
 

@@ -1,4 +1,4 @@
-"""How much room the cached features of stages 2 and 3 need, said and compared with the disk before anything starts."""
+"""How much room the cached features of stages in parts need, said and compared with the disk before anything starts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from pathlib import Path
 from pysrn.console import UsageError, message
 from pysrn.data.feed.batches import FeedSettings
 from pysrn.nets.caffemodel import read_weights
-from pysrn.nets.frozen import features_shape, split
-from pysrn.recipes import TRUNKS, Recipe
-from pysrn.systems.srn.nets import DataSource, stage_net
+from pysrn.nets.frozen import split
+from pysrn.recipes import Recipe
+from pysrn.systems.stage_nets import DataSource, feed_of, stage_net
 from pysrn.train.fixed.feature_cache import LARGER_DISK, MANIFEST, row_bytes, size_text, weights_fingerprint
-from pysrn.train.run_folder import FEATURES, RunFolder
-from pysrn.train.stage.validation import training_records
 
-STAGES_IN_PARTS = (2, 3)  # whose trunk is fixed
+FEATURES = "features"  # folder in a run: trunk features of all stages
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,9 @@ class Caching:
     precision: str
     folder: Path | None = None
 
-    def place(self, run: RunFolder) -> Path:
-        """The folder of the caches."""
-        return self.folder or run.path / FEATURES
+    def place(self, run: Path) -> Path:
+        """The folder of the caches; `run` is the run's."""
+        return self.folder or run / FEATURES
 
 
 def rows_of(recipe: Recipe, stage: int, feed: FeedSettings) -> int:
@@ -39,21 +37,19 @@ def rows_of(recipe: Recipe, stage: int, feed: FeedSettings) -> int:
     if not feed.train:
         return recipe.validation_images
     samples = recipe.iterations(stage) * recipe.batch_size * recipe.iter_size
-    return samples if feed.views is None else min(samples, feed.views * training_records(recipe)[1])
+    return samples if feed.views is None else min(samples, feed.views * recipe.training_records[1])
 
 
-def announce(
-    run: RunFolder, recipe: Recipe, stages: Sequence[int], caching: Caching, source: Path | None = None
-) -> None:
+def announce(place: Path, recipe: Recipe, stages: Sequence[int], precision: str, source: Path | None = None) -> None:
     """Say what the caches of `stages`, which share them, will need; UsageError when the disk cannot hold it.
 
     `source`: the weights with the trunk, whose caches count as there; None: an earlier stage has yet to make them.
     """
-    shape = features_shape(TRUNKS[recipe.trunk], 1)
-    size, images = row_bytes(shape, caching.precision), training_records(recipe)[1]
+    features = recipe.system.trunks[recipe.trunk].features
+    size, images = row_bytes(features.shape, precision), recipe.training_records[1]
     most = 0
     for stage in stages:
-        feed = FeedSettings("", "train", recipe.batch_size, views=recipe.stages[stage - 1].views)
+        feed = feed_of(recipe, DataSource(""), recipe.stages[stage - 1].views)
         rows = rows_of(recipe, stage, feed)
         most = max(most, rows)
         epochs = math.ceil(rows / images)
@@ -61,14 +57,13 @@ def announce(
             f"{epochs} views" if feed.views else f"{epochs} views, one an epoch (--views K: K of them, again and again)"
         )
         message(
-            f"stage {stage} features: {size_text(size)} an image ({caching.precision}), {images} images in {kind}, "
+            f"stage {stage} features: {size_text(size)} an image ({precision}), {images} images in {kind}, "
             f"{recipe.validation_images} for validation: {size_text(size * (rows + recipe.validation_images))}"
         )
-    place = caching.place(run)
     need = size * (most + recipe.validation_images)
     if place.exists() and not place.is_dir():
         raise UsageError(f"--cache-folder must name a folder: {place} is a file")
-    there = 0 if source is None else room_taken(place, caching.precision, _trunk_fingerprint(recipe, source))
+    there = 0 if source is None else room_taken(place, precision, _trunk_fingerprint(recipe, stages[0], source))
     existing = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(existing).free
     text = f"{size_text(need)} in {place}, where {size_text(there)} are and {size_text(free)} are free"
@@ -90,7 +85,7 @@ def room_taken(place: Path, precision: str, weights: str) -> int:
     return taken
 
 
-def _trunk_fingerprint(recipe: Recipe, source: Path) -> str:
-    net = stage_net(recipe, STAGES_IN_PARTS[0], DataSource("", workers=0))
-    trunk = split(net, TRUNKS[recipe.trunk]).fixed[0]
+def _trunk_fingerprint(recipe: Recipe, stage: int, source: Path) -> str:
+    net = stage_net(recipe, stage, DataSource("", workers=0))
+    trunk = split(net, recipe.system.trunks[recipe.trunk].features, recipe.input.size).fixed[0]
     return weights_fingerprint(trunk, read_weights(source))

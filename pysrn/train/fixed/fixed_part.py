@@ -1,25 +1,25 @@
 """The fixed part of a stage's net as nets of their own, and the Caffe layer that gives what they make to training.
 
-In the net that is trained (net.prototxt of stages 2 and 3): `type: "Python"`, bottom `data` (or X, that from
-a cache), top X or U, `python_param { module: "pysrn.train.fixed.fixed_part" layer: "FixedPartLayer" param_str: '{"nets":
-[...], "weights": ...}' }`. The nets run in Caffe's TEST phase, folded; nothing is back-propagated into them.
+In the net that is trained (net.prototxt of stages in parts): `type: "Python"`, bottom `data` (or X, from a cache), top
+what the learning part reads, layer `FixedPartLayer` of this module, with `settings.FixedSettings` as its `param_str`.
+The nets run in Caffe's TEST phase, folded; nothing is back-propagated into them.
 """
 
 from __future__ import annotations
 
-import json
 import weakref
 from pathlib import Path
 
 import caffe
-from caffe.proto import caffe_pb2
 
 from pysrn.console import SrnError
+from pysrn.nets import messages
 from pysrn.nets.caffemodel import read_weights
+from pysrn.nets.layers import parameter_layers
 from pysrn.nets.prototxt import read_message
 from pysrn.nets.still_net import StillNet
 from pysrn.nets.surgery import fingerprint
-from pysrn.systems.srn.nets import parameter_layers
+from pysrn.train.fixed.settings import FixedSettings
 
 _in_use: weakref.WeakValueDictionary[tuple[Path, str], FixedNet] = weakref.WeakValueDictionary()
 
@@ -31,7 +31,7 @@ class FixedNet(StillNet):
     """
 
     def __init__(self, path: Path, weights: str) -> None:
-        message = read_message(path, caffe_pb2.NetParameter)
+        message = read_message(path, messages.NetParameter)
         own = set(parameter_layers(message))
         super().__init__(
             message, {name: blobs for name, blobs in read_weights(weights).items() if name in own}, weights, kept=()
@@ -66,8 +66,8 @@ class FixedPartLayer(caffe.Layer):
 
     def setup(self, bottom, top) -> None:
         """Build the nets, or take those that are there."""
-        parameters = json.loads(self.param_str)
-        self.nets = [FixedNet.shared(Path(net), parameters["weights"]) for net in parameters["nets"]]
+        settings = FixedSettings.from_json(self.param_str)
+        self.nets = [FixedNet.shared(Path(net), settings.weights) for net in settings.nets]
 
     def reshape(self, bottom, top) -> None:
         """The top's shape follows from the bottom's."""

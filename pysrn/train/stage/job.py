@@ -1,13 +1,12 @@
-"""What the command and the process that trains a stage tell each other: job.json one way, events the other."""
+"""What the command asks of the process that trains a stage, job.json; the other way go events (`processes.send`)."""
 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pysrn.train.run_folder import JOB
+from pysrn.train.stage.files import JOB
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,3 @@ class Job:
     def write(self, folder: Path) -> None:
         """Write job.json."""
         (folder / JOB).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-
-
-def send(**fields) -> None:
-    """Send an event: one JSON object a line on stdout. BrokenPipeError where nobody reads it any more."""
-    sys.stdout.write(f"{json.dumps(fields)}\n")  # in one piece: several ranks may share the pipe
-    sys.stdout.flush()

@@ -21,18 +21,17 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import caffe
 import numpy as np
-from caffe.proto import caffe_pb2
-from google.protobuf import text_format
 
 from pysrn.console import SrnError
+from pysrn.nets import messages
+from pysrn.nets.in_caffe import make_solver, set_device
 from pysrn.nets.prototxt import read_message
 from pysrn.nets.surgery import fingerprint
-from pysrn.train.stage.job import send
+from pysrn.processes import send
 from pysrn.train.stage.rank_net import rank_net, shared_blobs
 
 _FIRST_SPEAKS = 1.0  # seconds that rank 0 has to report an error that all ranks have
@@ -47,13 +46,13 @@ class Alone:
 
     def set_device(self, gpus: list[int]) -> None:
         """Let Caffe compute on this rank's of a machine's CUDA devices; none means on the CPU."""
-        _set_device(gpus[0] if gpus else None)
+        set_device(gpus[0] if gpus else None)
 
     def solver(self, path: Path, net: Path):
         """The solver of a solver.prototxt; its net's batch is the whole one."""
         return caffe.get_solver(str(path))
 
-    def begin(self, solver, net: caffe_pb2.NetParameter) -> None:
+    def begin(self, solver, net: messages.NetParameter) -> None:
         """Nothing to share."""
 
     def check_size(self, ranks: int) -> None:
@@ -126,7 +125,7 @@ class Team(Alone):
         Gradients go by NCCL where Caffe has it and every rank has a device of its own, else by MPI.
         """
         device = gpus[self._place % len(gpus)] if gpus else None
-        _set_device(device)
+        set_device(device)
         places = set(self._all.allgather((socket.gethostname(), device)))
         self._use_nccl = bool(gpus) and caffe.has_nccl() and len(places) == self.size
 
@@ -135,8 +134,8 @@ class Team(Alone):
 
         Raises UsageError when the batch cannot be shared evenly.
         """
-        message = read_message(path, caffe_pb2.SolverParameter)
-        whole = read_message(net, caffe_pb2.NetParameter)
+        message = read_message(path, messages.SolverParameter)
+        whole = read_message(net, messages.NetParameter)
         self.check_same("net.prototxt", whole.SerializeToString(deterministic=True))
         message.ClearField("net")
         message.net_param.CopyFrom(rank_net(whole, self.rank, self.size))
@@ -145,12 +144,9 @@ class Team(Alone):
             caffe.set_solver_rank(self.rank)
             caffe.set_multiprocess(True)
             message.layer_wise_reduce = False  # with iter_size it would average the same gradients again and again
-        with NamedTemporaryFile("w", suffix=".prototxt", encoding="utf-8") as file:
-            file.write(text_format.MessageToString(message))
-            file.flush()
-            return caffe.get_solver(file.name)
+        return make_solver(message)
 
-    def begin(self, solver, net: caffe_pb2.NetParameter) -> None:
+    def begin(self, solver, net: messages.NetParameter) -> None:
         """Give every rank rank 0's weights, and have all gradients and running statistics averaged from now on."""
         self.check_same("iteration", str(solver.iter))
         for blobs in solver.net.params.values():
@@ -254,11 +250,3 @@ class Team(Alone):
         for place, (blob, kind) in zip(places, parts, strict=True):
             array = getattr(blob, kind)
             array[...] = buffer[place].reshape(array.shape)
-
-
-def _set_device(device: int | None) -> None:
-    if device is None:
-        caffe.set_mode_cpu()
-    else:
-        caffe.set_device(device)
-        caffe.set_mode_gpu()

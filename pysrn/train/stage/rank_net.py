@@ -5,28 +5,21 @@
 
 from __future__ import annotations
 
-import json
-
-from caffe.proto import caffe_pb2
-
 from pysrn.console import UsageError
+from pysrn.nets import messages
+from pysrn.train.fixed.settings import change_feed, feed_of
 
-DATA_MODULES = ("pysrn.data.layer", "pysrn.train.fixed.cached_layer")
 
-
-def rank_net(net: caffe_pb2.NetParameter, rank: int, ranks: int) -> caffe_pb2.NetParameter:
+def rank_net(net: messages.NetParameter, rank: int, ranks: int) -> messages.NetParameter:
     """The net of one of `ranks` processes: its data layers read this rank's part of every batch.
 
     Raises UsageError when the batch cannot be shared evenly.
     """
-    own = caffe_pb2.NetParameter()
+    own = messages.NetParameter()
     own.CopyFrom(net)
-    for layer in own.layer:
-        if layer.type == "Python" and layer.python_param.module in DATA_MODULES:
-            feed = json.loads(layer.python_param.param_str)
-            check_batch(feed["batch_size"], ranks)
-            feed |= {"batch_size": feed["batch_size"] // ranks, "rank": rank, "ranks": ranks}
-            layer.python_param.param_str = json.dumps(feed)
+    whole = feed_of(own).batch_size
+    check_batch(whole, ranks)
+    change_feed(own, batch_size=whole // ranks, rank=rank, ranks=ranks)
     return own
 
 
@@ -39,7 +32,7 @@ def check_batch(batch_size: int, ranks: int) -> None:
         )
 
 
-def shared_blobs(net, message: caffe_pb2.NetParameter) -> tuple[list, list]:
+def shared_blobs(net, message: messages.NetParameter) -> tuple[list, list]:
     """The blobs of a pycaffe net that learn, and those that hold moving BN statistics."""
     learning, statistics = [], []
     for layer in message.layer:

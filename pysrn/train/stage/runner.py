@@ -14,16 +14,14 @@ import os
 import sys
 from pathlib import Path
 
-from caffe.proto import caffe_pb2
-
 from pysrn.console import DONE, FAILED, SrnError
-from pysrn.nets import surgery
+from pysrn.nets import messages, surgery
 from pysrn.nets.caffemodel import read_layers, sha256_of
+from pysrn.nets.layers import fixed_layers
 from pysrn.nets.prototxt import read_message
-from pysrn.systems.srn.nets import fixed_layers
 from pysrn.train.fixed import fixed_part
-from pysrn.train.run_folder import JOB, NET, SOLVER, WEIGHTS
 from pysrn.train.stage import snapshots
+from pysrn.train.stage.files import JOB, NET, SOLVER, WEIGHTS
 from pysrn.train.stage.first_weights import draw_first_weights
 from pysrn.train.stage.job import Job
 from pysrn.train.stage.parallel import ALONE, Alone
@@ -56,7 +54,7 @@ def run(folder: Path, job: Job, team: Alone) -> None:
     team.check_size(job.ranks)
     team.set_device(job.gpus)
     solver = team.solver(folder / SOLVER, folder / NET)
-    message = read_message(folder / NET, caffe_pb2.NetParameter)
+    message = read_message(folder / NET, messages.NetParameter)
     schedule = _load(solver, folder, job, team)
     team.begin(solver, message)
     fixed = sorted(fixed_layers(message))

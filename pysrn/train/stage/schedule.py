@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from pysrn.recipes import Recipe
+from pysrn.recipes import PLATEAU, Recipe
 
 LEAST = 1 + 1e-6  # a rate this close to min_lr has reached it: 1e-3 * 0.1 * 0.1 is not quite 1e-5
 
@@ -39,7 +39,7 @@ class State:
 
 
 def rules_of(recipe: Recipe, stage: int) -> Rules:
-    """The rules of stage 1-4; without images held out nothing is validated."""
+    """The rules of a stage; without images held out nothing is validated."""
     plan = recipe.stages[stage - 1]
     every = plan.validate_every if recipe.validation_images else None
     return Rules(plan.schedule, plan.gamma, plan.patience, plan.min_lr, every)
@@ -65,7 +65,7 @@ class Schedule:
             state.best_loss, state.best_iteration, state.waits = loss, iteration, 0
             return []
         state.waits += 1
-        if rules.kind != "plateau" or state.waits < rules.patience:
+        if rules.kind != PLATEAU or state.waits < rules.patience:
             return []
         state.waits = 0
         plateau = f"iteration {iteration}: {rules.patience} validations without a new best"

@@ -168,11 +168,11 @@ def _finish(partial: dict[str, Path], iteration: int) -> dict[str, str]:
     Caffe ends the process when it cannot write, but does not ask whether closing the file (NFS) or the disk lost some
     of it. Raises OSError when that happened.
     """
-    from caffe.proto import caffe_pb2  # here, so that a run's folder can be looked at without Caffe
+    from pysrn.nets import messages
 
     try:
-        caffe_pb2.NetParameter.FromString(partial[".caffemodel"].read_bytes())
-        state = caffe_pb2.SolverState.FromString(partial[".solverstate"].read_bytes())
+        messages.NetParameter.FromString(partial[".caffemodel"].read_bytes())
+        state = messages.SolverState.FromString(partial[".solverstate"].read_bytes())
     except DecodeError:
         raise OSError(0, "Caffe wrote less than it should have") from None
     if state.iter != iteration:

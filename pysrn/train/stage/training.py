@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from pysrn.console import InterruptedRun, SrnError
-from pysrn.train.run_folder import VALIDATION_NET
+from pysrn.recipes import PLATEAU
 from pysrn.train.stage import snapshots
+from pysrn.train.stage.files import VALIDATION_NET
 from pysrn.train.stage.job import Job
 from pysrn.train.stage.parallel import Alone
 from pysrn.train.stage.schedule import Schedule
@@ -140,7 +141,7 @@ class Training:
         return schedule.state.best_iteration == iteration
 
     def _set_rate(self) -> None:
-        if self._schedule.rules.kind == "plateau":
+        if self._schedule.rules.kind == PLATEAU:
             self._solver.param.base_lr = self._schedule.state.lr  # lr_policy is `fixed`, which takes it as it is
 
     def _snapshot(self) -> None:

@@ -1,0 +1,43 @@
+"""The losses of training nets: which layers they are, and what each image has of them, for validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from pysrn.nets import messages
+
+
+def sigmoid_cross_entropy(score: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """[N]: Caffe's SigmoidCrossEntropyLoss of each image, summed over the labels. Both are N x ..."""
+    score, label = score.reshape(len(score), -1), label.reshape(len(label), -1)
+    return (np.maximum(score, 0) - score * label + np.log1p(np.exp(-np.abs(score)))).sum(axis=1)
+
+
+def softmax_loss(score: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """[N]: Caffe's SoftmaxWithLoss of each image over axis 1, summed over what lies behind it.
+
+    `score` is N x K x ..., `label` holds whole numbers below K, one for each image and place.
+    """
+    score = score.reshape(len(score), score.shape[1], -1)
+    chosen = np.take_along_axis(score, label.reshape(len(label), 1, -1).astype(int), axis=1)[:, 0]
+    most = score.max(axis=1)
+    return (most + np.log(np.exp(score - most[:, None]).sum(axis=1)) - chosen).sum(axis=1)
+
+
+PER_IMAGE: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "SigmoidCrossEntropyLoss": sigmoid_cross_entropy,
+    "SoftmaxWithLoss": softmax_loss,
+}
+
+
+def loss_layers(net: messages.NetParameter) -> list[messages.LayerParameter]:
+    """The loss layers of a training net, in net order."""
+    return [layer for layer in net.layer if layer.type in PER_IMAGE]
+
+
+def image_losses(layer: messages.LayerParameter, blobs: Mapping) -> np.ndarray:
+    """[N], float64: what each image of the batch has of a loss layer, times its weight; `blobs` are pycaffe's."""
+    score, label = (blobs[name].data.astype(np.float64) for name in layer.bottom[:2])
+    return PER_IMAGE[layer.type](score, label) * (layer.loss_weight[0] if layer.loss_weight else 1.0)

@@ -1,0 +1,78 @@
+"""A paper's result tables as data: every figure with its sources and how far to trust it, and what is near enough.
+
+`evaluate/compare.py` lays a run's figures beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+DECISIONS = ("F1-C", "P-C", "R-C", "F1-O", "P-O", "R-O")
+TOP3_PREFIX = "top-3 "
+COLUMNS = ("mAP", *DECISIONS, *(TOP3_PREFIX + name for name in DECISIONS))  # of the field's tables
+NOT_PRINTED, NOT_FOUND = "-", "?"  # the sources print a dash; no source could be found
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A cell: its value in percent with sources (keys of `Published.sources`) and trust, or None and why."""
+
+    value: float | None
+    sources: tuple[str, ...] = ()
+    trust: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """One data set's table.
+
+    Attributes:
+        columns: metrics, those with TOP3_PREFIX under the rule `top3_rule`.
+        rows: method -> column -> figure; every row has all columns.
+        top3_rule: block of `metrics.BLOCKS`, None where the paper has no top-3 figures.
+        notes: what holds for a whole row, by method.
+    """
+
+    columns: tuple[str, ...]
+    rows: Mapping[str, Mapping[str, Figure]]
+    top3_rule: str | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far from the paper's figure is still the same, in points, and why."""
+
+    points: float
+    reason: str
+
+
+NO_TOLERANCE = Tolerance(0.0, "no source says how far another training may end")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the paper's table and the score that stands against it.
+
+    `alone`: of predictions that have no other score (an early stage's); else of the last ones that have it.
+    """
+
+    title: str
+    score: str
+    alone: bool = False
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a system's paper prints: data set -> table, the rows that a run stands against, sources, tolerances."""
+
+    tables: Mapping[str, PaperTable] = field(default_factory=dict)
+    methods: tuple[Method, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+    trust: Mapping[str, str] = field(default_factory=dict)
+    tolerances: Callable[[str], Mapping[str, Tolerance]] = lambda dataset: dict.fromkeys(COLUMNS, NO_TOLERANCE)
+
+
+NOTHING_PUBLISHED = Published()

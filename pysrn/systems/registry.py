@@ -1,0 +1,55 @@
+"""Which systems there are: a line each, and those that PYSRN_SYSTEMS names, which live outside this package."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+from pysrn.console import SrnError, UsageError
+from pysrn.nets.folding import Weights
+from pysrn.systems.system import Architecture, System
+
+MODULES = ("pysrn.systems.srn.system",)  # each has its System as SYSTEM; the first is the default
+FURTHER = "PYSRN_SYSTEMS"  # modules of the same kind, divided by commas
+
+
+@cache
+def systems() -> dict[str, System]:
+    """Name -> system. UsageError where PYSRN_SYSTEMS names a module that is not there, or that has no system."""
+    named = [name for name in os.environ.get(FURTHER, "").split(",") if name]
+    found: dict[str, System] = {}
+    for module in (*MODULES, *named):
+        try:
+            system = import_module(module).SYSTEM
+        except (ModuleNotFoundError, AttributeError) as error:
+            if module in MODULES:
+                raise
+            raise UsageError(f"{FURTHER}: {module}: {error}", "name modules that have a System as SYSTEM") from None
+        if found.setdefault(system.name, system) is not system:
+            raise UsageError(f"{FURTHER}: {module}: there is a system {system.name} already")
+    return found
+
+
+def default_system() -> System:
+    """The system meant where none is named."""
+    return next(iter(systems().values()))
+
+
+def system_named(name: str) -> System:
+    """A system; UsageError where there is none of this name."""
+    if name not in systems():
+        raise UsageError(f"no system {name}: they are {', '.join(systems())}")
+    return systems()[name]
+
+
+def recognise(weights: Weights, source: str | Path, known: System | None = None) -> Architecture:
+    """The architecture of weights: of the `known` system, else of the first that recognises them; SrnError for none."""
+    failure: SrnError | None = None
+    for system in [known] if known else systems().values():
+        try:
+            return system.recognise(weights, str(source))
+        except SrnError as error:
+            failure = failure or error
+    raise failure

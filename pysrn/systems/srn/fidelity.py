@@ -1,0 +1,65 @@
+"""How a run of SRN differs from the paper, for its report: rows of what this run has and what the paper says."""
+
+from __future__ import annotations
+
+from pysrn.recipes import DATASETS, Recipe
+from pysrn.systems.trunks.resnet import TRUNKS
+
+PAPER_DATASETS = ("coco", "nus_wide", "wider_attribute")  # Sec. 4
+AS_PUBLISHED, DIFFERS, UNKNOWN = "as published", "differs", "not published"
+
+
+def against_the_paper(recipe: Recipe, weights: str | None) -> list[tuple[str, str, str, str]]:
+    """Rows (what, this run, the paper, verdict). Sources of the paper's values are those of recipes.py.
+
+    `weights`: the file of ImageNet weights, None: from scratch.
+    """
+    dataset, heads, paper_trunk = recipe.dataset, recipe.heads, "resnet101_preact"
+    released = recipe.heads.variant == "released"
+    crops = ", ".join(str(int(recipe.input.stored_size * ratio)) for ratio in recipe.augmentation.scale_ratios)
+    widths = sorted({heads.attention_width, heads.regulariser_width})
+    iterations = ", ".join(str(recipe.iterations(stage)) for stage in range(1, len(recipe.stages) + 1))
+    rows = [
+        _row("data set", dataset.title, "MS-COCO 2014, NUS-WIDE, WIDER-Attribute", dataset.name in PAPER_DATASETS),
+        _row("trunk", TRUNKS[recipe.trunk].title, TRUNKS[paper_trunk].title, recipe.trunk == paper_trunk),
+        _row(
+            "first weights",
+            weights or "none: from scratch",
+            "ImageNet, with stochastic depth",
+            None if weights else False,
+        ),
+        _row("heads", "of the authors' released nets" if released else "of the text", "of the text", not released),
+        _row("width of the heads", ", ".join(map(str, widths)), "512"),
+        _row("losses of stage 4", "y_cls + y_sr + y_att" if released else "y_hat + y_att", "y_hat + y_att"),
+        _row("first learning rates", _each(recipe, "base_lr"), "0.001"),
+        _row("schedule", _each(recipe, "schedule"), ""),
+        _row("iterations, at most", iterations, ""),
+        _row("batch", f"{recipe.batch_size} x {recipe.iter_size}", ""),
+        _row("momentum, weight decay", f"{recipe.momentum:g}, {recipe.weight_decay:g}", ""),
+        _row("watched while training", _watched(recipe), "a part of the test images"),
+        _row("crops, pixels of 256", crops, "256, 224, 192, 168, 128"),
+        _row("view in testing", "the stored 256 x 256 image, resized", "the original file, resized"),
+    ]
+    if dataset.name in PAPER_DATASETS:
+        published = DATASETS[dataset.name].train_images
+        rows.insert(1, _row("training images", f"{dataset.train_images:,}", f"{published:,}"))
+    return rows
+
+
+def _row(what: str, ours: str, paper: str, same: bool | None = False) -> tuple[str, str, str, str]:
+    """Equal words are the same in any case; `same` None: nobody can tell."""
+    if not paper or same is None:
+        return what, ours, paper, UNKNOWN
+    return what, ours, paper, AS_PUBLISHED if same or ours == paper else DIFFERS
+
+
+def _watched(recipe: Recipe) -> str:
+    if recipe.validation_fraction:
+        return f"{100 * recipe.validation_fraction:g} % of the training images"
+    return "nothing"
+
+
+def _each(recipe: Recipe, name: str) -> str:
+    """A field of the four stages: one value if it is the same for all."""
+    values = [f"{value:g}" if isinstance(value := getattr(plan, name), float) else str(value) for plan in recipe.stages]
+    return values[0] if len(set(values)) == 1 else ", ".join(values)

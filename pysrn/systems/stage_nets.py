@@ -1,0 +1,110 @@
+"""Whole nets of a system: of a stage, fed by our data layer or by stock ones, and for prediction.
+
+What lies between data and losses is the system's (`System.add_stage`, `System.add_deploy`). Each net holds only what
+its stage needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pysrn.data.feed.batches import FeedSettings
+from pysrn.nets import messages
+from pysrn.nets.layers import FIXED, add_layer, parameter_layers
+from pysrn.recipes import Recipe
+from pysrn.systems.system import Architecture, Stage
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where a training net reads: an LMDB pair's folder and split, and the global number of the first sample."""
+
+    folder: str
+    split: str = "train"
+    first_sample: int = 0
+    workers: int = 1
+
+
+def stage_net(recipe: Recipe, stage: int, source: DataSource) -> messages.NetParameter:
+    """The training net of a stage, fed by our Python data layer."""
+    net = _named(recipe, _title(recipe, stage))
+    feed = feed_of(recipe, source, recipe.stages[stage - 1].views)
+    # The module's name is in net files that people have: it stays.
+    layer = {"module": "pysrn.data.layer", "layer": "MultiLabelDataLayer", "param_str": feed.to_json()}
+    add_layer(net, "data", "Python", [], python_param=layer)
+    net.layer[-1].top.append("label")
+    recipe.system.add_stage(net, recipe, stage)
+    return net
+
+
+def feed_of(recipe: Recipe, source: DataSource, views: int | None = None, train: bool = True) -> FeedSettings:
+    """What a data layer is told to feed the nets of a recipe."""
+    return FeedSettings.of(
+        recipe.input,
+        recipe.augmentation,
+        folder=source.folder,
+        split=source.split,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        first_sample=source.first_sample,
+        workers=source.workers,
+        views=views,
+        train=train,
+    )
+
+
+def stock_stage_net(recipe: Recipe, stage: int, folder: str, split: str = "train") -> messages.NetParameter:
+    """The same net with two stock `Data` layers (random crop, mirror), for plain `caffe train`.
+
+    Differs from paper: BVLC Caffe has no multi-scale corner crop.
+    """
+    net = _named(recipe, f"{_title(recipe, stage)}_stock")
+    eaten = recipe.input
+    transform = {"crop_size": eaten.size, "mirror": recipe.augmentation.mirror, "mean_value": list(eaten.mean)}
+    if eaten.scale != 1:
+        transform["scale"] = eaten.scale
+    for top, parameters in (("data", {"transform_param": transform}), ("label_map", {})):
+        source = f"{folder}/{split}_{'image' if top == 'data' else 'label'}.lmdb"
+        data = {"source": source, "batch_size": recipe.batch_size, "backend": "LMDB"}
+        add_layer(net, top, "Data", [], data_param=data, **parameters)
+    add_layer(net, "label_vector", "Flatten", "label_map")
+    add_layer(net, "label", "ReLU", "label_vector")  # stored as 1, -1, 0; no and unspecified count as negative
+    recipe.system.add_stage(net, recipe, stage)
+    return net
+
+
+def deploy_net(architecture: Architecture, batch_size: int = 1) -> messages.NetParameter:
+    """The whole net for prediction: `data` (N x 3 x S x S, BGR minus mean) -> scores and maps."""
+    net = messages.NetParameter(name=net_name(architecture))
+    size = architecture.system.input.size
+    add_layer(net, "data", "Input", [], input_param={"shape": [{"dim": [batch_size, 3, size, size]}]})
+    architecture.system.add_deploy(net, architecture, FIXED)
+    return net
+
+
+def net_name(architecture: Architecture) -> str:
+    """What a net for prediction is called, in its file and in a weight file."""
+    return f"{architecture.system.title}_{architecture.trunk}_{architecture.classes}_labels"
+
+
+def architecture_of(recipe: Recipe) -> Architecture:
+    """The net that a recipe trains."""
+    return Architecture(recipe.system, recipe.trunk, len(recipe.dataset.classes), recipe.heads)
+
+
+def recipe_deploy_net(recipe: Recipe) -> messages.NetParameter:
+    """The deploy net of a recipe, for one image at a time."""
+    return deploy_net(architecture_of(recipe))
+
+
+def new_layers(net: messages.NetParameter, recipe: Recipe, stage: Stage) -> set[str]:
+    """Names of the layers with weights that a stage itself initialises."""
+    return {name for name in parameter_layers(net) if recipe.system.part_of(name) in stage.adds}
+
+
+def _title(recipe: Recipe, stage: int) -> str:
+    return f"stage{stage}_{recipe.system.stage(stage).name}"
+
+
+def _named(recipe: Recipe, part: str) -> messages.NetParameter:
+    return messages.NetParameter(name=f"{recipe.system.title}_{recipe.trunk}_{recipe.dataset.name}_{part}")

@@ -1,0 +1,121 @@
+"""One stage of one run, with all that is known of it before it is trained: plan, preparation and pipeline share it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pysrn.console import existing_file
+from pysrn.data.pair.manifest import read_manifest
+from pysrn.nets import messages
+from pysrn.nets.solvers import stage_solver
+from pysrn.recipes import PLATEAU, Recipe, StageSpec
+from pysrn.systems.stage_nets import DataSource, stage_net
+from pysrn.systems.system import Stage
+from pysrn.train.run_folder import RunFolder
+from pysrn.train.settings import Settings
+from pysrn.train.stage import validation
+from pysrn.train.stage.schedule import Rules, rules_of
+
+
+@dataclass(frozen=True)
+class PreparedStage:
+    """A stage of `run`, trained as `settings` say."""
+
+    run: RunFolder
+    settings: Settings
+    number: int
+
+    @property
+    def recipe(self) -> Recipe:
+        """The run's recipe."""
+        return self.settings.recipe
+
+    @property
+    def stage(self) -> Stage:
+        """What the system says of it."""
+        return self.recipe.system.stage(self.number)
+
+    @property
+    def plan(self) -> StageSpec:
+        """Its numbers."""
+        return self.recipe.stages[self.number - 1]
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept."""
+        return self.run.stage(self.number)
+
+    @property
+    def iterations(self) -> int:
+        """Solver iterations, at most."""
+        return self.recipe.iterations(self.number)
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"stage {self.number} ({self.stage.name})"
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it starts from first weights, or from scratch."""
+        return self.number == 1
+
+    @property
+    def source(self) -> Path | None:
+        """The weights that it starts from; None: from scratch. MissingError where first weights are not there."""
+        if not self.is_first:
+            return self.run.weights(self.number - 1)
+        return None if self.settings.weights is None else existing_file(self.settings.weights, "first weights")
+
+    @cached_property
+    def rules(self) -> Rules:
+        """When it is validated, and what that does."""
+        return rules_of(self.recipe, self.number)
+
+    def net(self, data: DataSource) -> messages.NetParameter:
+        """Its whole net, reading only what is not held out for validation."""
+        net = stage_net(self.recipe, self.number, data)
+        if self.recipe.validation_images:
+            validation.hold_out(net, self.recipe.training_records)
+        return net
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of everything that decides its result, apart from its starting weights.
+
+        The data counts by what its manifest says it was made from, not by the folder's name.
+        """
+        solver = stage_solver(self.recipe, self.number, "", "")
+        manifest = read_manifest(Path(self.settings.data)) or {}
+        parts = {"seed": manifest.get("seed"), "train": manifest.get("splits", {}).get("train")}
+        if self.rules.kind == PLATEAU:  # otherwise validation changes nothing, and Caffe's solver has the schedule
+            parts["schedule"] = asdict(self.rules)
+        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
+        for part in (self.net(DataSource("", workers=0)), solver):
+            digest.update(part.SerializeToString(deterministic=True))
+        return digest.hexdigest()
+
+    def line(self, ranks: int = 1) -> str:
+        """What it trains with, in one line."""
+        plan, recipe = self.plan, self.recipe
+        drops = ", ".join(f"{round(fraction * self.iterations)}" for fraction in plan.drops)
+        if plan.schedule == PLATEAU:
+            rate = f"lr {plan.base_lr:g}, x {plan.gamma:g} after {plan.patience} validations without a new best "
+            rate += f"(every {plan.validate_every} iterations), down to {plan.min_lr:g}"
+        else:
+            rate = f"lr {plan.base_lr:g}, x {plan.gamma:g} at {drops or 'no iteration'}"
+        own = recipe.batch_size // ranks
+        batch = f"batch {own} x {recipe.iter_size} x {ranks} = {recipe.batch_size * recipe.iter_size}"
+        images = f"{recipe.training_records[1]} images, {recipe.validation_images} for validation"
+        which = ", ".join(filter(None, (recipe.trunk, recipe.system.words_of(recipe))))
+        return f"  {which}, {batch} (of a rank x iter size x ranks), {rate}, {images}"
+
+
+def stages_of(run: RunFolder, settings: Settings, last: int | None = None) -> list[PreparedStage]:
+    """The stages 1 to `last` (None: all) of a run."""
+    stages = settings.recipe.system.stages[:last]
+    return [PreparedStage(run, settings, stage.number) for stage in stages]
