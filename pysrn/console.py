@@ -6,7 +6,6 @@ Results go to stdout, everything else to stderr: a bar on a terminal, plain line
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import signal
 import sys
@@ -177,15 +176,3 @@ def check_output_file(path: Path | None, option: str = "out") -> None:
     """Raise UsageError when what an option names to be written (None: it was not given) is a folder."""
     if path is not None and path.is_dir():
         raise UsageError(f"--{option} must name a file: {path} is a folder")
-
-
-@contextmanager
-def sole_worker(folder: Path, doing: str, cure: str) -> Iterator[None]:
-    """Make `folder` and hold its file `lock` while the block runs; SrnError when another process is `doing` there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SrnError(f"another process is {doing} {folder}", cure) from None
-        yield

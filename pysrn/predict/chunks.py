@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import SrnError, sole_worker
+from pysrn.console import SrnError
+from pysrn.locks import sole_worker
 from pysrn.predict.predictions import DAMAGE
 from pysrn.whole_files import write_json, written_beside
 

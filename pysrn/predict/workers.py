@@ -1,26 +1,22 @@
 """Several processes that share a prediction: each has a net of its own and computes every n-th of the chunks to do.
 
 The parent starts `python -m pysrn.predict.workers FOLDER NUMBER ...`. A worker writes its chunks into the
-folder and a line on stdout a batch: how many images it had, or `!`, then the message of an error and its cure as JSON.
+folder and sends an event a batch (`processes.send`): how many images it had, or the message of an error and its cure.
 It ends when nobody reads that any more, so that no worker is left behind for long, however the parent ends.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import pysrn
 from pysrn.console import SrnError, deaf_to_interrupts
 from pysrn.predict.chunks import ScoreChunks
-
-FAILED = "!"
+from pysrn.processes import ending, environment, events_in, python_module, send
 
 
 def share_out(chunks: ScoreChunks, numbers: Sequence[int], workers: int, advance: Callable[[int], None]) -> None:
@@ -29,18 +25,14 @@ def share_out(chunks: ScoreChunks, numbers: Sequence[int], workers: int, advance
     Raises SrnError with the message of the first worker that fails or dies; the others are ended then.
     """
     shares = [numbers[first::workers] for first in range(workers) if numbers[first::workers]]
-    paths = [str(Path(pysrn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     threads = int(os.environ.get("OMP_NUM_THREADS", 0) or len(os.sched_getaffinity(0)))
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "OMP_NUM_THREADS": str(max(1, threads // len(shares))),
-    }
+    variables = environment(OMP_NUM_THREADS=str(max(1, threads // len(shares))))
     running: list[subprocess.Popen] = []
     try:
         with deaf_to_interrupts():  # Ctrl-C goes to the whole group; the parent decides
             for share in shares:
-                command = [sys.executable, "-m", __name__, str(chunks.folder), *map(str, share)]
-                running.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True))
+                command = python_module(__name__, chunks.folder, *share)
+                running.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=variables, text=True))
         _listen(running, advance)
     finally:
         for worker in running:
@@ -57,14 +49,16 @@ def _listen(running: Sequence[subprocess.Popen], advance: Callable[[int], None])
         while selector.get_map():
             for key, _ in selector.select():
                 line = key.fileobj.readline()
-                if line.startswith(FAILED):
-                    raise SrnError(*json.loads(line.removeprefix(FAILED)))
+                for event in events_in(line):
+                    if isinstance(event, dict) and "error" in event:
+                        raise SrnError(event["error"], event["cure"])
+                    if isinstance(event, dict):
+                        advance(event["images"])
                 if line:
-                    advance(int(line))
                     continue
                 selector.unregister(key.fileobj)
                 if code := key.data.wait():
-                    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+                    how = ending(code)
                     raise SrnError(f"a predicting process died ({how})", "run the same command again: it goes on")
 
 
@@ -78,11 +72,11 @@ def main(arguments: Sequence[str]) -> int:
         job = chunks.job
         pair = PairReader(job["data"], job["split"])
         net = net_for(Path(job["weights"]), job["batch_size"], pair, job["cache"], announced=True)
-        fill_chunks(net, pair, chunks, numbers, lambda done: print(done, flush=True))
+        fill_chunks(net, pair, chunks, numbers, lambda done: send(images=done))
     except BrokenPipeError:
         os._exit(1)  # Python would complain once more when it flushes
     except (SrnError, OSError, MemoryError) as error:
-        print(f"{FAILED}{json.dumps([str(error), getattr(error, 'cure', '')])}", flush=True)
+        send(error=str(error), cure=getattr(error, "cure", ""))
     return 0
 
 

@@ -1,7 +1,8 @@
 """What the PyTorch nets of all systems are made of.
 
-A system's net (`System.torch_model`) has a classmethod `of(architecture)` and gives back a named tuple of its scores and
-maps, in the system's order. Its modules carry the names of Caffe's layers: `convert/torch_weights.py` maps them by rule.
+A system's net (`System.torch_model`) has a classmethod `of(architecture)` and gives back a named tuple of its scores
+and maps, in the system's order. Its modules carry the names of Caffe's layers, which `convert/torch_weights.py` maps by
+rule.
 """
 
 from __future__ import annotations

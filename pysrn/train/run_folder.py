@@ -7,16 +7,17 @@ job.json}; in a stage in parts also {whole,trunk,fixed_heads}.prototxt: the stag
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 
-from pysrn.console import SrnError, message, sole_worker
+from pysrn.console import SrnError, message
+from pysrn.locks import held, sole_worker
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.systems.registry import default_system
 from pysrn.train.settings import Settings
@@ -110,12 +111,9 @@ class RunFolder:
     def wait_for_children(self) -> None:
         """Wait until no process trains in this run: a killed parent leaves a child that ends with its iteration."""
         for path in self.path.glob(f"stage?/{JOB}"):
-            with open(path, "rb") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    message(f"waiting for an earlier process that still ends its iteration in {path.parent}")
-                    fcntl.flock(file, fcntl.LOCK_SH)
+            words = f"waiting for an earlier process that still ends its iteration in {path.parent}"
+            with held(path, partial(message, words), shared=True):
+                pass
 
     @contextmanager
     def locked(self) -> Iterator[None]:

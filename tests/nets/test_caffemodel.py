@@ -331,10 +331,11 @@ def lean_net_class():
     """NetParameter, its layers with the fields alone that are read."""
     file = descriptor_pb2.FileDescriptorProto()
     caffe_messages.fork_layer().DESCRIPTOR.file.CopyToProto(file)
-    layer = next(message for message in file.message_type if message.name == "LayerParameter")
-    kept = [field for field in layer.field if field.name in (*DESCRIPTION, "blobs")]
-    del layer.field[:]
-    layer.field.extend(kept)
+    for layer in file.message_type:
+        if layer.name in ("LayerParameter", "V1LayerParameter"):
+            kept = [field for field in layer.field if field.name in (*DESCRIPTION, "blobs")]
+            del layer.field[:]
+            layer.field.extend(kept)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("caffe.NetParameter"))

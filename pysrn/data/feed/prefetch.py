@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-import pysrn
 from pysrn.console import MissingError, SrnError, deaf_to_interrupts
 from pysrn.data.feed.batches import BatchMaker, FeedSettings
 from pysrn.data.feed.ring import create_ring_file, map_ring
 from pysrn.data.feed.worker import FAILED_BYTE, NUMBER, READY_BYTE
 from pysrn.data.pair.pair_reader import REBUILD
+from pysrn.processes import environment
 
 SLOTS_PER_WORKER = 2
 _PATIENCE = 2.0  # seconds that a worker has to end by itself
@@ -136,14 +136,13 @@ def _start(descriptor: int, slots: int, settings: FeedSettings) -> subprocess.Po
     python = sys.executable if "python" in Path(sys.executable or "").name else shutil.which("python3")
     if not python:
         raise MissingError("no python3 found to start data workers with", "set workers to 0 in the data layer")
-    paths = [str(Path(pysrn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen(
         [python, "-m", "pysrn.data.feed.worker", str(descriptor), str(slots), settings.to_json()],
         bufsize=0,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         pass_fds=[descriptor],
-        env=os.environ | _WORKER_ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        env=environment(**_WORKER_ENVIRONMENT),
     )
 
 

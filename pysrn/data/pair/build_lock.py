@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import multiprocessing
 import os
 import signal
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pysrn.console import InterruptedRun, SrnError, message
+from pysrn.locks import take
 
 _NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 GO_ON = "the same command goes on where it was"
@@ -22,12 +22,14 @@ GO_ON = "the same command goes on where it was"
 @contextmanager
 def sole_builder(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, which ends with the process, however it ends. Raises SrnError when another has it."""
+
+    def refuse() -> None:
+        raise SrnError(f"another process is building in {folder}", "wait for it, or choose another --out")
+
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SrnError(f"another process is building in {folder}", "wait for it, or choose another --out") from None
+            take(descriptor, refuse)
         except OSError as error:  # a network file system may know no locks on folders
             message(f"warning: {folder} cannot be locked ({error.strerror}); do not build in it twice at once")
         yield

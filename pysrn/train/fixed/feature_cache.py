@@ -10,7 +10,6 @@ read. Of the data it knows what their manifest says, not each image.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import math
@@ -25,6 +24,7 @@ import numpy as np
 from pysrn.console import SrnError
 from pysrn.data.feed.batches import FeedSettings
 from pysrn.data.pair.manifest import read_manifest
+from pysrn.locks import held
 from pysrn.nets.in_caffe import engine_in_use
 from pysrn.nets.layers import parameter_layers
 from pysrn.nets.surgery import Weights, fingerprint
@@ -128,8 +128,7 @@ class FeatureCache:
         try:
             if not _is_whole(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-                with open(folder / LOCK, "w") as lock:  # two runs may begin at once
-                    fcntl.flock(lock, fcntl.LOCK_EX)
+                with held(folder / LOCK):  # two runs may begin at once
                     if not _is_whole(folder):
                         for name in (FEATURES, CHECKSUMS):  # one without the others says nothing
                             (folder / name).write_bytes(b"")

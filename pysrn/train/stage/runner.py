@@ -8,13 +8,13 @@ them runs this (`rank.py`); what they share and agree on goes through their team
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sys
 from pathlib import Path
 
 from pysrn.console import DONE, FAILED, SrnError
+from pysrn.locks import take
 from pysrn.nets import messages, surgery
 from pysrn.nets.caffemodel import read_layers, sha256_of
 from pysrn.nets.layers import fixed_layers
@@ -35,7 +35,7 @@ def main(argv: list[str], team: Alone = ALONE) -> int:
     try:
         with open(folder / JOB, "r+" if team.rank == 0 else "r", encoding="utf-8") as file:
             if team.rank == 0:
-                fcntl.flock(file, fcntl.LOCK_EX)  # until this process ends: a killed parent leaves a child for a moment
+                take(file.fileno())  # until this process ends: a killed parent leaves a child for a moment
             run(folder, Job(**json.load(file)), team)
         return DONE
     except SrnError as error:
