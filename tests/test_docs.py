@@ -1,7 +1,9 @@
 """README.md and docs/: links, commands, files and decisions that they name are there, and prose keeps to its limits."""
 
 import argparse
+import contextlib
 import importlib
+import io
 import re
 import shlex
 from functools import cache
@@ -25,7 +27,7 @@ class ParsedError(Exception):
 
 def test_all_pages_are_there():
     names = {path.name for path in PAGES}
-    pages = "design training data evaluation pytorch docker speed fidelity".split()
+    pages = ["design", "training", "data", "evaluation", "pytorch", "docker", "speed", "fidelity"]
     assert names == {"README.md", *(f"{name}.md" for name in pages)}
 
 
@@ -124,9 +126,6 @@ def test_commands_are_understood(page, monkeypatch, capsys):
 
 def help_of(tool: str, *words: str) -> str:
     """What --help prints."""
-    import contextlib
-    import io
-
     out = io.StringIO()
     with contextlib.redirect_stdout(out), pytest.raises(SystemExit):
         importlib.import_module(f"tools.{tool}").main([*words, "--help"])
