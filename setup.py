@@ -6,6 +6,7 @@ setup(
     name="pysrn",
     version="0.1.0",
     description="Spatial Regularization Network for multi-label image classification, on BVLC Caffe",
+    license="BSD-2-Clause",
     python_requires=">=3.11",
     packages=find_packages(include=["pysrn", "pysrn.*"]),
     package_data={"pysrn.data": ["class_names/*.txt"], "pysrn.data.feed": ["*.json"], "pysrn.nets": ["caffe.desc"]},

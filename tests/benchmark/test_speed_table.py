@@ -1,4 +1,4 @@
-"""The README's table of speed: what it says, and that it is what the kept figures say."""
+"""The table of speed in docs/speed.md: what it says, and that it is what the kept figures say."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from pysrn.benchmark.speed import CACHED
 from pysrn.benchmark.speed_table import BEGIN, END, FIGURES, table
 from tools import benchmark
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "speed.md"
 
 
 def figures(part, batch, stage=4, **seconds):
@@ -53,14 +53,14 @@ def test_by_hand(tmp_path):
     assert rows[5] == ["- with cached features", "0.100", "", "", "", "5.0 times as fast as without", "", "1,003"]
 
 
-def test_the_readme_has_the_table_of_the_kept_figures(capsys):
+def test_the_page_has_the_table_of_the_kept_figures(capsys):
     assert benchmark.main(["table"]) == 0
     printed = capsys.readouterr().out.strip()
     assert printed == table(FIGURES)
-    text = README.read_text(encoding="utf-8")
-    assert BEGIN in text and END in text, f"README.md lacks the lines {BEGIN} and {END}"
+    text = PAGE.read_text(encoding="utf-8")
+    assert BEGIN in text and END in text, f"docs/speed.md lacks the lines {BEGIN} and {END}"
     found = text[text.index(BEGIN) : text.index(END) + len(END)]
-    assert found == printed, "put what `tools/benchmark.py table` prints in place of that part of README.md"
+    assert found == printed, "put what `tools/benchmark.py table` prints in place of that part of docs/speed.md"
 
 
 def test_the_kept_figures_are_whole():
