@@ -4,8 +4,9 @@
 #   docker run --rm --gpus all srn-caffe:cuda docker/gpu_check.sh [OPTION...]     in the image, or
 #   CAFFE=PREFIX docker/gpu_check.sh [OPTION...]                                  with what `docker/caffe/build.sh --cuda PREFIX` made
 #
-# gradients of each kind of layer on GPU and CPU, images per second of the four stages at batch 32 and 96 (float32, TF32),
-# conv4 with and without cuDNN's groups, PyTorch's step on the same net, 50 iterations of each of the four stages.
+# gradients of each kind of layer on GPU and CPU, images per second of all stages at batch 32 and 96 (float32, TF32), the
+# grouped convolution (SRN's conv4) with and without cuDNN's groups, PyTorch's step on the same net, 50 iterations of each
+# of the stages.
 # The options are those of tools/gpu_check.py; --cpu --small tries the check itself without a GPU.
 # PyTorch's part wants one with CUDA, as in the image srn-caffe:cuda-full; --torch-python PYTHON names a Python that has it.
 # What does not fit into the device's memory is told and is no error.

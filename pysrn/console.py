@@ -58,11 +58,17 @@ class InterruptedRun(SrnError):
     exit_code = INTERRUPTED
 
 
-def run_main(work: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
-    """Call `work(arguments)`; turn the errors a user can mend into one line on stderr and an exit code."""
+def run_main(
+    work: Callable[[argparse.Namespace], int | None],
+    arguments: argparse.Namespace | Callable[[], argparse.Namespace],
+) -> int:
+    """Call `work(arguments)`; turn the errors a user can mend into one line on stderr and an exit code.
+
+    `arguments` may be what parses them, where that can meet such an error, too.
+    """
     os.environ.setdefault("GLOG_minloglevel", "2")  # or Caffe prints every net; read when it is imported
     try:
-        return work(arguments) or DONE
+        return work(arguments() if callable(arguments) else arguments) or DONE
     except SrnError as error:
         message(f"error: {error}")
         if error.cure:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Speed of a part of the project against its peers on this machine: medians of alternating rounds.
 
-step: a training step of the whole net. frozen: a step of stages 2 and 3, over the fixed trunk. inference: scores and
+step: a training step of the whole net. frozen: a step of a stage in parts, over the fixed trunk. inference: scores and
 maps of a batch. Each against stock Caffe, PyTorch and torch.compile, once all have computed the same numbers.
 convert: tools/to_torch.py and tools/from_torch.py, seconds and memory.
 data: building databases (against Caffe's convert_imageset), feeding a net (against PyTorch's DataLoader), and the share
@@ -22,21 +22,27 @@ from dataclasses import fields
 from pathlib import Path
 
 from pysrn.console import UsageError, check_output_file, run_main
-from pysrn.recipes import TRUNKS, VARIANTS
+from pysrn.systems.registry import default_system, system_named, systems
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
+    return run_main(lambda arguments: arguments.measure(arguments), lambda: parsed(argv))
+
+
+def parsed(argv: list[str] | None) -> argparse.Namespace:
+    """The arguments; UsageError where a system cannot be had."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
-    for name, stages, help_text in (
-        ("step", (4, 1), "a training step of the whole net"),
-        ("frozen", (2, 3), "a training step over the fixed trunk"),
-        ("inference", (), "scores and maps of a batch"),
+    for name, help_text in (
+        ("step", "a training step of the whole net"),
+        ("frozen", "a training step over the fixed trunk"),
+        ("inference", "scores and maps of a batch"),
     ):
-        add_speed_options(parts.add_parser(name, help=help_text), stages)
+        add_speed_options(parts.add_parser(name, help=help_text), name != "inference")
     convert = parts.add_parser("convert", help="to PyTorch and back")
-    convert.add_argument("--run", help="run's folder or caffemodel (default: random weights of ResNet-101)")
+    convert.add_argument("--run", help="run's folder or caffemodel (default: random weights of the usual net)")
+    add_system_option(convert)
     convert.set_defaults(measure=measure_conversion)
     data = parts.add_parser("data", help="databases and the data layer")
     data.add_argument("--data", type=Path, metavar="FOLDER", help="feed from this LMDB pair (default: made here)")
@@ -57,27 +63,36 @@ def main(argv: list[str] | None = None) -> int:
         if name != "table":
             part.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
             part.add_argument("--json", type=Path, metavar="FILE", help="write all figures of all rounds there")
-    arguments = parser.parse_args(argv)
-    return run_main(arguments.measure, arguments)
+    return parser.parse_args(argv)
 
 
-def add_speed_options(parser: argparse.ArgumentParser, stages: tuple[int, ...]) -> None:
+def add_system_option(parser: argparse.ArgumentParser) -> None:
+    """Whose net it is."""
+    parser.add_argument("--system", choices=list(systems()), help="default: the first of these, or the run's")
+
+
+def add_speed_options(parser: argparse.ArgumentParser, trains: bool) -> None:
     """The options of the three parts that time the net."""
+    known = systems().values()
+    trunks = dict.fromkeys(name for system in known for name in system.trunks)
+    variants = dict.fromkeys(name for system in known for name in system.variants if name)
+    add_system_option(parser)
     parser.add_argument("--batch", type=int, default=4, help="images (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: one a core")
-    parser.add_argument("--trunk", choices=sorted(TRUNKS), default="resnet101", help="default: %(default)s")
-    parser.add_argument("--variant", choices=VARIANTS, default="paper", help="default: %(default)s")
+    parser.add_argument("--trunk", choices=sorted(trunks), help="default: the system's usual one")
+    parser.add_argument("--variant", choices=list(variants), help="default: the system's first")
     parser.add_argument("--run", help="a run's folder or a caffemodel (default: random weights of realistic size)")
     parser.add_argument("--engine", default="", metavar="LIST", help="CAFFE_ENGINE of ours (default: every part)")
     parser.add_argument("--no-compile", dest="compiled", action="store_false", help="leave torch.compile out")
-    if stages:
-        parser.add_argument("--stage", type=int, choices=stages, default=stages[0], help="default: %(default)s")
+    if trains:
+        parser.add_argument("--stage", type=int, metavar="N", help="default: of step the last, of frozen the first")
     parser.set_defaults(measure=measure_speed)
 
 
 def measure_speed(arguments: argparse.Namespace) -> None:
     """Measure one part of the net's speed and print."""
-    from pysrn.benchmark.speed import Plan, measure, report_lines
+    from pysrn.benchmark.plan import Plan
+    from pysrn.benchmark.speed import measure, report_lines
     from pysrn.benchmark.timing import describe_machine
 
     if min(arguments.rounds, arguments.batch, arguments.threads) < 1:
@@ -98,7 +113,11 @@ def measure_conversion(arguments: argparse.Namespace) -> None:
     if arguments.rounds < 1:
         raise UsageError("--rounds: a whole number from 1")
     check_output_file(arguments.json, "json")
-    report = {"machine": describe_machine(), "convert": measure(Path(__file__).parent, arguments.run, arguments.rounds)}
+    system = system_named(arguments.system) if arguments.system else default_system()
+    report = {
+        "machine": describe_machine(),
+        "convert": measure(Path(__file__).parent, system, arguments.run, arguments.rounds),
+    }
     print(*report_lines(report["convert"]), sep="\n")
     write_report(arguments.json, report)
 
@@ -134,7 +153,7 @@ def measure_evaluation(arguments: argparse.Namespace) -> None:
 
 def measure_data(arguments: argparse.Namespace) -> None:
     """Measure databases and data layer and print."""
-    from pysrn.benchmark.data import PARTS, Plan, measure, report_lines
+    from pysrn.benchmark.data.figures import PARTS, Plan, measure, report_lines
     from pysrn.benchmark.timing import describe_machine
 
     if min(arguments.rounds, arguments.count) < 1:

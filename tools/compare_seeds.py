@@ -20,12 +20,17 @@ from tools import predict, run_stage
 
 def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
+    return run_main(work, lambda: parsed(argv))
+
+
+def parsed(argv: list[str] | None) -> argparse.Namespace:
+    """The arguments; UsageError where a system cannot be had."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=seed_number, nargs="+", default=[0, 1, 2, 3, 4], help="default: 0 to 4")
     parser.add_argument("--system", choices=list(systems()), help="default: the first of these")
     parser.add_argument("--data", default=f"data/{EMBEDDED}", help="folder of the LMDB pair (default: %(default)s)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="default: %(default)s")
-    return run_main(work, parser.parse_args(argv))
+    return parser.parse_args(argv)
 
 
 def work(arguments: argparse.Namespace) -> None:

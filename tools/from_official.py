@@ -15,6 +15,11 @@ STATISTICS = ("variance", "inverse-std")
 
 def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
+    return run_main(work, lambda: parsed(argv))
+
+
+def parsed(argv: list[str] | None) -> argparse.Namespace:
+    """The arguments; UsageError where a system cannot be had."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, help="caffemodel of the authors' fork, with BN layers of four blobs")
     parser.add_argument("-o", "--out", type=Path, required=True, help="our caffemodel, to be written")
@@ -27,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="THEIRS=OURS",
         help="which layer is which, where the file leaves it open; may be repeated",
     )
-    return run_main(work, parser.parse_args(argv))
+    return parser.parse_args(argv)
 
 
 def work(arguments: argparse.Namespace) -> None:

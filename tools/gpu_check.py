@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check and measure a CUDA device: layers against the CPU, four stages, img/s, conv4, PyTorch beside it.
+"""Check and measure a CUDA device: layers against the CPU, all stages, img/s, the grouped convolution, PyTorch.
 
 Ends within ten minutes. Exit codes: 3 no CUDA device, 4 something failed or differs too much from the CPU.
 """
@@ -13,21 +13,29 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from pysrn.benchmark.gpu_check import PARTS, SMALL, Plan, check, line, wrong
+from pysrn.benchmark.gpu.check import check, line, wrong
+from pysrn.benchmark.gpu.runner import PARTS, Plan, small
 from pysrn.console import ToleranceError, run_main
+from pysrn.systems.registry import default_system, system_named, systems
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
+    return run_main(work, lambda: parsed(argv))
+
+
+def parsed(argv: list[str] | None) -> argparse.Namespace:
+    """The arguments; UsageError where a system cannot be had."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     device = parser.add_mutually_exclusive_group()
     device.add_argument("--gpu", type=int, default=0, metavar="N", help="CUDA device (default: %(default)s)")
     device.add_argument("--cpu", action="store_true", help="do it on the CPU, to try this check without a GPU")
+    parser.add_argument("--system", choices=list(systems()), help="default: the first of these")
     parser.add_argument("--small", action="store_true", help="a small trunk and few steps")
     parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="default: all")
     parser.add_argument("--torch-python", default=sys.executable, metavar="PYTHON", help="one whose PyTorch has CUDA")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results there")
-    return run_main(work, parser.parse_args(argv))
+    return parser.parse_args(argv)
 
 
 def work(arguments: argparse.Namespace) -> None:
@@ -39,8 +47,9 @@ def work(arguments: argparse.Namespace) -> None:
     gpu = None if arguments.cpu else arguments.gpu
     if gpu is not None:
         check_gpu(gpu)
-    small = SMALL if arguments.small else {}
-    plan = Plan(gpu, **small, parts=tuple(arguments.only), torch_python=arguments.torch_python)
+    system = system_named(arguments.system) if arguments.system else default_system()
+    measured = {"parts": tuple(arguments.only), "torch_python": arguments.torch_python, "system": system.name}
+    plan = Plan(gpu, **measured, **(small(system) if arguments.small else {}))
     known = dict(enumerate(list_gpus()))
     print("device:", "CPU" if gpu is None else known.get(gpu, "unknown to nvidia-smi"), flush=True)
     results: dict[str, dict] = {}

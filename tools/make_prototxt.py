@@ -19,6 +19,11 @@ ROOT = Path("prototxt")  # relative, so that the paths inside the solvers hold w
 
 def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code (4: --check found a difference)."""
+    return run_main(work, lambda: parsed(argv))
+
+
+def parsed(argv: list[str] | None) -> argparse.Namespace:
+    """The arguments; UsageError where a system cannot be had."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "datasets", nargs="*", choices=[[], *DATASETS], metavar="DATASET", help="default: those checked in"
@@ -30,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--stock", action="store_true", help="write only the stage nets with two stock Data layers, for `caffe train`"
     )
-    return run_main(work, parser.parse_args(argv))
+    return parser.parse_args(argv)
 
 
 def work(arguments: argparse.Namespace) -> None:
@@ -42,7 +47,8 @@ def work(arguments: argparse.Namespace) -> None:
     for system in chosen:
         datasets = [name for name in arguments.datasets or generated.checked_in(system) if name in system.recipes]
         if arguments.count:
-            recipes = generated.recipes_of(system, arguments.datasets or list(DATASETS))
+            counted = [name for name in arguments.datasets or DATASETS if name in system.recipes]
+            recipes = generated.recipes_of(system, counted)
             print(parameters.table(sorted(recipes, key=system.variant_of)))
         elif arguments.check:
             stale += (found := generated.stale_files(system, arguments.out, datasets))

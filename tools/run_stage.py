@@ -18,6 +18,11 @@ from pysrn.train.flags import add_flags, asked_for, positive, whole
 
 def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
+    return run_main(work, lambda: parsed(argv))
+
+
+def parsed(argv: list[str] | None) -> argparse.Namespace:
+    """The arguments; UsageError where a system cannot be had."""
     known = systems().values()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     stages = "; ".join(
@@ -66,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         help="stages with a fixed trunk: train the whole net in one piece, its trunk neither folded nor apart",
     )
     machine.add_argument("--tensorboard", action="store_true", help="write event files, too (stageN/events)")
-    return run_main(work, parser.parse_args(argv))
+    return parser.parse_args(argv)
 
 
 def devices(text: str) -> tuple[int, ...]:

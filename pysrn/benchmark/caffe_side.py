@@ -5,36 +5,27 @@ Which of the speed patches work is decided by CAFFE_ENGINE in the environment of
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import caffe
 import numpy as np
 
-from pysrn.benchmark.contender import Job
-from pysrn.benchmark.nets import RATE, fed_by_input, recipe_of
-from pysrn.nets import messages, prototxt
+from pysrn.benchmark.job import INFER, Job
+from pysrn.benchmark.nets import RATE, fed_by_input, make_solver, recipe_of, whole_net
 from pysrn.nets.caffemodel import read_weights
-from pysrn.nets.solvers import stage_solver
+from pysrn.nets.in_caffe import set_device
+from pysrn.nets.losses import loss_layers
 from pysrn.predict.deploy import DeployNet
-from pysrn.recipes import Recipe
 from pysrn.report.setup_report import describe_blas, describe_caffe
-from pysrn.systems.srn import nets as stages
 
 BLOBS = ("weight", "bias")
 
 
 def make_worker(job: Job) -> Inference | Training:
     """The contestant of a job."""
-    caffe.set_mode_cpu()
-    if job.work == "infer":
-        return Inference(job)
-    if job.folded:
-        from pysrn.benchmark.frozen_side import TrainingInParts
-
-        return TrainingInParts(job)
-    return Training(job)
+    set_device(None)
+    return Inference(job) if job.work == INFER else Training(job)
 
 
 def describe() -> dict:
@@ -54,7 +45,7 @@ class Inference:
     """Scores and maps of a batch from the deploy net."""
 
     def __init__(self, job: Job) -> None:
-        images = inputs_of(job)["data"]
+        images = job.arrays()["data"]
         self._deploy = DeployNet(Path(job.weights), len(images), folded=job.folded)
         self._deploy.net.blobs["data"].data[...] = images
 
@@ -78,9 +69,9 @@ class Training:
 
     def __init__(self, job: Job) -> None:
         weights = read_weights(job.weights)
-        recipe, inputs = recipe_of(weights, job.weights), inputs_of(job)
-        whole = stages.stage_net(recipe, job.stage, stages.DataSource("", workers=0))
-        self.message = fed_by_input(whole, {name: array.shape for name, array in inputs.items()})
+        recipe, inputs = recipe_of(weights, job.weights), job.arrays()
+        shapes = {name: array.shape for name, array in inputs.items()}
+        self.message = fed_by_input(whole_net(recipe, job.stage), shapes)
         self.solver = make_solver(self.message, recipe, job.stage, RATE)
         fill(self.solver.net, weights, inputs)
 
@@ -94,10 +85,9 @@ class Training:
         net.clear_param_diffs()
         net.forward()
         net.backward()
-        found = {}
+        losses = [layer.top[0] for layer in loss_layers(self.message)]
+        found = {name: net.blobs[name].data.copy() for name in losses}
         for layer in self.message.layer:
-            if layer.type == "SigmoidCrossEntropyLoss":
-                found[layer.top[0]] = net.blobs[layer.top[0]].data.copy()
             if any(param.lr_mult for param in layer.param):
                 for kind, blob in zip(BLOBS, net.params[layer.name], strict=False):
                     found[f"{layer.name}/{kind}"] = blob.diff.copy()
@@ -106,23 +96,6 @@ class Training:
     def describe(self) -> dict:
         """See `describe`."""
         return describe()
-
-
-def inputs_of(job: Job) -> dict[str, np.ndarray]:
-    """The batch: `data` and `label`."""
-    with np.load(job.inputs) as inputs:
-        return dict(inputs)
-
-
-def make_solver(message: messages.NetParameter, recipe: Recipe, stage: int, rate: float) -> caffe.SGDSolver:
-    """The solver of a stage on a net, with another rate."""
-    with tempfile.TemporaryDirectory() as folder:
-        net, path = Path(folder) / "net.prototxt", Path(folder) / "solver.prototxt"
-        prototxt.write_message(message, net)
-        description = stage_solver(recipe, stage, str(net), folder)
-        description.base_lr, description.display, description.snapshot_after_train = rate, 0, False
-        prototxt.write_message(description, path)
-        return caffe.get_solver(str(path))
 
 
 def fill(net: caffe.Net, weights: Mapping[str, list[np.ndarray]], inputs: Mapping[str, np.ndarray]) -> None:

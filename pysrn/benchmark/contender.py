@@ -1,10 +1,8 @@
 """A contestant in a process of its own that lives through all rounds and works only when it is told to.
 
 So every contestant has its own memory and its own libraries, those of PyTorch and those of Caffe never meet, and one
-alone uses the cores at any time. The parent writes a command a line to the child's stdin, the child answers with a line
-of JSON: `prepare` (warm up), `check FILE` (write the numbers that it computes), `round` (seconds of one pass), `peak`.
-
-Run as `python -m pysrn.benchmark.contender JSON` it is the child.
+alone uses the cores at any time. The parent writes a command a line to the child's stdin, the child (`child.py`)
+answers with a line of JSON.
 """
 
 from __future__ import annotations
@@ -14,55 +12,14 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
+from pysrn.benchmark.job import Job
 from pysrn.console import SrnError
-
-_WARM_UP = 3  # passes before anything is timed; the faster of the last two says how many passes make a round
-CAFFE, TORCH = "caffe", "torch"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a contestant computes, again and again.
-
-    `work`: `train` (a step of `stage`) or `infer`. `inputs`: an .npz of `data` and `label`. `losses`: the scores that
-    the stage has losses on. `folded`: batch normalisation in the weights of what is fixed, and that apart from what
-    learns; `cached`: its features from a cache. `round_seconds`: how long a round of fast passes lasts.
-    """
-
-    framework: str
-    work: str
-    weights: str
-    inputs: str
-    threads: int
-    round_seconds: float
-    stage: int = 4
-    losses: tuple[str, ...] = ()
-    folded: bool = False
-    cached: bool = False
-    compiled: bool = False
-    channels_last: bool = False
-
-
-class Worker(Protocol):
-    """What the child process asks of a framework's side."""
-
-    def once(self) -> None:
-        """One pass: a training step, or the scores of a batch."""
-
-    def check(self) -> dict[str, np.ndarray]:
-        """What it computes, under Caffe's names, for the comparison with the others."""
-
-    def describe(self) -> dict:
-        """Versions and settings, for the report."""
 
 
 class Contender:
@@ -72,7 +29,7 @@ class Contender:
         self.name, self.job = name, job
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by `close`)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pysrn.benchmark.contender", json.dumps(asdict(job))],
+            [sys.executable, "-m", "pysrn.benchmark.child", job.to_json()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -137,57 +94,3 @@ def _last_words(errors: str) -> str:
 def _threads(count: int) -> dict[str, str]:
     """What tells OpenMP, OpenBLAS and PyTorch how many threads to use."""
     return dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(count))
-
-
-def serve(job: Job) -> None:
-    """Be the child: do what stdin says until it ends."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
-    if job.framework == CAFFE:
-        from pysrn.benchmark.caffe_side import make_worker
-    else:
-        from pysrn.benchmark.torch_side import make_worker
-    worker, passes = make_worker(job), 1
-
-    def answer(value) -> None:
-        print(json.dumps(value), file=answers, flush=True)
-
-    answer(worker.describe())
-    for line in sys.stdin:
-        command, _, rest = line.strip().partition(" ")
-        if command == "prepare":
-            _forget_peak()
-            taken = [_seconds(worker, 1) for _ in range(_WARM_UP)]
-            passes = max(1, round(job.round_seconds / min(taken[1:])))
-            answer(passes)
-        elif command == "check":
-            np.savez(rest, **worker.check())
-            answer(rest)
-        elif command == "round":
-            if passes > 1:
-                worker.once()  # fills the caches that the contestant before has filled
-            answer(_seconds(worker, passes))
-        elif command == "peak":
-            answer(_peak_mb())
-
-
-def _seconds(worker: Worker, passes: int) -> float:
-    started = time.perf_counter()
-    for _ in range(passes):
-        worker.once()
-    return (time.perf_counter() - started) / passes
-
-
-def _forget_peak() -> None:
-    """Let VmHWM start anew (proc(5), clear_refs): the loading of weights is not what is measured."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_mb() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-
-
-if __name__ == "__main__":
-    given = json.loads(sys.argv[1])
-    serve(Job(**given | {"losses": tuple(given["losses"])}))

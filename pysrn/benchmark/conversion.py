@@ -13,28 +13,33 @@ import tempfile
 import time
 from pathlib import Path
 
-from pysrn.benchmark.speed import Plan, random_weights
+from pysrn.benchmark.realistic_weights import random_weights
+from pysrn.benchmark.usual import usual_recipe
 from pysrn.console import SrnError
+from pysrn.nets.caffemodel import read_weights
 from pysrn.predict.trained import find_weights
+from pysrn.systems.system import System
 
 TO, BACK = "to_torch", "from_torch"
+NAME = "weights"  # of the file between them
 
 
-def measure(tools: Path, run: str | None, rounds: int) -> dict:
-    """Figures of both tools, which lie in the folder `tools`. `run`: see `speed.Plan`.
+def measure(tools: Path, system: System, run: str | None, rounds: int) -> dict:
+    """Figures of both tools, which lie in the folder `tools`, of the weights of `run`, or random ones of the system.
 
     Raises SrnError when a tool fails, or when the weights that come back are not the ones that went.
     """
     figures: dict[str, list[dict[str, float]]] = {TO: [], BACK: []}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        weights = find_weights(run) if run else random_weights(Plan("convert"), work)
+        recipe = usual_recipe(system)
+        weights = find_weights(run) if run else random_weights(recipe, work)
         for number in range(rounds):
             out = work / str(number)
             out.mkdir()
-            to_torch = [str(tools / f"{TO}.py"), str(weights), "--out", str(out / "srn.safetensors")]
-            figures[TO].append(_run([*to_torch, *([] if run else ["--dataset", "coco"])]))
-            tensors = next(path for path in out.glob("srn-*.safetensors"))
+            to_torch = [str(tools / f"{TO}.py"), str(weights), "--out", str(out / f"{NAME}.safetensors")]
+            figures[TO].append(_run([*to_torch, *([] if run else ["--dataset", recipe.dataset.name])]))
+            tensors = next(path for path in out.glob(f"{NAME}-*.safetensors"))
             back = out / "back.caffemodel"
             figures[BACK].append(_run([str(tools / f"{BACK}.py"), str(tensors), "--out", str(back)]))
             _check_same(weights, back)
@@ -71,8 +76,6 @@ def _run(words: list[str]) -> dict[str, float]:
 
 
 def _check_same(there: Path, back: Path) -> None:
-    from pysrn.nets.caffemodel import read_weights
-
     one, other = read_weights(there), read_weights(back)
     same = one.keys() == other.keys() and all(
         a.tobytes() == b.tobytes() for name in one for a, b in zip(one[name], other[name], strict=True)

@@ -15,7 +15,8 @@ import numpy as np
 from pysrn.benchmark.timing import alternate, summary
 from pysrn.console import SrnError
 from pysrn.evaluate.bootstrap import TOGETHER, resampled_mean_ap
-from pysrn.evaluate.metrics import average_precision, evaluate, sigmoid
+from pysrn.evaluate.metrics import average_precision, evaluate
+from pysrn.predict.probability import sigmoid
 
 OURS, PEER = "pysrn", "scikit-learn, a class at a time"
 SEED = 0

@@ -1,7 +1,7 @@
 """Random weights of realistic size for a deploy net, so that a comparison of outputs can fail.
 
-Batch statistics are not trivial (and stored with a scale factor, as Caffe does), attention values and
-confidences spread by 2, which makes maps with clear peaks, and every score is of order 1.
+Batch statistics are not trivial (and stored with a scale factor, as Caffe does), and outputs are as large as the
+system's own benchmarks say (`SPREAD` of `usual.own_module`).
 """
 
 from __future__ import annotations
@@ -10,35 +10,49 @@ from pathlib import Path
 
 import numpy as np
 
-from pysrn.nets import prototxt
+from pysrn.benchmark.usual import net_of, own_module
+from pysrn.nets import messages
 from pysrn.nets.caffemodel import read_layers, write_weights
-from pysrn.predict.deploy import deploy_message
-from pysrn.predict.trained import Architecture
-from pysrn.systems.srn.nets import parameter_layers
+from pysrn.nets.in_caffe import make_net
+from pysrn.nets.layers import parameter_layers
+from pysrn.recipes import Recipe
+from pysrn.systems.stage_nets import deploy_net
+from pysrn.systems.system import Architecture
 
 SCALE_FACTOR = 999.98  # of a net that saw some thousand batches
-SPREAD = {  # layer -> standard deviation of its output over the check batch; where BN follows, about
-    "att_conv1": 1.0, "att_conv2": 1.0, "att_conv3": 2.0, "conf_conv1": 2.0, "conf_conv2": 2.0,
-    "sr_conv2": 1.0, "sr_conv3": 1.0, "sr_conv4": 1.0, "sr_fc": 1.5, "cls_fc": 1.5,
-}  # fmt: skip
+PIXELS = 64  # how far pixels spread
+LAST_OF_BLOCK = 0.3  # the last branch of a residual block is small, so that sums over many blocks keep their size
+
+
+def random_weights(recipe: Recipe, folder: Path) -> Path:
+    """Write a caffemodel of a recipe's net with weights of realistic size; returns its path."""
+    from pysrn.convert.torch_export import check_images
+
+    return write_realistic(folder / "weights.caffemodel", net_of(recipe), check_images(recipe.input, 2, seed=0))
 
 
 def write_realistic(path: Path, architecture: Architecture, images: np.ndarray, seed: int = 0) -> Path:
-    """Write a caffemodel of `architecture`, its heads scaled on `images` (N x 3 x 224 x 224)."""
-    import caffe
-
-    message = deploy_message(architecture, batch_size=len(images))
-    net_path = path.with_suffix(".prototxt")
-    prototxt.write_message(message, net_path)
-    net = caffe.Net(str(net_path), caffe.TEST)
+    """Write a caffemodel of `architecture`, its heads scaled on `images` (N x 3 x S x S, as the net eats them)."""
+    message = deploy_net(architecture, batch_size=len(images))
+    net = make_net(message)
     random = np.random.default_rng(seed)
     normalised = {layer.bottom[0] for layer in message.layer if layer.type == "BatchNorm"}
+    added = _last_of_blocks(message)
     for layer in message.layer:
-        if layer.name in net.params:
-            _fill(layer, net.params[layer.name], random, bool(normalised.intersection(layer.top)))
+        if layer.name not in net.params:
+            continue
+        _fill(
+            layer,
+            net.params[layer.name],
+            random,
+            normalised=bool(normalised.intersection(layer.top)),
+            added=bool(added.intersection(layer.top)),
+            pixels=PIXELS * architecture.system.input.scale if layer.bottom[0] == "data" else None,
+        )
     net.blobs["data"].data[...] = images
     net.forward()
-    for name, spread in SPREAD.items():
+    own = own_module(architecture.system)
+    for name, spread in (own.SPREAD if own else {}).items():
         if name not in net.params:
             continue
         layer = next(layer for layer in message.layer if layer.name == name)
@@ -60,23 +74,39 @@ def without(path: Path, target: Path, *prefixes: str) -> Path:
     return target
 
 
-def _fill(layer, blobs, random: np.random.Generator, normalised: bool) -> None:
-    """Random values of the usual size for the blobs of one layer; `normalised`: BN reads its output."""
+def _last_of_blocks(message: messages.NetParameter) -> set[str]:
+    """The blobs that plain sums add to their shortcuts."""
+    sums = [layer for layer in message.layer if layer.type == "Eltwise" and not layer.eltwise_param.coeff]
+    return {layer.bottom[-1] for layer in sums if layer.eltwise_param.operation == layer.eltwise_param.SUM}
+
+
+def _fill(
+    layer: messages.LayerParameter,
+    blobs,
+    random: np.random.Generator,
+    *,
+    normalised: bool,
+    added: bool,
+    pixels: float | None,
+) -> None:
+    """Random values of the usual size for the blobs of one layer.
+
+    `normalised`: BN reads its output; `added`: a sum does, as the last branch of a block; `pixels`: how far those that
+    it reads spread, where it reads any.
+    """
     if layer.type == "BatchNorm":
         blobs[0].data[...] = SCALE_FACTOR * random.normal(0, 0.1, blobs[0].data.shape)
         blobs[1].data[...] = SCALE_FACTOR * random.uniform(0.5, 1.5, blobs[1].data.shape)
         blobs[2].data[...] = SCALE_FACTOR
     elif layer.type == "Scale":
-        # The last branch of a block is small, so that sums over many blocks keep their size.
-        size = 0.3 if layer.name.endswith("2c") else 1.0
-        blobs[0].data[...] = random.normal(size, 0.1, blobs[0].data.shape)
+        blobs[0].data[...] = random.normal(LAST_OF_BLOCK if added else 1.0, 0.1, blobs[0].data.shape)
         blobs[1].data[...] = random.normal(0, 0.1, blobs[1].data.shape)
     else:
         inputs = np.prod(blobs[0].data.shape[1:])
         blobs[0].data[...] = random.normal(0, np.sqrt(2 / inputs), blobs[0].data.shape)
-        if layer.name.endswith("2c") and not normalised:
-            blobs[0].data[...] *= 0.3  # a pre-activation block's last branch, likewise
-        if layer.name == "conv1":
-            blobs[0].data[...] /= 64  # the pixels' own spread
+        if added and not normalised:  # a pre-activation block's
+            blobs[0].data[...] *= LAST_OF_BLOCK
+        if pixels:
+            blobs[0].data[...] /= pixels
         for bias in blobs[1:]:
             bias.data[...] = random.normal(0, 0.05, bias.data.shape)

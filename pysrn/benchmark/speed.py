@@ -7,68 +7,27 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
-from pysrn.benchmark.contender import CAFFE, TORCH, Contender, Job
-from pysrn.benchmark.nets import recipe_of
+from pysrn.benchmark.contender import Contender
+from pysrn.benchmark.job import CAFFE, INFER, TORCH, TRAIN, Job
+from pysrn.benchmark.nets import losses_of, recipe_of, whole_net
+from pysrn.benchmark.plan import INFERENCE, OURS, Plan, contestants
+from pysrn.benchmark.realistic_weights import random_weights
 from pysrn.benchmark.timing import alternate, summary
 from pysrn.console import MissingError, ToleranceError, message
 from pysrn.nets.caffemodel import read_weights
-from pysrn.predict.trained import architecture_of, find_weights
-from pysrn.recipes import RECIPES
+from pysrn.predict.trained import find_weights
 
-STOCK = {"CAFFE_ENGINE": "stock"}
-OURS, CACHED = "ours", "ours, cached features"
-STEP, FROZEN, INFERENCE = "step", "frozen", "inference"
 # Largest difference between two contestants that still compute the same net. Rounding alone makes 1e-5 of the scores
 # and 1e-2 of the gradients (stock Caffe with another BLAS kernel); another net would differ by about 1.
 SCORE_TOLERANCE, GRADIENT_TOLERANCE = 1e-3, 5e-2
 TRIAL_ROUNDS = 3  # of contiguous against channels_last
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is measured. `run`: a run's folder or a caffemodel; None: random weights of realistic size."""
-
-    part: str
-    batch: int = 4
-    rounds: int = 7
-    threads: int = 2
-    trunk: str = "resnet101"
-    variant: str = "paper"
-    stage: int = 4
-    run: str | None = None
-    engine: str = ""  # CAFFE_ENGINE of ours; "": all parts
-    compiled: bool = True  # torch.compile, which takes a minute or two
-    round_seconds: float = 1.0  # assumed: long enough for the clock, short enough for the machine to stay as it is
-
-
-def contestants(plan: Plan) -> dict[str, tuple[dict, dict[str, str]]]:
-    """Name -> (what its job differs in, environment). The first one is stock Caffe as it has always been."""
-    ours = {"CAFFE_ENGINE": plan.engine} if plan.engine else {}
-    caffe, torch = {"framework": CAFFE}, {"framework": TORCH}
-    folded, compiled = {"folded": True}, {"compiled": True}
-    found: dict[str, tuple[dict, dict[str, str]]] = {"stock Caffe": (caffe, STOCK)}
-    if plan.part == STEP:
-        found |= {OURS: (caffe, ours), "PyTorch": (torch, {})}
-        compile_as = {"torch.compile": (torch | compiled, {})}
-    else:
-        found |= {
-            "stock Caffe, folded": (caffe | folded, STOCK),
-            OURS: (caffe | folded, ours),
-            "PyTorch, folded": (torch | folded, {}),
-        }
-        if plan.part == FROZEN:
-            found[CACHED] = (caffe | folded | {"cached": True}, ours)
-        else:
-            found |= {"ours, not folded": (caffe, ours), "PyTorch": (torch, {})}
-        compile_as = {"torch.compile, folded": (torch | folded | compiled, {})}
-    return found | compile_as if plan.compiled else found
 
 
 def measure(plan: Plan) -> dict:
@@ -131,9 +90,9 @@ def report_lines(figures: Mapping) -> list[str]:
     """The lines that say what was measured."""
     plan, seconds = figures["plan"], figures["seconds"]
     stage = "" if plan["part"] == INFERENCE else f", stage {plan['stage']}"
+    net = ", ".join(filter(None, (plan["trunk"], plan["variant"])))
     lines = [
-        f"{plan['part']}{stage}: {plan['trunk']}, {plan['variant']}, batch {plan['batch']}, {plan['threads']} threads, "
-        f"{plan['rounds']} rounds",
+        f"{plan['part']}{stage}: {net}, batch {plan['batch']}, {plan['threads']} threads, {plan['rounds']} rounds",
         f"  {'':<24}{'seconds':>9}   {'time of ours / its time':<26}{'peak MB':>8}{'scores':>10}{'gradients':>11}",
     ]
     for name, median in seconds["median"].items():
@@ -200,34 +159,18 @@ def _material(plan: Plan, work: Path) -> Job:
     except ModuleNotFoundError as error:
         raise MissingError(f"the peers need the Python package {error.name}", "pip install -e .[torch]") from None
     os.environ.setdefault("GLOG_minloglevel", "2")
-    weights = find_weights(plan.run) if plan.run else random_weights(plan, work)
-    blobs = read_weights(weights)
-    classes = architecture_of(blobs, weights).classes
-    labels = np.random.default_rng(1).integers(0, 2, (plan.batch, classes)).astype(np.float32)
-    np.savez(work / "inputs.npz", data=check_images(plan.batch, seed=1), label=labels)
-    losses: Sequence[str] = ()
-    if plan.part != INFERENCE:
-        from pysrn.systems.srn.nets import stage_losses
-
-        losses = stage_losses(recipe_of(blobs, weights), plan.stage)
+    weights = find_weights(plan.run) if plan.run else random_weights(plan.recipe(), work)
+    recipe = recipe_of(read_weights(weights), weights)
+    labels = np.random.default_rng(1).integers(0, 2, (plan.batch, len(recipe.dataset.classes))).astype(np.float32)
+    np.savez(work / "inputs.npz", data=check_images(recipe.input, plan.batch, seed=1), label=labels)
+    training = plan.part != INFERENCE
     return Job(
         framework=CAFFE,
-        work="infer" if plan.part == INFERENCE else "train",
+        work=TRAIN if training else INFER,
         weights=str(weights),
         inputs=str(work / "inputs.npz"),
         threads=plan.threads,
         round_seconds=plan.round_seconds,
         stage=plan.stage,
-        losses=tuple(losses),
+        losses=losses_of(whole_net(recipe, plan.stage)) if training else (),
     )
-
-
-def random_weights(plan: Plan, work: Path) -> Path:
-    """Write a caffemodel of the plan's net with weights of realistic size; returns its path."""
-    from pysrn.benchmark.realistic_weights import write_realistic
-    from pysrn.convert.torch_export import check_images
-    from pysrn.predict.trained import Architecture
-
-    recipe = replace(RECIPES["coco"], trunk=plan.trunk, variant=plan.variant)
-    architecture = Architecture(recipe.trunk, len(recipe.dataset.classes), recipe.heads)
-    return write_realistic(work / "weights.caffemodel", architecture, check_images(2, seed=0))

@@ -9,7 +9,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pysrn.benchmark.speed import CACHED, FROZEN, INFERENCE, OURS, STEP
+from pysrn.benchmark.plan import CACHED, FROZEN, INFERENCE, OURS, STEP
+from pysrn.systems.registry import default_system, system_named
 
 FIGURES = Path(__file__).resolve().parents[2] / "tests" / "data" / "benchmarks"
 BEGIN, END = "<!-- speed: tools/benchmark.py table -->", "<!-- /speed -->"
@@ -57,7 +58,10 @@ def _rows(found: Mapping) -> list[str]:
     median, ratio = seconds["median"], seconds["ratio"]
     names = [next((name for name in choices if name in median), None) for choices in COLUMNS.values()]
     title = f"{TITLES[plan['part']].format(**plan)}, batch {plan['batch']}"
-    if plan["variant"] != "paper":
+    system = system_named(plan.get("system", default_system().name))  # early figures are of the default one
+    if system is not default_system():
+        title = f"{system.title}, {title}"
+    if plan["variant"] != next(iter(system.variants)):
         title += f", `{plan['variant']}`"
     peaks = [found["contestants"][name]["peak_mb"] for name in (OURS, *names[:2]) if name]
     cells = [

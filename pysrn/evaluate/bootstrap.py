@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pysrn.console import Progress
-from pysrn.evaluate.metrics import average_precision, check, mean_defined, reads_zero_as_unspecified, sigmoid
+from pysrn.evaluate.metrics import average_precision, check, mean_defined, reads_zero_as_unspecified
+from pysrn.predict.probability import sigmoid
 
 RESAMPLES = 1000  # assumed: the ends of a 95 % interval are then steady to about 2 % of its width
 LEVEL = 0.95

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pysrn.console import SrnError
+from pysrn.predict.probability import sigmoid
 
 EPSILON = 2.0**-52  # MATLAB's eps; official repo, precision_recall_f1.m
 THRESHOLD = 0.5  # a label is predicted where its probability is strictly greater; official repo, evaluate.m
@@ -111,12 +112,6 @@ def check(logits: np.ndarray, labels: np.ndarray, what: str = "scores") -> None:
 def reads_zero_as_unspecified(labels: np.ndarray) -> bool:
     """Whether a label matrix says "no" by -1, so that 0 means unspecified."""
     return bool((labels == -1).any())
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Probabilities in float64, in the authors' form, which keeps very small ones apart."""
-    with np.errstate(over="ignore"):  # exp(-x) = inf below x = -709: probability 0
-        return 1.0 / (1.0 + np.exp(-np.asarray(logits, np.float64)))
 
 
 def average_precision(

@@ -88,7 +88,7 @@ def batch_norm_names(blob: str) -> tuple[str, str]:
     """
     if blob.startswith("res"):
         return f"bn{blob[3:]}", f"scale{blob[3:]}"
-    if blob in ("conv1", "pool1"):
+    if "_" not in blob:
         return f"bn_{blob}", f"scale_{blob}"
     return f"{blob}_bn", f"{blob}_scale"
 

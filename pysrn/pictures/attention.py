@@ -17,9 +17,9 @@ from matplotlib.patches import Rectangle
 
 from pysrn.console import Progress, UsageError
 from pysrn.data.pair.lmdb_pair import PairReader
-from pysrn.evaluate.metrics import sigmoid
 from pysrn.pictures.pointing import Box
 from pysrn.predict.deploy import DeployNet
+from pysrn.predict.probability import sigmoid
 from pysrn.predict.splits import batches, check_labels, whole_views
 
 OPACITY = 0.65  # of an overlay where its map is greatest

@@ -14,12 +14,11 @@ import numpy as np
 
 from pysrn.console import MissingError, SrnError
 from pysrn.data.pair.lmdb_pair import PairReader
+from pysrn.data.pair.pair_reader import KEY_NUMBER
 from pysrn.data.pair.pixels import BadImage, decode_file
 from pysrn.data.readers.coco import read_coco
 from pysrn.data.readers.records import POSITIVE
 from pysrn.data.shapes import scene as shapes_scene
-
-KEY_NUMBER = 9  # a sample key is `%08d_<name>`
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as fractions of the image
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from pysrn.console import MissingError, SrnError, existing_file, message
 from pysrn.data.pair.lmdb_pair import PairReader
+from pysrn.data.pair.pair_reader import KEY_NUMBER
 from pysrn.data.readers.annotation_checks import key_names, shown
 from pysrn.data.readers.label_text import labels_of, number_rows, text_lines
 from pysrn.nets.caffemodel import sha256_of
-from pysrn.pictures.pointing import KEY_NUMBER
 from pysrn.predict.predictions import Predictions
 from pysrn.recipes import class_names
 from pysrn.whole_files import written_beside

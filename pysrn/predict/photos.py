@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-import cv2
 import numpy as np
 
 from pysrn.console import MissingError, SrnError, UsageError, message, progress
@@ -19,11 +18,10 @@ from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.data.pair.pixels import BadImage, decode_file, warp
 from pysrn.data.readers.annotation_checks import key_names
 from pysrn.data.readers.label_text import printable
-from pysrn.evaluate.metrics import sigmoid
 from pysrn.nets.caffemodel import sha256_of
-from pysrn.pictures.attention import Row
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.predictions import Predictions
+from pysrn.predict.probability import sigmoid
 from pysrn.predict.splits import views_of
 from pysrn.predict.trained import settings_of
 
@@ -121,27 +119,6 @@ def ranked(logits: np.ndarray, classes: Sequence[str], count: int) -> list[tuple
     """The `count` labels of the highest logits with their probabilities, highest first (the first of equals first)."""
     order = np.argsort(-logits, kind="stable")[:count]
     return [(classes[label], float(sigmoid(logits[label]))) for label in order]
-
-
-def attention_rows(
-    net: DeployNet, paths: Sequence[Path], classes: Sequence[str], score: str, maps: Sequence[str], count: int
-) -> list[Row]:
-    """A row for every readable file and map: the photo, and the maps of its `count` highest labels over it."""
-    if absent := [name for name in maps if name not in net.maps]:
-        raise UsageError(f"{net.path} does not compute {', '.join(absent)}", "give the weights of a later stage")
-    rows, titles = [], {one.name: one.title for one in net.system.maps}
-    for photo in read_photos(paths, net.system.input.stored_size):
-        outputs = net.forward(views_of([photo.pixels], net.system.input), (*maps, score))
-        logits = outputs[score][0]
-        best = np.argsort(-logits, kind="stable")[:count]
-        for name in maps:
-            panels = [
-                (int(label), f"{classes[label]}\np = {sigmoid(logits[label]):.2f}", outputs[name][0, label])
-                for label in best
-            ]
-            title = f"{printable(photo.path.name, 30)}\n{titles[name]}"
-            rows.append(Row(cv2.cvtColor(photo.shown, cv2.COLOR_BGR2RGB), title, panels, {}))
-    return rows
 
 
 def label_names(net: DeployNet, weights: Path, data: str | Path | None) -> tuple[str, ...]:

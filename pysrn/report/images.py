@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from pysrn.console import SrnError
-from pysrn.evaluate.metrics import THRESHOLD, sigmoid
+from pysrn.evaluate.metrics import THRESHOLD
 from pysrn.pictures.attention import compute_maps
 from pysrn.pictures.pointing import Box, read_boxes
 from pysrn.predict.deploy import DeployNet
+from pysrn.predict.probability import sigmoid
 from pysrn.report.data import Gap, Gathered
 from pysrn.report.markup import Html, code, element, join, note, paragraph, picture
 from pysrn.report.pictures import SIDE, jpeg

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pysrn.evaluate.metrics import THRESHOLD, sigmoid
+from pysrn.evaluate.metrics import THRESHOLD
 from pysrn.pictures import relations
+from pysrn.predict.probability import sigmoid
 from pysrn.report.data import Gathered
 from pysrn.report.markup import Html, data_address, element, note, paragraph, table
 from pysrn.report.pictures import matrix

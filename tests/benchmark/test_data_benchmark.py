@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from pysrn.benchmark import building, feeding, material, timing, waiting
+from pysrn.benchmark import timing
+from pysrn.benchmark.data import building, feeding, material, waiting
 from pysrn.console import MissingError, SrnError, ToleranceError
-from pysrn.data.feed.batches import FeedSettings
 from pysrn.data.pair.lmdb_pair import PairReader
+from tests.srn import feed
 from tools import benchmark
 
 
@@ -79,24 +80,24 @@ def test_photos_of_a_user_are_repeated_under_other_names(photos, tmp_path):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_opencv_peer_feeds_our_pixels(pairs, encoding, workers):
     pytest.importorskip("torch")
-    feeding.check_same_pixels(FeedSettings(str(pairs / encoding), "train", 5, seed=3, workers=workers), batches=4)
+    feeding.check_same_pixels(feed(str(pairs / encoding), "train", 5, seed=3, workers=workers), batches=4)
 
 
 def test_other_pixels_make_the_comparison_void(pairs, monkeypatch):
     pytest.importorskip("torch")
-    from pysrn.benchmark import peers
+    from pysrn.benchmark.data import peers
 
     monkeypatch.setattr(peers, "OpenCVPhotos", peers.PillowPhotos)
     with pytest.raises(ToleranceError, match="void"):
-        feeding.check_same_pixels(FeedSettings(str(pairs / "raw"), "train", 4, workers=0))
+        feeding.check_same_pixels(feed(str(pairs / "raw"), "train", 4, workers=0))
 
 
 def test_the_pillow_peer_sees_the_same_crops(pairs):
     """Its pixels differ by its own way to resize and are scaled; where nothing is resized they are ours."""
     pytest.importorskip("torch")
-    from pysrn.benchmark.peers import IMAGENET_MEAN, IMAGENET_STD
+    from pysrn.benchmark.data.peers import IMAGENET_MEAN, IMAGENET_STD
 
-    settings = FeedSettings(str(pairs / "raw"), "train", 6, scale_ratios=(0.875,), workers=0)
+    settings = feed(str(pairs / "raw"), "train", 6, scale_ratios=(0.875,), workers=0)
     feeds = feeding.open_feeds(settings)
     ours, labels = feeds[feeding.OURS].next_batch()
     theirs, their_labels = feeds[feeding.OTHER_PIXELS].next_batch()
@@ -146,13 +147,13 @@ def test_both_builders_store_the_same_images(photos, pairs, tmp_path):
 
 def test_waiting_is_measured_on_the_real_net(pairs, tmp_path):
     pytest.importorskip("caffe")
-    found = waiting.measure_waiting("shapes", pairs / "jpeg", tmp_path, steps=2, rounds=1, batch_size=2)
+    found = waiting.measure_waiting("shapes", pairs / "jpeg", steps=2, rounds=1, batch_size=2)
     assert found["batch_size"] == 2 and found["net"] == "resnet14, shapes, stage 1"
     assert 0 < found["waited_seconds"] < found["step_seconds"]
     assert found["waited_share"] == pytest.approx(found["waited_seconds"] / found["step_seconds"])
     assert found["slowdown"] == pytest.approx(found["step_seconds"] / found["constant_step_seconds"])
     with pytest.raises(SrnError, match="exit code"):
-        waiting.measure_waiting("shapes", tmp_path / "nowhere", tmp_path, steps=1, rounds=1)
+        waiting.measure_waiting("shapes", tmp_path / "nowhere", steps=1, rounds=1)
 
 
 def test_the_command_prints_and_writes_its_figures(photos, tmp_path, capsys):

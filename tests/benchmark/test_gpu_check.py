@@ -7,8 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from pysrn.benchmark import gpu_check, gpu_layers
+from pysrn.benchmark.gpu import check as gpu_check
+from pysrn.benchmark.gpu import layers as gpu_layers
 from pysrn.report.setup_report import LAYER_TYPES
+from pysrn.systems.srn.system import SYSTEM
 from tools import gpu_check as tool
 
 
@@ -25,7 +27,7 @@ def test_layers_on_the_cpu_against_themselves(tmp_path, capsys):
 
 def test_the_outputs_are_those_of_the_layer():
     """An inner product against NumPy: data and gradients are not empty arrays that agree."""
-    layer, shapes = gpu_layers.layer_kinds("resnet14", 2)["paper/cls_fc"]
+    layer, shapes = gpu_layers.layer_kinds(SYSTEM, "resnet14", 2)["paper/cls_fc"]
     found = gpu_layers.run(layer, shapes, None)
     random = np.random.default_rng(0)
     weight, bias = random.normal(0, 0.1, (80, shapes[0][1])), random.normal(0, 0.1, 80)
@@ -47,9 +49,9 @@ def test_a_layer_that_differs_is_wrong(value, expected):
 
 def test_a_measurement_that_fails_is_reported_with_its_last_words(tmp_path):
     runner = gpu_check.Runner(gpu_check.Plan(None), tmp_path)
-    failed = runner.measure("gpu_layers", {"trunk": "no such trunk", "batch_size": 2, "gpu": None})
+    failed = runner.measure("layers", {"system": "srn", "trunk": "no such trunk", "batch_size": 2, "gpu": None})
     assert "exit code 1: KeyError: 'no such trunk'" in failed["failed"] and gpu_check.wrong("layers", failed)
-    assert "failed" in gpu_check.Runner(gpu_check.Plan(None, limit=0), tmp_path).measure("gpu_layers", {})
+    assert "failed" in gpu_check.Runner(gpu_check.Plan(None, limit=0), tmp_path).measure("layers", {})
 
 
 def test_a_python_without_pytorch_is_no_error(tmp_path):
@@ -57,6 +59,6 @@ def test_a_python_without_pytorch_is_no_error(tmp_path):
     lean = tmp_path / "python"
     lean.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     lean.chmod(0o755)
-    missing = gpu_check.Runner(gpu_check.Plan(None), tmp_path).measure("gpu_torch_steps", {}, python=str(lean))
+    missing = gpu_check.Runner(gpu_check.Plan(None), tmp_path).measure("torch_steps", {}, python=str(lean))
     assert "No module named 'torch'" in missing["missing"] and not gpu_check.wrong("PyTorch's step", missing)
     assert "missing" in gpu_check.line("PyTorch's step", missing)

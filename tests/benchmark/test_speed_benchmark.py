@@ -6,8 +6,10 @@ import json
 import numpy as np
 import pytest
 
+from pysrn.benchmark import plan as plans
 from pysrn.benchmark import speed
-from pysrn.benchmark.contender import CAFFE, TORCH, Contender, Job
+from pysrn.benchmark.contender import Contender
+from pysrn.benchmark.job import CAFFE, TORCH, Job
 from pysrn.console import SrnError, ToleranceError
 from tools import benchmark
 
@@ -38,7 +40,7 @@ def test_contestants_compute_the_same_and_are_measured(part, stage, batch, varia
     assert f"batch {batch}" in lines and all(name in lines for name in names)
     if part == "frozen":
         median = found["seconds"]["median"]
-        assert median[speed.CACHED] < median["stock Caffe"]  # no trunk is computed
+        assert median[plans.CACHED] < median["stock Caffe"]  # no trunk is computed
     json.dumps(found)
 
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from pysrn.benchmark.speed import CACHED
+from pysrn.benchmark.plan import CACHED
 from pysrn.benchmark.speed_table import BEGIN, END, FIGURES, table
 from tools import benchmark
 

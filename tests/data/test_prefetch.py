@@ -403,7 +403,7 @@ def test_shared_memory_has_no_name_that_could_be_left(small_shapes):
         for process in feeder.worker_ids:
             feeder.next_batch()  # made by this worker, so it has mapped the memory
             maps = Path(f"/proc/{process}/maps").read_text()
-            assert "/memfd:srn-batches (deleted)" in maps
+            assert "/memfd:pysrn-batches (deleted)" in maps
             assert "/dev/shm/" not in maps
     finally:
         feeder.close()
@@ -417,7 +417,7 @@ def count_open_files():
 def mapped_rings():
     """How many rings this process has mapped."""
     gc.collect()
-    return Path("/proc/self/maps").read_text().count("srn-batches")
+    return Path("/proc/self/maps").read_text().count("pysrn-batches")
 
 
 @pytest.mark.parametrize("how", ["close", "forget", "killed worker", "broken record"])

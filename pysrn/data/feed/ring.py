@@ -18,7 +18,7 @@ Arrays = tuple[np.ndarray, ...]
 
 def create_ring_file(slots: int, shapes: Sequence[tuple[int, ...]]) -> int:
     """A file descriptor of memory for `slots` slots; freed when the last process lets go of it."""
-    descriptor = os.memfd_create("srn-batches")
+    descriptor = os.memfd_create("pysrn-batches")
     os.ftruncate(descriptor, slots * _slot_bytes(shapes))
     return descriptor
 

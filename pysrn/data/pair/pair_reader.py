@@ -19,6 +19,8 @@ from pysrn.data.pair.pixels import BadImage, decode_bytes
 BUILD = "tools/make_lmdb.py builds it"
 REBUILD = "build it again: tools/make_lmdb.py ... --force"
 
+KEY_NUMBER = 9  # a sample key is `%08d_<name>`: so many characters before the name
+
 
 class PairReader:
     """Random access to the samples of a split, in key order.

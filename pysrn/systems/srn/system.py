@@ -67,6 +67,10 @@ SYSTEM = System(
     torch_weights="pysrn.systems.trunks.imagenet",
     published=PUBLISHED,
     against_paper=fidelity.against_the_paper,
-    modules={"neurons": "pysrn.systems.srn.neurons", "official": "pysrn.systems.srn.official"},
+    modules={
+        "benchmark": "pysrn.systems.srn.benchmark",
+        "neurons": "pysrn.systems.srn.neurons",
+        "official": "pysrn.systems.srn.official",
+    },
 )
 SYSTEM.recipes.update(recipes.recipes(SYSTEM))  # each of which says whose it is

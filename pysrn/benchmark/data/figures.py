@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pysrn.benchmark.building import SPLIT, build, compare_building
-from pysrn.benchmark.feeding import compare_feeding
-from pysrn.benchmark.material import copy_photos, make_photos, write_list
-from pysrn.benchmark.waiting import measure_waiting
+from pysrn.benchmark.data.building import SPLIT, build, compare_building
+from pysrn.benchmark.data.feeding import compare_feeding
+from pysrn.benchmark.data.material import copy_photos, make_photos, write_list
+from pysrn.benchmark.data.waiting import measure_waiting
 from pysrn.recipes import class_names
 
 PARTS = ("build", "feed", "wait")
-# What is trained on a CPU: (recipe, batch size or the recipe's own, steps a round)
+# What is trained on a CPU: (data set, batch size or the recipe's own, steps a round)
 NETS = (("coco", 4, 1), ("shapes", None, 10))  # assumed: 4 is what fits a laptop; a round takes some seconds
 
 
@@ -54,11 +54,11 @@ def measure(plan: Plan, work: Path, images: Path | None = None, data: Path | Non
                 found = compare_feeding(folder, SPLIT, plan.batch_size, workers, plan.batches, plan.rounds)
                 yield f"feeding from {title}, {workers} worker{'s' if workers > 1 else ''}, images/s", found
     if "wait" in plan.parts:
-        for recipe, batch_size, steps in plan.nets:
-            folder = work / f"pair_{recipe}"
-            build(photos, folder, recipe, "jpeg")
+        for dataset, batch_size, steps in plan.nets:
+            folder = work / f"pair_{dataset}"
+            build(photos, folder, dataset, "jpeg")
             settings = {"steps": steps, "rounds": plan.rounds, "batch_size": batch_size}
-            yield f"waiting for data, {recipe}", measure_waiting(recipe, folder, work, **settings)
+            yield f"waiting for data, {dataset}", measure_waiting(dataset, folder, **settings)
 
 
 def report_lines(title: str, figures: dict) -> list[str]:

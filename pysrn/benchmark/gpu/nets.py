@@ -1,43 +1,46 @@
 """Caffe nets for the checks on a GPU: training nets fed from memory, and nets of one layer cut out of them.
 
-`gpu_layers.py` and `gpu_steps.py` build their nets with it.
+`layers.py` and `steps.py` build their nets with it.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import tempfile
-from pathlib import Path
+from dataclasses import replace
 
-import caffe
 import numpy as np
 
-from pysrn.benchmark.nets import fed_by_input, set_unit_statistics
+from pysrn.benchmark.nets import fed_by_input, set_unit_statistics, whole_net
+from pysrn.benchmark.usual import usual_recipe
 from pysrn.nets import messages
 from pysrn.nets.layers import add_layer
-from pysrn.nets.prototxt import write_message
-from pysrn.recipes import CROP_SIZE, RECIPES, Recipe
-from pysrn.systems.srn.nets import DataSource, stage_net
-
-CONV4 = "sr_conv4"  # the grouped convolution of f_sr
-DATASET = "coco"  # 80 labels; the images are random
+from pysrn.recipes import Recipe
+from pysrn.systems.system import System
 
 
-def recipe_of(trunk: str, batch_size: int, variant: str = "paper") -> Recipe:
-    """MS-COCO's recipe with another trunk and batch."""
-    return dataclasses.replace(RECIPES[DATASET], trunk=trunk, batch_size=batch_size, variant=variant)
+def recipe_of(system: System, trunk: str, batch_size: int, variant: str | None = None) -> Recipe:
+    """The system's usual recipe with another trunk and batch; the images are random."""
+    return replace(usual_recipe(system, variant, trunk), batch_size=batch_size)
 
 
-def training_net(recipe: Recipe, stage: int, conv4_engine: str | None = None) -> messages.NetParameter:
-    """A stage's net, its data layer replaced by inputs; `conv4_engine` (CAFFE, CUDNN) overrides the default."""
-    message = stage_net(recipe, stage, DataSource(""))
-    shapes = ((3, CROP_SIZE, CROP_SIZE), (len(recipe.dataset.classes),))
+def training_net(recipe: Recipe, stage: int, grouped_engine: str | None = None) -> messages.NetParameter:
+    """A stage's net, its data layer replaced by inputs.
+
+    `grouped_engine` (CAFFE, CUDNN) overrides the default of its grouped convolution.
+    """
+    message = whole_net(recipe, stage)
+    shapes = ((3, recipe.input.size, recipe.input.size), (len(recipe.dataset.classes),))
     inputs = {name: (recipe.batch_size, *shape) for name, shape in zip(message.layer[0].top, shapes, strict=True)}
     found = fed_by_input(message, inputs)
-    for layer in found.layer:
-        if layer.name == CONV4 and conv4_engine:
-            layer.convolution_param.engine = messages.ConvolutionParameter.Engine.Value(conv4_engine)
+    grouped = grouped_convolution(found)
+    if grouped and grouped_engine:
+        _set_engine(grouped, grouped_engine)
     return found
+
+
+def grouped_convolution(message: messages.NetParameter) -> messages.LayerParameter | None:
+    """The convolution of most groups, which libraries differ in; None where all have one."""
+    grouped = [layer for layer in message.layer if layer.convolution_param.group > 1]
+    return max(grouped, key=lambda layer: layer.convolution_param.group, default=None)
 
 
 def fill_inputs(net, seed: int = 0) -> None:
@@ -47,14 +50,6 @@ def fill_inputs(net, seed: int = 0) -> None:
     images.data[...] = random.normal(0, 60, images.data.shape)
     labels.data[...] = random.random(labels.data.shape) < 0.05
     set_unit_statistics(net)
-
-
-def make_net(message: messages.NetParameter):
-    """A pycaffe net in phase TRAIN."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "net.prototxt"
-        write_message(message, path)
-        return caffe.Net(str(path), caffe.TRAIN)
 
 
 def one_layer_net(
@@ -69,8 +64,13 @@ def one_layer_net(
     for name, shape in zip(own.bottom, shapes, strict=True):
         add_layer(found, name, "Input", [], input_param={"shape": [{"dim": list(shape)}]})
     if engine:
-        own.convolution_param.engine = messages.ConvolutionParameter.Engine.Value(engine)
+        _set_engine(own, engine)
     for param in own.param:  # fixed ones, too, shall have gradients
         param.lr_mult = param.lr_mult or float(own.type != "BatchNorm")
     found.layer.append(own)
     return found
+
+
+def _set_engine(layer: messages.LayerParameter, engine: str) -> None:
+    parameters = layer.convolution_param
+    parameters.engine = parameters.Engine.Value(engine)

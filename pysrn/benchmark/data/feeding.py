@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from pysrn.benchmark.timing import alternate, summary
+from pysrn.benchmark.usual import usual_recipe
 from pysrn.console import MissingError, ToleranceError
 from pysrn.data.feed.batches import FeedSettings
 from pysrn.data.feed.prefetch import Feeder
+from pysrn.systems.registry import default_system
+from pysrn.systems.stage_nets import DataSource, feed_of
 
 OURS = "pysrn"
 SAME_PIXELS, OTHER_PIXELS = "DataLoader, OpenCV", "DataLoader, Pillow (other pixels)"
@@ -40,7 +44,8 @@ def compare_feeding(folder: Path, split: str, batch_size: int, workers: int, bat
     Raises MissingError without PyTorch, ToleranceError when the OpenCV peer's pixels are not ours: then there is
     nothing to compare.
     """
-    settings = FeedSettings(str(folder), split, batch_size, workers=workers)
+    recipe = replace(usual_recipe(default_system()), batch_size=batch_size)
+    settings = feed_of(recipe, DataSource(str(folder), split, workers=workers))
     check_same_pixels(settings)
     with ExitStack() as stack:
         feeds = {name: stack.enter_context(closing(feed)) for name, feed in open_feeds(settings).items()}
@@ -53,7 +58,7 @@ def compare_feeding(folder: Path, split: str, batch_size: int, workers: int, bat
 def open_feeds(settings: FeedSettings) -> dict[str, Feed]:
     """Our feed and the two peers."""
     try:
-        from pysrn.benchmark.peers import LoaderFeed, OpenCVPhotos, PillowPhotos
+        from pysrn.benchmark.data.peers import LoaderFeed, OpenCVPhotos, PillowPhotos
     except ModuleNotFoundError as error:
         raise MissingError(
             f"the peers of feeding need the Python package {error.name}", "pip install -e .[torch]"

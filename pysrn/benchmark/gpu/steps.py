@@ -1,7 +1,7 @@
-"""Images per second of Caffe's training steps, and what of a step is conv4, on a CUDA device or the CPU.
+"""Images per second of Caffe's training steps, and what of a step a grouped convolution takes, on a GPU or the CPU.
 
-The nets are those of the stages, fed from memory. Run as `python -m pysrn.benchmark.gpu_steps JSON` (`gpu_check.py`
-does): one process a measurement, because Caffe ends it when the device's memory does not suffice.
+The nets are those of the stages, fed from memory. Run as `python -m pysrn.benchmark.gpu.steps JSON` (`check.py` does):
+one process a measurement, because Caffe ends it when the device's memory does not suffice.
 """
 
 from __future__ import annotations
@@ -11,33 +11,25 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-import caffe
+from pysrn.benchmark.gpu.nets import fill_inputs, grouped_convolution, one_layer_net, recipe_of, training_net
+from pysrn.benchmark.nets import make_solver
+from pysrn.nets.in_caffe import make_net, use_device
+from pysrn.systems.registry import system_named
 
-from pysrn.benchmark.gpu_nets import CONV4, fill_inputs, make_net, one_layer_net, recipe_of, training_net
-from pysrn.nets.prototxt import write_message
-from pysrn.nets.solvers import stage_solver
-from pysrn.predict.deploy import use_device
-
+STEP, GROUPED = "step", "grouped"  # what is asked for
 WARM_UP = 3  # steps before anything is timed: cuDNN loads its kernels, buffers are made
 
 
-def step_speed(trunk: str, stage: int, batch_size: int, gpu: int | None, rounds: int, conv4_engine: str | None) -> dict:
+def step_speed(
+    system: str, trunk: str, stage: int, batch_size: int, gpu: int | None, rounds: int, grouped_engine: str | None
+) -> dict:
     """Median seconds of a step (forward, backward, update), images per second, memory used on the device in MB."""
     use_device(gpu)
-    recipe = recipe_of(trunk, batch_size)
-    with tempfile.TemporaryDirectory() as folder:
-        net, path = Path(folder) / "net.prototxt", Path(folder) / "solver.prototxt"
-        write_message(training_net(recipe, stage, conv4_engine), net)
-        description = stage_solver(recipe, stage, str(net), folder)
-        # with a rate of 0 a step costs the same, and random weights stay finite
-        description.base_lr, description.display, description.snapshot_after_train = 0.0, 0, False
-        write_message(description, path)
-        solver = caffe.get_solver(str(path))
+    recipe = recipe_of(system_named(system), trunk, batch_size)
+    solver = make_solver(training_net(recipe, stage, grouped_engine), recipe, stage, rate=0.0)
     fill_inputs(solver.net)
 
     def step() -> None:
@@ -48,14 +40,16 @@ def step_speed(trunk: str, stage: int, batch_size: int, gpu: int | None, rounds:
     return {"seconds": seconds, "images_per_second": batch_size / seconds, "memory_mb": used_memory(gpu)}
 
 
-def conv4_speed(trunk: str, batch_size: int, gpu: int | None, rounds: int, conv4_engine: str | None) -> dict:
-    """Median seconds of conv4 alone, forward and backward, with the shapes of stage 3."""
+def grouped_speed(
+    system: str, trunk: str, stage: int, batch_size: int, gpu: int | None, rounds: int, grouped_engine: str | None
+) -> dict:
+    """Median seconds of the grouped convolution alone, forward and backward, with the shapes of a stage."""
     use_device(None)
-    message = training_net(recipe_of(trunk, 1), 3)
-    layer = next(entry for entry in message.layer if entry.name == CONV4)
-    _, *shape = make_net(message).blobs[layer.bottom[0]].shape
+    message = training_net(recipe_of(system_named(system), trunk, 1), stage)
+    layer = grouped_convolution(message)
+    _, *shape = make_net(message, train=True).blobs[layer.bottom[0]].shape
     use_device(gpu)
-    net = make_net(one_layer_net(layer, [(batch_size, *shape)], conv4_engine))
+    net = make_net(one_layer_net(layer, [(batch_size, *shape)], grouped_engine), train=True)
 
     last = len(net.layers) - 1
 
@@ -95,4 +89,4 @@ def _median(step: Callable[[], None], rounds: int) -> float:
 
 if __name__ == "__main__":
     request = json.loads(sys.argv[1])
-    print(json.dumps((conv4_speed if request.pop("what") == "conv4" else step_speed)(**request)))
+    print(json.dumps((grouped_speed if request.pop("what") == GROUPED else step_speed)(**request)))

@@ -1,8 +1,8 @@
 """Building databases: our pair writer against Caffe's own `convert_imageset`, each in a process of its own.
 
-Both read the same list of files from the page cache, warp bilinearly to 256 x 256 and store JPEG of quality 95 (that
-of `convert_imageset` is OpenCV's default). Ours writes the labels, the manifest and the keys in shuffled order too.
-Run as `python -m pysrn.benchmark.building PHOTOS OUT THREADS` it is our contestant.
+Both read the same list of files from the page cache, warp bilinearly to the same square and store JPEG of quality 95
+(that of `convert_imageset` is OpenCV's default). Ours writes the labels, the manifest and the keys in shuffled order,
+too. Run as `python -m pysrn.benchmark.data.building PHOTOS OUT THREADS` it is our contestant.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 
 import lmdb
 
-from pysrn.benchmark.material import LIST, read_samples
+from pysrn.benchmark.data.material import LIST, read_samples
 from pysrn.benchmark.timing import alternate, summary
 from pysrn.console import MissingError, SrnError
 from pysrn.data.pair.encoding import Encoding
 from pysrn.data.pair.lmdb_file import pair_paths
 from pysrn.data.pair.pair_writer import write_pair
-from pysrn.recipes import IMAGE_SIZE, class_names
+from pysrn.recipes import STORED_SIZE, class_names
 
 OURS, PEER = "pysrn", "convert_imageset"
 LABELS = "coco"  # whose class names the databases get
@@ -40,7 +40,7 @@ def compare_building(photos: Path, work: Path, rounds: int, threads: int) -> dic
 
     def ours() -> float:
         out = work / "ours"
-        command = [sys.executable, "-m", "pysrn.benchmark.building", str(photos), str(out), str(threads)]
+        command = [sys.executable, "-m", "pysrn.benchmark.data.building", str(photos), str(out), str(threads)]
         return count / _timed(command, out, pair_paths(out, SPLIT)[0], count)
 
     def peer() -> float:
@@ -52,7 +52,7 @@ def compare_building(photos: Path, work: Path, rounds: int, threads: int) -> dic
 
 def peer_command(program: str, photos: Path, out: Path) -> list[str]:
     """The command line of `convert_imageset`."""
-    size = [f"-resize_height={IMAGE_SIZE}", f"-resize_width={IMAGE_SIZE}"]
+    size = [f"-resize_height={STORED_SIZE}", f"-resize_width={STORED_SIZE}"]
     return [program, *size, "-encoded", "-encode_type=jpg", f"{photos}/", str(photos / LIST), str(out)]
 
 

@@ -2,12 +2,11 @@
 
 Two figures: the share of a step that the net's process spends in waiting for a batch; and how much longer a step takes
 than with the same net fed from memory, which counts the workers' use of the cores and the copy as well.
-Run as `python -m pysrn.benchmark.waiting JSON`, so that every net has a process (and memory) of its own.
+Run as `python -m pysrn.benchmark.data.waiting JSON`, so that every net has a process (and memory) of its own.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -15,45 +14,50 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from pysrn.benchmark.nets import fed_by_input, set_unit_statistics
+from pysrn.benchmark.nets import fed_by_input, make_solver, set_unit_statistics
 from pysrn.benchmark.timing import alternate
 from pysrn.console import SrnError
-from pysrn.recipes import RECIPES
+from pysrn.nets import messages
+from pysrn.nets.in_caffe import set_device
+from pysrn.nets.losses import loss_layers
+from pysrn.recipes import Recipe
+from pysrn.systems.registry import default_system
+from pysrn.systems.stage_nets import DataSource, stage_net
+from pysrn.train.pipeline import ONE_THREAD
 
 FED, CONSTANT = "real data layer", "same net, constant data"
 
 
-def measure_waiting(recipe: str, folder: Path, work: Path, **settings) -> dict:
+def measure_waiting(dataset: str, folder: Path, **settings) -> dict:
     """`waiting_share` in a process of its own. Raises SrnError when it fails."""
-    values = json.dumps({"recipe": recipe, "folder": str(folder), "work": str(work), **settings})
-    command = [sys.executable, "-m", "pysrn.benchmark.waiting", values]
-    one_thread = {"OMP_NUM_THREADS": "1"} if RECIPES[recipe].trunk == "resnet14" else {}  # as train/pipeline.py does
+    values = json.dumps({"dataset": dataset, "folder": str(folder), **settings})
+    command = [sys.executable, "-m", "pysrn.benchmark.data.waiting", values]
+    recipe = default_system().recipe(dataset)
+    one_thread = ONE_THREAD if recipe.system.trunks[recipe.trunk].small else {}  # as training does
     environment = {"GLOG_minloglevel": "2", **one_thread, **os.environ}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
-        raise SrnError(f"the training steps of {recipe} ended with exit code {done.returncode}: {done.stderr[-800:]}")
+        raise SrnError(f"the training steps of {dataset} ended with exit code {done.returncode}: {done.stderr[-800:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def waiting_share(
-    recipe: str, folder: str, work: str, steps: int, rounds: int, batch_size: int | None = None, workers: int = 1
+    dataset: str, folder: str, steps: int, rounds: int, batch_size: int | None = None, workers: int = 1
 ) -> dict:
     """Seconds a step, waited seconds a step and their ratio, and the slowdown against constant data: medians.
 
     Every round times `steps` steps of each, after one that is not timed. `batch_size`: other than the recipe's.
     """
-    from pysrn.systems.srn.nets import DataSource, stage_net
-
-    plan = RECIPES[recipe]
-    plan = dataclasses.replace(plan, batch_size=batch_size or plan.batch_size)
-    message = stage_net(plan, 1, DataSource(str(folder), workers=workers))
-    fed = _solver(plan, message, Path(work), "fed")
+    recipe = default_system().recipe(dataset)
+    recipe = replace(recipe, batch_size=batch_size or recipe.batch_size)
+    message = stage_net(recipe, 1, DataSource(str(folder), workers=workers))
+    set_device(None)
+    fed = _solver(recipe, message)
     feeder = fed.net.layers[0].feeder
-    constant = _solver(
-        plan, fed_by_input(message, dict(zip(("data", "label"), feeder.shapes, strict=True))), Path(work), "constant"
-    )
+    constant = _solver(recipe, fed_by_input(message, dict(zip(("data", "label"), feeder.shapes, strict=True))))
     for name, values in zip(("data", "label"), feeder.next_batch(), strict=True):
         constant.net.blobs[name].data[...] = values
     waited = []
@@ -70,13 +74,13 @@ def waiting_share(
         return _seconds_of(constant, steps)
 
     figures = alternate({FED: fed_seconds, CONSTANT: constant_seconds}, rounds)
-    loss = float(fed.net.blobs["loss_cls"].data)
+    loss = sum(float(fed.net.blobs[layer.top[0]].data) for layer in loss_layers(message))
     feeder.close()
     if not math.isfinite(loss):
         raise SrnError(f"the loss of the measured net is {loss}: its steps are not those of training")
     return {
-        "net": f"{plan.trunk}, {recipe}, stage 1",
-        "batch_size": plan.batch_size,
+        "net": f"{recipe.trunk}, {dataset}, stage 1",
+        "batch_size": recipe.batch_size,
         "workers": workers,
         "threads": os.environ.get("OMP_NUM_THREADS", "one a core"),
         "step_seconds": statistics.median(figures[FED]),
@@ -88,20 +92,9 @@ def waiting_share(
     }
 
 
-def _solver(plan, message, work: Path, name: str):
-    """The recipe's solver of stage 1 on a net. Rate 0: a step costs the same and random weights stay finite."""
-    import caffe
-
-    from pysrn.nets.prototxt import write_message
-    from pysrn.nets.solvers import stage_solver
-
-    caffe.set_mode_cpu()
-    net, path = work / f"{name}.prototxt", work / f"{name}_solver.prototxt"
-    write_message(message, net)
-    description = stage_solver(plan, 1, str(net), str(work / name))
-    description.base_lr, description.display, description.snapshot_after_train = 0.0, 0, False
-    write_message(description, path)
-    solver = caffe.get_solver(str(path))
+def _solver(recipe: Recipe, message: messages.NetParameter):
+    """The recipe's solver of stage 1 on a net, with rate 0."""
+    solver = make_solver(message, recipe, 1, rate=0.0)
     set_unit_statistics(solver.net)
     return solver
 

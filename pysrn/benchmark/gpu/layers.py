@@ -1,8 +1,8 @@
 """Every kind of layer of the training nets on the GPU against the CPU: outputs and gradients.
 
-The layers are those of the two variants' stage-4 nets, one of each kind (a type with other settings is another kind),
-with the shapes that they have there. Run as `python -m pysrn.benchmark.gpu_layers JSON` (`gpu_check.py` does), so that
-the device's memory is free again afterwards.
+The layers are those of the last stage's nets in all variants, one of each kind (a type with other settings is another
+kind), with the shapes that they have there. Run as `python -m pysrn.benchmark.gpu.layers JSON` (`check.py` does), so
+that the device's memory is free again afterwards.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import sys
 
 import numpy as np
 
-from pysrn.benchmark.gpu_nets import make_net, one_layer_net, recipe_of, training_net
+from pysrn.benchmark.gpu.nets import one_layer_net, recipe_of, training_net
+from pysrn.benchmark.nets import KNOWN_LOSS
 from pysrn.nets import messages
-from pysrn.predict.deploy import use_device
+from pysrn.nets.in_caffe import make_net, use_device
+from pysrn.systems.registry import system_named
+from pysrn.systems.system import System
 
 # Not compared: what reads from memory or disk only.
 WITHOUT_ARITHMETIC = {"Input", "Python", "Data"}
@@ -23,14 +26,16 @@ IRRELEVANT = ("num_output", "weight_filler", "bias_filler")
 Values = dict[str, np.ndarray]
 
 
-def layer_kinds(trunk: str, batch_size: int) -> dict[str, tuple[messages.LayerParameter, list[tuple[int, ...]]]]:
+def layer_kinds(
+    system: System, trunk: str, batch_size: int
+) -> dict[str, tuple[messages.LayerParameter, list[tuple[int, ...]]]]:
     """Variant and name of the first layer of each kind -> the layer and the shapes that it reads."""
     use_device(None)
     seen: set[bytes] = set()
     kinds = {}
-    for variant in ("paper", "released"):
-        message = training_net(recipe_of(trunk, batch_size, variant), 4)
-        net = make_net(message)
+    for variant in system.variants:
+        message = training_net(recipe_of(system, trunk, batch_size, variant), system.last_stage)
+        net = make_net(message, train=True)
         for layer in message.layer:
             if layer.type in WITHOUT_ARITHMETIC or (kind := _kind(layer)) in seen:
                 continue
@@ -40,13 +45,13 @@ def layer_kinds(trunk: str, batch_size: int) -> dict[str, tuple[messages.LayerPa
     return kinds
 
 
-def compare(trunk: str, batch_size: int, gpu: int | None) -> dict[str, dict]:
+def compare(system: str, trunk: str, batch_size: int, gpu: int | None) -> dict[str, dict]:
     """Name of `layer_kinds` -> its type, and the largest difference of its outputs and gradients from the CPU's.
 
     A difference is relative to the largest value of its array. With `gpu` None the CPU is compared with itself.
     """
     found = {}
-    for name, (layer, shapes) in layer_kinds(trunk, batch_size).items():
+    for name, (layer, shapes) in layer_kinds(system_named(system), trunk, batch_size).items():
         expected, values = run(layer, shapes, None), run(layer, shapes, gpu)
         differences = {part: difference(expected[part], values[part]) for part in expected}
         found[name] = {"type": layer.type, "shapes": shapes, "differences": differences}
@@ -56,7 +61,7 @@ def compare(trunk: str, batch_size: int, gpu: int | None) -> dict[str, dict]:
 def run(layer: messages.LayerParameter, shapes: list[tuple[int, ...]], gpu: int | None) -> Values:
     """Outputs and gradients of a layer with random weights on random inputs, the same ones in each call."""
     use_device(gpu)
-    net = make_net(one_layer_net(layer, shapes))
+    net = make_net(one_layer_net(layer, shapes), train=True)
     random = np.random.default_rng(0)
     own = net.layers[-1]
     for number, blob in enumerate(own.blobs):
@@ -66,8 +71,8 @@ def run(layer: messages.LayerParameter, shapes: list[tuple[int, ...]], gpu: int 
             blob.data[...] = random.normal(0, 0.1, blob.data.shape)
     for number, shape in enumerate(shapes):
         net.blobs[f"bottom{number}"].data[...] = random.normal(0, 1, shape)
-    if own.type == "SigmoidCrossEntropyLoss":
-        net.blobs["bottom1"].data[...] = random.random(shapes[1]) < 0.5
+    if own.type.endswith("Loss"):  # labels: yes or no, or the number of one of the scores
+        net.blobs["bottom1"].data[...] = random.integers(2 if own.type == KNOWN_LOSS else shapes[0][1], size=shapes[1])
     net.forward()
     tops = [name for name in net.blobs if name.startswith("top")]
     found = {name: net.blobs[name].data.copy() for name in tops}

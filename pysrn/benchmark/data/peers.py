@@ -29,12 +29,17 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class OpenCVPhotos(Dataset):
-    """Item n is global sample n: float32 3 x S x S (BGR minus the mean) and its label vector, as ours."""
+    """Item n is global sample n: float32 3 x S x S (BGR minus the mean, scaled) and its label vector, as ours."""
 
     def __init__(self, settings: FeedSettings) -> None:
         self.settings = settings
         self.crop = CornerCrop(
-            settings.image_size, settings.crop_size, settings.scale_ratios, settings.max_distort, settings.mirror
+            settings.image_size,
+            settings.crop_size,
+            settings.scale_ratios,
+            settings.max_distort,
+            settings.mirror,
+            settings.places,
         )
         self.mean = np.array(settings.mean, np.float32).reshape(3, 1, 1)
         self.images = self.labels = self.order = None
@@ -57,7 +62,8 @@ class OpenCVPhotos(Dataset):
         if view.mirror:
             image = image[:, ::-1]
         # Of the ways to write this the fastest one: four times as fast as subtracting from the transposed view.
-        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)) - self.mean)
+        tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)) - self.mean)
+        return tensor if self.settings.scale == 1 else tensor.mul_(self.settings.scale)
 
     def _open(self) -> None:
         paths = pair_paths(Path(self.settings.folder), self.settings.split)

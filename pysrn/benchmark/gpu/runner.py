@@ -1,0 +1,132 @@
+"""Starts the measurements of a GPU check, each in a process of its own, and keeps to the time of its plan."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pysrn.benchmark.gpu.steps import GROUPED
+from pysrn.benchmark.usual import usual_recipe
+from pysrn.recipes import EMBEDDED, Recipe
+from pysrn.systems.registry import default_system, system_named
+from pysrn.systems.system import System
+
+PARTS = ("layers", "stages", "steps", GROUPED, "torch")
+LACKING = re.compile("No module named '(torch|google)|out of memory")  # of this machine: no error of what is checked
+RATE = 0.001  # assumed: low enough for ResNet-101 from random weights in so few iterations
+RUN = "gpu_check"
+REPOSITORY = Path(__file__).resolve().parents[3]
+Result = dict
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured and how long: a trunk, batches, training iterations of a stage, timed steps, seconds at most.
+
+    What is left out is filled in: the default system, its usual trunk, all of its stages.
+    """
+
+    gpu: int | None
+    trunk: str | None = None
+    batch_sizes: tuple[int, ...] = (32, 96)
+    iterations: int = 50
+    rounds: int = 10
+    parts: tuple[str, ...] = PARTS
+    torch_python: str = sys.executable
+    limit: float = 570.0  # of all together: below ten minutes
+    layer_batch: int = 2
+    stages: tuple[int, ...] = ()  # whose steps are timed
+    system: str | None = None
+
+    def __post_init__(self) -> None:
+        system = system_named(self.system) if self.system else default_system()
+        for name, usual in (
+            ("system", system.name),
+            ("trunk", usual_recipe(system).trunk),
+            ("stages", tuple(stage.number for stage in system.stages)),
+        ):
+            object.__setattr__(self, name, getattr(self, name) or usual)
+
+    def recipe(self) -> Recipe:
+        """The recipe whose nets are measured."""
+        return usual_recipe(system_named(self.system), trunk=self.trunk)
+
+
+def small(system: System) -> Result:
+    """Fields of a plan that tries the check itself: a small trunk, few steps, of a stage in parts and of the last."""
+    trunk = next((name for name, spec in system.trunks.items() if spec.small), None)
+    in_parts = [stage.number for stage in system.stages if stage.in_parts]
+    stages = (*in_parts[:1], system.last_stage)
+    return {"trunk": trunk, "batch_sizes": (2,), "iterations": 2, "rounds": 2, "stages": stages}
+
+
+class Runner:
+    """Starts the measurements of a plan and keeps to its time."""
+
+    def __init__(self, plan: Plan, work: Path) -> None:
+        self.plan, self.work = plan, work
+        self._end = time.monotonic() + plan.limit
+
+    def measure(self, module: str, request: Result, environment: Result | None = None, python: str = "") -> Result:
+        """What a module of this package prints for a request; {"failed": why} or {"missing": why} when it does not."""
+        command = [python or sys.executable, "-m", f"pysrn.benchmark.gpu.{module}", json.dumps(request)]
+        found = self._answer(command, environment or {}, lambda text: json.loads(text.splitlines()[-1]))
+        return {"missing": found["failed"]} if LACKING.search(found.get("failed", "")) else found
+
+    def train(self, stage: int) -> Result:
+        """Train the stages up to `stage` with tools/run_stage.py on the embedded data set; losses and seconds."""
+        plan = self.plan
+        whole = [str(one.number) for one in system_named(plan.system).stages if not one.in_parts]
+        command = [sys.executable, str(REPOSITORY / "tools/run_stage.py"), str(stage), "--system", plan.system]
+        command += ["--dataset", EMBEDDED, "--run", RUN]
+        command += ["--from-scratch"] if stage == 1 else []
+        command += ["--trunk", plan.trunk, "--train-bn", ",".join(whole), "--base-lr", str(RATE)]
+        command += ["--iterations", str(plan.iterations), "--batch-size", str(plan.batch_sizes[0])]
+        command += ["--workers", str(os.cpu_count() or 1)]
+        command += [] if plan.gpu is None else ["--gpu", str(plan.gpu)]
+        started = time.monotonic()
+        found = self._answer(command, {}, lambda text: {"weights": text.splitlines()[-1]})
+        return found | ({} if "failed" in found else self._losses(stage)) | {"seconds": time.monotonic() - started}
+
+    def _losses(self, stage: int) -> Result:
+        with open(self.work / f"runs/{RUN}/stage{stage}/log.csv", newline="") as file:
+            losses = [float(row["loss"]) for row in csv.DictReader(file)]
+        third = max(1, len(losses) // 3)
+        first, last = (sum(part) / third for part in (losses[:third], losses[-third:]))
+        found = {"iterations": len(losses), "loss_first_third": first, "loss_last_third": last}
+        return found if all(map(math.isfinite, losses)) else found | {"failed": "a loss is not finite"}
+
+    def _answer(self, command: list[str], environment: Result, read) -> Result:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            return {"failed": "not run: the time is over"}
+        variables = {"GLOG_minloglevel": "2", **os.environ, "CAFFE_TF32": "0", **environment}
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+        try:
+            done = subprocess.run(
+                command,
+                cwd=self.work,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                env=variables,
+                timeout=left,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return {"failed": "stopped: the time is over"}
+        except OSError as error:
+            return {"failed": f"{command[0]}: {error.strerror}"}
+        if done.returncode:
+            words = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+            fatal = [line for line in words if line.startswith(("F", "error:"))]
+            return {"failed": f"exit code {done.returncode}: {(fatal or words)[-1][:300]}"}
+        return read(done.stdout)

@@ -1,0 +1,93 @@
+"""What is measured of the speed of nets, and against whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pysrn.benchmark.job import CAFFE, TORCH
+from pysrn.benchmark.usual import usual_recipe
+from pysrn.console import UsageError
+from pysrn.predict.trained import system_of
+from pysrn.recipes import Recipe
+from pysrn.systems.registry import default_system, system_named
+from pysrn.systems.system import System
+
+STOCK = {"CAFFE_ENGINE": "stock"}
+OURS, CACHED = "ours", "ours, cached features"
+STEP, FROZEN, INFERENCE = "step", "frozen", "inference"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured. `run`: a run's folder or a caffemodel; None: random weights of realistic size.
+
+    What is left out is filled in: the system (the run's, or the default one), its usual trunk, its first variant, and
+    the first stage that the part is of. UsageError for what the system has not.
+    """
+
+    part: str
+    batch: int = 4
+    rounds: int = 7
+    threads: int = 2
+    trunk: str | None = None
+    variant: str | None = None
+    stage: int | None = None
+    run: str | None = None
+    engine: str = ""  # CAFFE_ENGINE of ours; "": all parts
+    compiled: bool = True  # torch.compile, which takes a minute or two
+    round_seconds: float = 1.0  # assumed: long enough for the clock, short enough for the machine to stay as it is
+    system: str | None = None
+
+    def __post_init__(self) -> None:
+        system = system_named(self.system) if self.system else system_of(self.run) if self.run else default_system()
+        stages = stages_of(system, self.part)
+        if not stages:
+            raise UsageError(f"{self.part}: {system.title} has no such stage")
+        for name, known, usual in (
+            ("system", None, system.name),
+            ("trunk", system.trunks, usual_recipe(system).trunk),
+            ("variant", system.variants, next(iter(system.variants))),
+            ("stage", stages, stages[0]),
+        ):
+            given = getattr(self, name)
+            if given is None:
+                object.__setattr__(self, name, usual)
+            elif known is not None and given not in known:
+                raise UsageError(
+                    f"{self.part}: {system.title} has no {name} {given}", f"choose of {', '.join(map(str, known))}"
+                )
+
+    def recipe(self) -> Recipe:
+        """The recipe whose net gets random weights."""
+        return usual_recipe(system_named(self.system), self.variant, self.trunk)
+
+
+def stages_of(system: System, part: str) -> tuple[int, ...]:
+    """The stages that a part is about, the usual one first; of inference the last, whose net it is."""
+    if part == INFERENCE:
+        return (system.last_stage,)
+    found = [stage.number for stage in system.stages if stage.in_parts == (part == FROZEN)]
+    return tuple(found if part == FROZEN else reversed(found))
+
+
+def contestants(plan: Plan) -> dict[str, tuple[dict, dict[str, str]]]:
+    """Name -> (what its job differs in, environment). The first one is stock Caffe as it has always been."""
+    ours = {"CAFFE_ENGINE": plan.engine} if plan.engine else {}
+    caffe, torch = {"framework": CAFFE}, {"framework": TORCH}
+    folded, compiled = {"folded": True}, {"compiled": True}
+    found: dict[str, tuple[dict, dict[str, str]]] = {"stock Caffe": (caffe, STOCK)}
+    if plan.part == STEP:
+        found |= {OURS: (caffe, ours), "PyTorch": (torch, {})}
+        compile_as = {"torch.compile": (torch | compiled, {})}
+    else:
+        found |= {
+            "stock Caffe, folded": (caffe | folded, STOCK),
+            OURS: (caffe | folded, ours),
+            "PyTorch, folded": (torch | folded, {}),
+        }
+        if plan.part == FROZEN:
+            found[CACHED] = (caffe | folded | {"cached": True}, ours)
+        else:
+            found |= {"ours, not folded": (caffe, ours), "PyTorch": (torch, {})}
+        compile_as = {"torch.compile, folded": (torch | folded | compiled, {})}
+    return found | compile_as if plan.compiled else found
