@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import cv2
 import numpy as np
@@ -109,10 +110,12 @@ def test_the_pillow_peer_sees_the_same_crops(pairs):
 
 def test_feeding_is_measured(pairs):
     pytest.importorskip("torch")
+    started = time.perf_counter()
     found = feeding.compare_feeding(pairs / "jpeg", "train", 4, 1, 3, 2)
+    least = 3 * 4 / (time.perf_counter() - started)  # images/s of a round that takes as long as all of them
     names = [feeding.SAME_PIXELS, feeding.OTHER_PIXELS, feeding.OURS]
     assert list(found["median"]) == names and list(found["ratio"]) == names[:2]
-    assert all(len(rates) == 2 and min(rates) > 1 for rates in found["rounds"].values())
+    assert all(len(rates) == 2 and min(rates) > least for rates in found["rounds"].values())
 
 
 def test_building_is_measured(photos, tmp_path):

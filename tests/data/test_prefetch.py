@@ -4,6 +4,7 @@ import gc
 import hashlib
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from pysrn.data.pair.datum import raw_image
 from pysrn.data.pair.lmdb_pair import Encoding, PairReader, write_pair
 from pysrn.data.readers.records import Sample
 from pysrn.recipes import class_names
+from tests.holding import HANG, wait_until
 from tests.srn import feed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,20 +133,32 @@ def test_testing_feeds_every_record_once_in_order_then_begins_anew(small_shapes,
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_waiting_is_counted(small_shapes, workers):
+def test_waiting_is_counted(small_shapes, workers, monkeypatch):
+    """As much as the waiting itself takes at least, and as the call takes at most; nothing between two calls."""
+    real, inside = Feeder._next_batch, []
+
+    def timed(feeder):
+        started = time.monotonic()
+        batch = real(feeder)
+        inside.append(time.monotonic() - started)
+        return batch
+
+    monkeypatch.setattr(Feeder, "_next_batch", timed)
     feeder = Feeder(settings(small_shapes, workers=workers))
     try:
         assert feeder.waited == 0
-        started = time.monotonic()
-        for _ in range(6):
+        for number in range(7):
+            if workers and number == 6:  # a batch is made meanwhile: nobody is waited for, the worker stands still
+                assert select.select([feeder._workers[0].stdout], [], [], HANG)[0]
+                os.kill(feeder.worker_ids[0], signal.SIGSTOP)
+            before, started = feeder.waited, time.monotonic()
             feeder.next_batch()
-        assert 0.5 * (time.monotonic() - started) < feeder.waited <= time.monotonic() - started
-        before = feeder.waited
-        time.sleep(0.5)  # the batch is made meanwhile
-        feeder.next_batch()
-        took = feeder.waited - before
-        assert took < 0.1 if workers else took > 0
+            outside = time.monotonic() - started
+            assert 0 < inside[-1] <= feeder.waited - before + 1e-9 and feeder.waited - before <= outside + 1e-9
+        assert len(inside) == 7
     finally:
+        for worker in feeder.worker_ids:
+            os.kill(worker, signal.SIGCONT)
         feeder.close()
 
 
@@ -260,10 +274,8 @@ def is_alive(process):
         return False
 
 
-def wait_for_the_end_of(processes, seconds=10.0):
-    end = time.monotonic() + seconds
-    while any(map(is_alive, processes)) and time.monotonic() < end:
-        time.sleep(0.02)
+def wait_for_the_end_of(processes):
+    wait_until(lambda: not any(map(is_alive, processes)))
     return not any(map(is_alive, processes))
 
 
@@ -332,7 +344,7 @@ def test_no_process_is_left_however_the_parent_ends(small_shapes, how, send):
         os.killpg(parent.pid, send)  # Ctrl-C reaches the whole group
     elif send:
         parent.send_signal(send)
-    _, errors = parent.communicate(timeout=20)
+    _, errors = parent.communicate(timeout=HANG)
     assert wait_for_the_end_of(workers)
     assert errors.count("Traceback") == (how == "raise" or send == signal.SIGINT)  # the parent's own, none of a worker
 
@@ -393,7 +405,7 @@ def test_workers_leave_sigterm_to_the_net(small_shapes, in_process):
         workers = feeder.worker_ids
     finally:
         feeder.close()
-    assert wait_for_the_end_of(workers, seconds=1)
+    assert not any(map(is_alive, workers))
 
 
 def test_shared_memory_has_no_name_that_could_be_left(small_shapes):
@@ -476,7 +488,7 @@ print(digest.hexdigest())
     command = [sys.executable, "-c", code, settings(small_shapes, workers=1).to_json()]
     both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     expected = hashlib.sha256(b"".join(array.tobytes() for batch in in_process for array in batch)).hexdigest()
-    assert [process.communicate(timeout=60)[0].strip() for process in both] == [expected] * 2
+    assert [process.communicate(timeout=HANG)[0].strip() for process in both] == [expected] * 2
 
 
 def test_workers_start_light():

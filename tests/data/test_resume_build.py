@@ -27,6 +27,7 @@ from pysrn.data.pair.build_lock import sole_builder
 from pysrn.data.pair.encoding import Encoding
 from pysrn.data.pair.lmdb_pair import PairReader, pair_paths
 from pysrn.recipes import class_names
+from tests.holding import HANG, Hold, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = [sys.executable, str(ROOT / "tools" / "make_lmdb.py")]
@@ -152,9 +153,10 @@ def test_killed_before_any_step_that_changes_the_disk(small_coco, tmp_path, mode
         assert records(out) == whole and is_tidy(out), number
 
 
-def start(*words):
+def start(*words, hold=None):
+    environment = ENVIRONMENT | (hold.environment if hold else {})
     return subprocess.Popen(
-        [*TOOL, *map(str, words)], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*TOOL, *map(str, words)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -170,21 +172,30 @@ def stored(out):
     return count
 
 
-def kill_until(kills, root, out, words, rng, check):
-    """Kill the tool so often, at moments over its whole duration; every build that gets through is checked."""
-    began = time.monotonic()
+OTHER_FILES = 60  # about so many times a build opens, makes or renames something that is no picture
+JITTER = 0.1  # seconds, to hit what no file tells of
+
+
+def kill_until(kills, out, words, rng, check, moments):
+    """Kill the tool so often, at moments over its whole work; every build that gets through is checked.
+
+    `moments`: what the tool is held at before it is killed: paths, and how often it comes to one of them at most.
+    """
     assert start(*words).wait() == 0
-    duration = time.monotonic() - began
     check(out)
     shutil.rmtree(out)
     killed = 0
     while killed < kills:
-        process = start(*words)
-        time.sleep(rng.uniform(0.0, 1.0) * duration)
-        killed += process.poll() is None
-        process.kill()
-        process.communicate()
-        if rng.random() < 0.3:  # go on from here to the end; otherwise the next kill hits the rest
+        path, most = rng.choice(moments)
+        with Hold(out.parent, "make_lmdb.py", path, rng.randint(1, most)) as hold:
+            process = start(*words, hold=hold)
+            wait_until(lambda: hold.reached or process.poll() is not None)  # noqa: B023 (called here)
+            time.sleep(rng.uniform(0, JITTER))  # its other threads and processes are still at work
+            hit = process.poll() is None
+            killed += hit
+            process.kill()
+            process.communicate()
+        if not hit or rng.random() < 0.3:  # go on from here to the end; otherwise the next kill hits the rest
             before = stored(out)
             end = start(*words)
             _, said = end.communicate()
@@ -208,7 +219,8 @@ def test_killed_at_random_moments(tmp_path, kills):
     build_dataset("coco", tmp_path / "whole", root, workers=3)
     words = ("coco", "--root", root, "--out", tmp_path / "out", "--workers", 2)
     whole = records(tmp_path / "whole")
-    kill_until(kills, root, tmp_path / "out", words, random.Random(kills), partial(same_as, whole))
+    moments = [(r"/coco/.*\.jpg$", 640), (r"/out/", OTHER_FILES)]
+    kill_until(kills, tmp_path / "out", words, random.Random(kills), partial(same_as, whole), moments)
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
@@ -222,16 +234,18 @@ def test_shapes_killed_at_random_moments(tmp_path, kills):
         for path in (tmp_path / "whole" / "images").rglob("*.jpg"):
             assert (out / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes()
 
-    kill_until(kills, None, tmp_path / "out", words, random.Random(kills), check)
+    moments = [(r"drawing\.partial", 4), (r"/out/images/.*\.jpg$", 80), (r"/out/(?!images)", OTHER_FILES)]
+    kill_until(kills, tmp_path / "out", words, random.Random(kills), check, moments)
 
 
 def test_no_process_outlives_a_killed_drawing(tmp_path):
-    process = start("shapes", "--out", tmp_path / "out", "--workers", 2)
+    process = start("shapes", "--out", tmp_path / "out", "--workers", 2, "--train", 1_000_000)  # without end
     while not any(tmp_path.rglob("*.jpg")):
         assert process.poll() is None
         time.sleep(0.05)
     process.kill()
-    process.communicate(timeout=30)  # returns when all that hold its pipes are gone
+    process.communicate(timeout=HANG)  # returns when all that hold its pipes are gone
+    assert process.returncode == -signal.SIGKILL
 
 
 class Ended(Exception):
@@ -386,11 +400,13 @@ def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, capsys)
 def test_a_signal_is_one_line_and_the_build_goes_on(tmp_path, number):
     root = write_coco(tmp_path / "coco", {"train": 700, "val": 5}, size=(320, 240))
     out = tmp_path / "out"
-    process = start("coco", "--root", root, "--out", out, "--workers", 1)
-    while process.poll() is None and stored(out) == 0:
-        time.sleep(0.01)
-    process.send_signal(number)
-    _, said = process.communicate()
+    with Hold(tmp_path, "make_lmdb.py", r"/train2014/.*\.jpg$", 650) as hold:  # in the thread that decodes
+        process = start("coco", "--root", root, "--out", out, "--workers", 1, hold=hold)
+        hold.wait(process)
+        wait_until(lambda: stored(out))  # by the thread that gets the signal
+        process.send_signal(number)
+        hold.release()
+        _, said = process.communicate()
     assert process.returncode == 130, said
     assert "interrupted" in said and "the same command goes on" in said and "Traceback" not in said
     again = start("coco", "--root", root, "--out", out)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.holding import HANG
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD = REPOSITORY / "docker/caffe/build.sh"
 ORIG_FILE = "caffe_1.0.0+git20180821.99bd997.orig.tar.gz"
@@ -25,7 +27,7 @@ def build(*arguments: object, **variables: str) -> subprocess.CompletedProcess[s
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG,
         check=False,
     )
 
@@ -87,6 +89,8 @@ def test_altered_source_is_refused(tmp_path):
 def test_second_build_waits_for_the_first(tmp_path):
     """A build holds a lock on the folder that it builds in; another one says so and waits."""
     first = subprocess.Popen(["flock", tmp_path, "cat"], stdin=subprocess.PIPE)
+    while subprocess.run(["flock", "-n", tmp_path, "true"], check=False).returncode == 0:
+        assert first.poll() is None
     variables = {**os.environ, "CAFFE_SOURCE_DIR": str(tmp_path)}
     second = subprocess.Popen([BUILD, tmp_path / "caffe"], stderr=subprocess.PIPE, text=True, env=variables)
     try:
@@ -94,8 +98,8 @@ def test_second_build_waits_for_the_first(tmp_path):
         assert "another build" in second.stderr.readline()
         assert second.poll() is None
         (tmp_path / "caffe").mkdir()  # what the first one leaves when it is done
-        first.communicate(b"", timeout=10)
-        assert "is there already" in second.communicate(timeout=10)[1]
+        first.communicate(b"", timeout=HANG)
+        assert "is there already" in second.communicate(timeout=HANG)[1]
         assert second.returncode == 2
     finally:
         first.kill()

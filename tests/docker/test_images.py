@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.holding import HANG
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD = REPOSITORY / "docker/build"
 IMAGE_TOOLS = REPOSITORY / "docker/image"
@@ -20,7 +22,7 @@ STRANGER = 54321  # a user that no image knows
 
 
 def run(*command: object, **options) -> subprocess.CompletedProcess[str]:
-    defaults = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": 60, "check": False}
+    defaults = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": HANG, "check": False}
     return subprocess.run([str(word) for word in command], **{**defaults, **options})
 
 
@@ -194,7 +196,7 @@ def test_no_network(storage, options, words):
     """Neither the base image nor a mirror can be reached: one line, exit code 3."""
     if run("unshare", "--net", "true").returncode or not shutil.which("debootstrap"):
         pytest.skip("no network namespace without a network can be made, or no debootstrap")
-    result = run("unshare", "--net", BUILD, "cpu", *options, timeout=300)
+    result = run("unshare", "--net", BUILD, "cpu", *options, timeout=HANG)
     assert result.returncode == 3, result.stderr
     assert result.stderr.splitlines()[-1].startswith(f"docker/build: {words}: no way to the package index")
     assert not result.stdout
@@ -224,7 +226,7 @@ def test_the_cpu_image(storage, monkeypatch):
     assert not list((folder / "var/lib/apt/lists").glob("*Packages*"))
     assert list((folder / "etc/apt/sources.list.d").iterdir())
     search = ("grep", "--recursive", "--files-with-matches", "--devices=skip")
-    assert run(*search, "lent-to-the-build", folder, timeout=600).stdout == ""
+    assert run(*search, "lent-to-the-build", folder, timeout=HANG).stdout == ""
     assert "lent-to-the-build" not in run("buildah", "inspect", "--type", "image", "srn-caffe").stdout
     assert (folder / "srn" / configuration["Cmd"][1]).is_file()
 
@@ -239,7 +241,7 @@ def test_the_cpu_image(storage, monkeypatch):
         # Buildah 1.28 mounts what the image declares over what it is told to mount; real engines do not.
         run("buildah", "config", "--volume", "/data-", "--volume", "/runs-", container)
         start = ("unshare", "--net", "buildah", "run", "--isolation", "chroot", "--user", f"{STRANGER}:{STRANGER}")
-        return run(*start, *volumes, container, "--", *command, timeout=900)
+        return run(*start, *volumes, container, "--", *command, timeout=HANG)
 
     made = inside("tools/make_lmdb.py", "shapes", "--train", 24, "--test", 8)
     assert made.returncode == 0, made.stderr

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.holding import HANG
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOBODY = 65534  # Debian's user without rights
 
@@ -29,7 +31,7 @@ def local(clone: Path, *arguments: str, folder=None, user=None, **variables: str
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG,
         check=False,
     )
 
@@ -191,4 +193,4 @@ def test_second_start_waits_for_the_first(environment, clone, tmp_path):
             assert second.stderr.read() == ""
             # the command itself does not hold the lock: it may run for days
             assert str(tmp_path / "lock") not in second.stdout.read()
-            assert second.wait(timeout=30) == 5
+            assert second.wait(timeout=HANG) == 5

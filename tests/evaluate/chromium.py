@@ -12,8 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.holding import HANG
+
 COMMANDS = ("chromium-headless-shell", "chromium-shell", "chromium", "chromium-browser", "google-chrome")
-PATIENCE = 60.0  # seconds for one answer
+PATIENCE = HANG  # seconds for one answer
 
 
 def find() -> str | None:

@@ -14,6 +14,7 @@ from pysrn.nets.caffemodel import read_layers, write_weights
 from pysrn.predict.cached_deploy import CachedDeployNet
 from pysrn.predict.splits import predict
 from pysrn.systems.srn.heads import HeadSpec
+from tests.holding import HANG
 from tests.srn import Architecture, check_images
 
 TOOL = Path(__file__).resolve().parents[2] / "tools/predict.py"
@@ -72,7 +73,7 @@ def test_what_the_net_does_not_know_is_refused(shapes_model, pair, tmp_path):
 def test_the_tool_keeps_features_in_the_run_or_where_it_is_told(shapes_model, shapes_folder, tmp_path):
     def call(*words):
         command = [sys.executable, TOOL, shapes_model, "--data", shapes_folder, "-o", tmp_path / "out.npz", *words]
-        return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=HANG)
 
     refused = call("--cache-features", "fp16")
     assert refused.returncode == 2 and "is of no run" in refused.stderr and "--cache-folder" in refused.stderr
@@ -91,7 +92,7 @@ def test_a_worker_says_what_mends_it_and_the_size_is_said_once(shapes_model, sha
     write_weights(tmp_path / "large.caffemodel", "large", layers)
     words = [tmp_path / "large.caffemodel", "--data", shapes_folder, "-o", tmp_path / "out.npz", "--batch-size", "2"]
     words += ["--cache-features", "fp16", "--cache-folder", tmp_path / "c", "--workers", "2"]
-    failed = subprocess.run([sys.executable, TOOL, *map(str, words)], capture_output=True, text=True, timeout=120)
+    failed = subprocess.run([sys.executable, TOOL, *map(str, words)], capture_output=True, text=True, timeout=HANG)
     assert failed.returncode == 1 and "cannot be kept as float16" in failed.stderr
     assert "mend it: take --cache-features fp32" in failed.stderr
     assert failed.stderr.count("features of 21 images") == 1

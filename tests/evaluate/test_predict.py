@@ -2,11 +2,11 @@
 
 import contextlib
 import fcntl
+import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -21,6 +21,7 @@ from pysrn.predict.predictions import load_predictions
 from pysrn.predict.splits import batches, whole_views
 from pysrn.train.run_folder import RunFolder
 from pysrn.train.settings import Settings
+from tests.holding import Hold, wait_until
 from tests.srn import INPUT, RECIPES, SCORES
 from tools.predict import main
 
@@ -110,11 +111,14 @@ def test_several_processes_write_the_same_bytes(shapes_folder, shapes_model, tmp
 
 def test_killed_with_its_workers_it_goes_on(shapes_folder, shapes_model, tmp_path):
     words = [str(shapes_model), "--data", str(shapes_folder), "--batch-size", "1", "-o", str(tmp_path / "p.npz")]
-    parent = subprocess.Popen([sys.executable, "-m", "tools.predict", *words, "--workers", "2"])
+    command = [sys.executable, "-m", "tools.predict", *words, "--workers", "2"]
     chunks = tmp_path / ".p.npz.chunks"
-    wait_until(lambda: list(chunks.glob("chunk_*")) or parent.poll() is not None)
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
+    with Hold(tmp_path, "predict_workers", r"/chunk_000003\.npz$") as hold:  # the second one of the worker
+        parent = subprocess.Popen(command, env=os.environ | hold.environment)
+        hold.wait(parent)
+        assert list(chunks.glob("chunk_*"))
+        parent.send_signal(signal.SIGKILL)
+        assert parent.wait() == -signal.SIGKILL
     wait_until(lambda: not processes_with(str(chunks)))
     assert main(words) == 0
     assert len(load_predictions(tmp_path / "p.npz").keys) == 21 and not chunks.exists()
@@ -140,14 +144,6 @@ def test_chosen_scores(shapes_folder, shapes_model, tmp_path, capsys):
     main_only = without(shapes_model, tmp_path / "main.caffemodel", "att_", "conf_", "sr_")
     assert main([str(main_only), *words, "--score", "score"]) == 2
     assert "computes score_cls, not score" in capsys.readouterr().err
-
-
-def wait_until(done) -> None:
-    """Return when `done()` is true; fail after a minute."""
-    deadline = time.monotonic() + 60
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def processes_with(text: str) -> list[str]:

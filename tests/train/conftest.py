@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
@@ -11,9 +10,12 @@ import pytest
 
 from pysrn.data.build import build_dataset
 from pysrn.nets.caffemodel import read_weights
+from tests.holding import HANG, Hold, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("--batch-size", "2", "--snapshot-every", "2")
+WITHOUT_END = ("--iterations", "1000000")  # for stages that a test ends
+TRAINER, COMMAND = "pysrn.train.runner", "run_stage.py"  # programs that a test holds
 
 
 @pytest.fixture(scope="session")
@@ -24,14 +26,16 @@ def small_data(tmp_path_factory) -> Path:
     return folder / "shapes"
 
 
-def call_run_stage(*arguments, runs: Path, data: Path, wait: bool = True):
-    """Call tools/run_stage.py as a user would; `wait=False` returns the running process."""
+def call_run_stage(*arguments, runs: Path, data: Path, wait: bool = True, hold: Hold | None = None):
+    """Call tools/run_stage.py as a user would; `wait=False`, or a moment to hold it at, returns the running process."""
     command = [sys.executable, str(ROOT / "tools" / "run_stage.py"), *map(str, arguments)]
     command += ["--runs", str(runs), "--data", str(data)]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    if hold:
+        environment |= hold.environment
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
-    if wait:
-        return subprocess.run(command, **options, timeout=300)
+    if wait and not hold:
+        return subprocess.run(command, **options, timeout=HANG)
     return subprocess.Popen(command, **options)
 
 
@@ -44,14 +48,9 @@ def finished(small_data, tmp_path_factory):
     return runs, done
 
 
-def wait_for_iteration(folder, iteration, seconds=120):
-    """Wait until a snapshot of at least `iteration` is on disk."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if any(int(path.stem[5:]) >= iteration for path in folder.glob("iter_*.json")):
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"no snapshot of iteration {iteration} in {folder}")
+def wait_for_iteration(folder, iteration):
+    """Wait until a snapshot of at least `iteration` is on disk. What trains goes on: only for a stage without end."""
+    wait_until(lambda: any(int(path.stem[5:]) >= iteration for path in folder.glob("iter_*.json")))
 
 
 def assert_same_weights(first, second):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import re
 import signal
 import time
 from pathlib import Path
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from pysrn.train.stage import snapshots
+from tests.holding import HANG, Hold, wait_until
 from tests.srn import STAGE_NAMES
 from tests.train.conftest import SHORT, assert_same_weights, call_run_stage
 
-# Long enough that a fast machine is still in the stage when it is to be killed there again.
 ITERATIONS = 400
 LONG = ("--iterations", str(ITERATIONS), "--batch-size", "2", "--snapshot-every", "5", "--base-lr", "1e-4")
 LONG += ("--validation-fraction", "0.2", "--validate-every", "25")
@@ -24,19 +25,36 @@ def children(pid):
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def wait_for_moment(folder, target, since, process, rng, seconds=120):
-    """Wait until a stage's process is at work and has saved iteration `target`, then a little; or until it ended.
+def end_of(folder, target, room, iterations):
+    """What a stage is held at, so that no machine is too fast to be killed in it: a regular expression.
+
+    It is the first snapshot that is `room` iterations behind `target` and behind what is saved; where there is none,
+    the stage's manifest, which is written last.
+    """
+    first = max([target, *snapshots.iterations(folder)]) + room + 1
+    names = [f"iter_{number:06d}" for number in range(first, iterations + 1)]
+    return rf"{re.escape(folder.name)}/({'|'.join([*names, 'manifest'])})\.json$"
+
+
+def wait_for_moment(folder, target, since, process, rng, hold):
+    """Wait until a stage's process is at work and has saved iteration `target`, then a little; or until it is held.
 
     Where that is saved already, the moment may be in the start of the process as well.
     """
-    job, end, late = folder / "job.json", time.monotonic() + seconds, 0.6
-    while time.monotonic() < end and process.poll() is None:
-        if job.is_file() and job.stat().st_mtime > since:
-            if max(snapshots.iterations(folder), default=0) >= target:
-                time.sleep(rng.uniform(0, late))
-                return
-            late = 0.2
-        time.sleep(0.005)
+    job, late = folder / "job.json", [0.6]
+
+    def there():
+        if hold.reached or process.poll() is not None:
+            return True
+        if not job.is_file() or job.stat().st_mtime <= since:
+            return False
+        if max(snapshots.iterations(folder), default=0) >= target:
+            return True
+        late[0] = 0.2
+        return False
+
+    wait_until(there)
+    time.sleep(rng.uniform(0, late[0]))
 
 
 def kill(process, rng):
@@ -45,21 +63,28 @@ def kill(process, rng):
         return False
     victims = {"parent": [process.pid], "child": children(process.pid)}
     victims["both"] = victims["child"] + victims["parent"]
-    for pid in victims[rng.choice(list(victims))] or [process.pid]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    process.communicate(timeout=120)
+    kill_all(process, victims[rng.choice(list(victims))] or [process.pid])
     return True
 
 
-def run_through_kills(arguments, runs, data, moments, rng):
+def kill_all(process, victims):
+    """SIGKILL processes and wait for the end of the command."""
+    for pid in victims:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.communicate(timeout=HANG)
+
+
+def run_through_kills(arguments, runs, data, moments, rng, room, iterations):
     """Begin the run again and again, killed at `moments` (stage, saved iteration), then end it; returns the kills."""
     killed = 0
+    runs.mkdir(exist_ok=True)
     for stage, target in moments:
-        started = time.time()
-        process = call_run_stage("4", *arguments, runs=runs, data=data, wait=False)
-        wait_for_moment(runs / f"shapes/stage{stage}", target, started, process, rng)
-        killed += kill(process, rng)
+        started, folder = time.time(), runs / f"shapes/stage{stage}"
+        with Hold(runs, "", end_of(folder, target, room, iterations)) as hold:
+            process = call_run_stage("4", *arguments, runs=runs, data=data, hold=hold)
+            wait_for_moment(folder, target, started, process, rng, hold)
+            killed += kill(process, rng)
     done = call_run_stage("4", *arguments, runs=runs, data=data)
     assert done.returncode == 0, done.stderr
     return killed
@@ -75,7 +100,8 @@ def assert_same_run(ours, theirs):
 
 def test_three_kills_change_nothing(finished, small_data, tmp_path):
     moments = [(1, 0), (2, 2), (4, 0)]
-    assert run_through_kills(("--iterations", "3", *SHORT), tmp_path, small_data, moments, random.Random(1)) >= 2
+    arguments = ("--iterations", "3", *SHORT)
+    assert run_through_kills(arguments, tmp_path, small_data, moments, random.Random(1), 0, 3) == 3
     assert_same_run(tmp_path, finished[0])
 
 
@@ -84,5 +110,5 @@ def test_thirty_kills_in_all_four_stages_change_nothing(small_data, tmp_path):
     rng = random.Random(2026)
     moments = sorted((1 + number % 4, rng.randrange(ITERATIONS * 3 // 4)) for number in range(30))
     assert call_run_stage("4", *LONG, runs=tmp_path / "straight", data=small_data).returncode == 0
-    assert run_through_kills(LONG, tmp_path / "killed", small_data, moments, rng) == 30
+    assert run_through_kills(LONG, tmp_path / "killed", small_data, moments, rng, 20, ITERATIONS) == 30
     assert_same_run(tmp_path / "killed", tmp_path / "straight")

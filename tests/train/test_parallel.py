@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,8 +18,10 @@ import pytest
 
 from pysrn.console import MissingError, UsageError
 from pysrn.nets.caffemodel import read_weights
+from pysrn.train import snapshots
 from pysrn.train.launch import Launch, broken_rank, refuse_launched_command
-from tests.train.conftest import assert_same_weights, call_run_stage, wait_for_iteration
+from tests.holding import HANG, Hold, wait_until
+from tests.train.conftest import WITHOUT_END, assert_same_weights, call_run_stage, wait_for_iteration
 from tests.train.first_gradients import first_gradients, largest_difference
 
 MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
@@ -54,11 +55,9 @@ def rank_of(process: int) -> int:
     return int(re.search(rb"\0PMI_RANK=(\d+)\0", b"\0" + Path(f"/proc/{process}/environ").read_bytes())[1])
 
 
-def ranks_are_gone(folder: Path, seconds: float = 10) -> bool:
+def ranks_are_gone(folder: Path) -> bool:
     """Wait until none of them is left."""
-    end = time.monotonic() + seconds
-    while rank_processes(folder) and time.monotonic() < end:
-        time.sleep(0.05)
+    wait_until(lambda: not rank_processes(folder))
     return not rank_processes(folder)
 
 
@@ -119,28 +118,29 @@ def test_a_killed_rank_ends_the_job_and_the_same_command_goes_on_bit_for_bit(run
     arguments = ("1", "--iterations", "30", *SHORT, "--ranks", "2", *PLATEAU)
     assert run_stage(*arguments, runs=tmp_path / "straight").returncode == 0
     folder = tmp_path / "runs/shapes/stage1"
-    reached = 2
+    reached = 0
     for victim in (1, 0, None):  # None: Ctrl-C
-        process = run_stage(*arguments, wait=False)
-        wait_for_iteration(folder, reached)
-        own = rank_processes(folder)
-        assert len(own) == 2
-        started = time.monotonic()
-        if victim is None:
-            process.send_signal(signal.SIGINT)
-        else:
-            os.kill(next(pid for pid in own if rank_of(pid) == victim), signal.SIGKILL)
-        said = process.communicate(timeout=60)[1]
-        assert time.monotonic() - started < 10
+        moment = reached + 4 - reached % 2  # a snapshot, and one at least before it
+        with Hold(tmp_path, "pysrn.train.rank", rf"stage1/iter_{moment:06d}\.json$", stdin=True) as hold:
+            process = run_stage(*arguments, hold=hold)
+            hold.wait(process)
+            own = rank_processes(folder)
+            assert len(own) == 2
+            if victim is None:
+                hold.interrupt(process, signal.SIGINT)
+            else:  # the other one does nothing more: rank 0 is held, or 1 waits for rank 0
+                os.kill(next(pid for pid in own if rank_of(pid) == victim), signal.SIGKILL)
+            said = process.communicate(timeout=HANG)[1]
         assert "Traceback" not in said
         if victim is None:
-            assert process.returncode == 130 and "is saved" in said, said
+            assert process.returncode == 130 and f"iteration {moment + 1} is saved" in said, said
         else:
+            assert reached < snapshots.iterations(folder)[0] < moment
             assert process.returncode == 1 and re.search(rf"error: .*rank {victim} \(process \d+ on .*Killed", said), (
                 said
             )
         assert ranks_are_gone(folder)
-        reached = max(int(path.stem[5:]) for path in folder.glob("iter_*.solverstate")) + 2
+        reached = snapshots.iterations(folder)[0]
     done = run_stage(*arguments)
     assert done.returncode == 0 and "resume" in done.stderr, done.stderr
     assert_same_weights(folder / "weights.caffemodel", tmp_path / "straight/shapes/stage1/weights.caffemodel")
@@ -154,12 +154,12 @@ def test_a_killed_rank_ends_the_job_and_the_same_command_goes_on_bit_for_bit(run
 @pytest.mark.parametrize("victim", ["the command", "what the launcher starts on each machine"])
 def test_whatever_is_killed_no_rank_is_left_behind(run_stage, tmp_path, victim):
     folder = tmp_path / "runs/shapes/stage1"
-    process = run_stage("1", "--iterations", "500", *SHORT, "--ranks", "2", wait=False)
+    process = run_stage("1", *WITHOUT_END, *SHORT, "--ranks", "2", wait=False)
     wait_for_iteration(folder, 2)
     first, _ = rank_processes(folder)
     helper = int(Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[1])  # its parent
     os.kill(process.pid if victim == "the command" else helper, signal.SIGKILL)
-    process.communicate(timeout=30)
+    process.communicate(timeout=HANG)
     assert process.returncode != 0
     assert ranks_are_gone(folder)
 
@@ -211,7 +211,7 @@ def test_a_launched_command_names_ranks_and_trains_nothing(small_data, tmp_path)
     tool = Path(__file__).resolve().parents[2] / "tools/run_stage.py"
     command = [MPIEXEC, "-n", "2", sys.executable, tool, "1", "--runs", tmp_path / "runs", "--data", small_data]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tool.parents[1]), *sys.path])}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=HANG)
     assert done.returncode == 2 and done.stderr.count("error:") == 1 and "--ranks 2" in done.stderr, done.stderr
     assert not (tmp_path / "runs").exists()
 
@@ -258,5 +258,5 @@ def test_ranks_of_a_machine_share_its_cores():
     environment.pop("OMP_NUM_THREADS", None)
     command = [MPIEXEC, "-n", "2", sys.executable, "-c", script]
     for wanted, variables in ((max(1, len(os.sched_getaffinity(0)) // 2), {}), (7, {"OMP_NUM_THREADS": "7"})):
-        done = subprocess.run(command, capture_output=True, text=True, env=environment | variables, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment | variables, timeout=HANG)
         assert done.stdout.split() == [str(wanted)] * 2, done.stderr

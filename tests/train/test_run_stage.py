@@ -4,14 +4,15 @@ import csv
 import json
 import shutil
 import signal
-import time
 
 import numpy as np
 import pytest
 
 from pysrn.nets.caffemodel import read_weights
 from pysrn.train.stage import snapshots
-from tests.train.conftest import SHORT, assert_same_weights, wait_for_iteration
+from tests.holding import HANG, Hold
+from tests.train.conftest import COMMAND, SHORT, TRAINER, WITHOUT_END, assert_same_weights, wait_for_iteration
+from tests.train.test_kills import children, kill_all
 
 
 def test_missing_stages_run_first_in_order(finished):
@@ -94,19 +95,19 @@ def test_interrupted_run_goes_on_bit_for_bit(finished, run_stage, tmp_path, stag
     assert run_stage(*arguments, runs=straight).returncode == 0
     folder = tmp_path / "runs/shapes" / f"stage{stage}"
 
-    process = run_stage(*arguments, wait=False)
-    wait_for_iteration(folder, 2)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
-    if process.returncode != 0:  # it may just have been faster than the signal
-        assert process.returncode == 130 and "is saved" in said
+    with Hold(tmp_path, TRAINER, rf"stage{stage}/iter_000004\.json$") as hold:
+        process = run_stage(*arguments, hold=hold)
+        hold.wait(process)
+        hold.interrupt(process, signal.SIGINT)
+        said = process.communicate(timeout=HANG)[1]
+        assert process.returncode == 130 and "iteration 5 is saved" in said, said
 
-    process = run_stage(*arguments, wait=False)
-    time.sleep(1.5)
-    process.kill()
-    process.communicate(timeout=60)
+    with Hold(tmp_path, TRAINER, rf"stage{stage}/iter_000008\.json$") as hold:
+        process = run_stage(*arguments, hold=hold)
+        hold.wait(process)
+        kill_all(process, [*children(process.pid), process.pid])
     done = run_stage(*arguments)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and "going on from the snapshot of iteration 6" in done.stderr, done.stderr
     assert_same_weights(folder / "weights.caffemodel", straight / f"shapes/stage{stage}/weights.caffemodel")
     with open(folder / "log.csv", newline="") as file:
         resumed = [row["loss"] for row in csv.DictReader(file)]
@@ -266,34 +267,45 @@ def test_the_released_variant_trains_through_all_four_stages(run_stage, tmp_path
 
 
 def test_sigterm_before_a_stage_begins_is_an_interruption(run_stage, tmp_path):
-    process = run_stage("1", "--iterations", "2", *SHORT, wait=False)
-    end = time.monotonic() + 60
-    while not (tmp_path / "runs/shapes/lock").is_file() and time.monotonic() < end:
-        time.sleep(0.001)
-    process.terminate()
-    said = process.communicate(timeout=60)[1]
+    with Hold(tmp_path, COMMAND, r"shapes/run\.json") as hold:
+        process = run_stage("1", "--iterations", "2", *SHORT, hold=hold)
+        hold.wait(process)
+        assert (tmp_path / "runs/shapes/lock").is_file()
+        hold.interrupt(process, signal.SIGTERM)
+        said = process.communicate(timeout=HANG)[1]
     assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said, said
 
 
-def test_ctrl_c_stops_the_run_at_every_moment(run_stage, tmp_path):
+@pytest.mark.parametrize(
+    ("program", "path", "words"),
+    [
+        pytest.param(COMMAND, r"stage1/job\.json$", "interrupted", id="before the child starts"),
+        pytest.param(TRAINER, r"caffe/.*pycaffe", "before anything new was saved", id="while it starts"),
+        pytest.param(TRAINER, r"stage1/net\.prototxt$", "iteration 1 is saved", id="before the first iteration"),
+        pytest.param(TRAINER, r"stage1/iter_000001\.json$", "iteration 2 is saved", id="in the middle"),
+        pytest.param(TRAINER, r"stage1/iter_000002\.json$", "stage 1 is done", id="before the last iteration"),
+        pytest.param(TRAINER, r"stage1/iter_000003\.json$", "stage 1 is done", id="in the last iteration"),
+        pytest.param(TRAINER, r"stage1/weights\.caffemodel$", "stage 1 is done", id="behind it"),
+        pytest.param(COMMAND, r"stage1/manifest\.json", "interrupted", id="when the child has ended"),
+        pytest.param(COMMAND, r"stage2/job\.json$", "interrupted", id="between the stages"),
+    ],
+)
+def test_ctrl_c_stops_the_run_at_every_moment(run_stage, tmp_path, program, path, words):
     """While the child starts, in the middle, in the last iteration: always 130, never the next stage."""
-    job = tmp_path / "runs/shapes/stage1/job.json"
-    for seconds in (0.0, 0.3, 0.6, 0.9):
-        process = run_stage("2", "--iterations", "2", *SHORT, wait=False)
-        end = time.monotonic() + 60
-        while not job.is_file() and time.monotonic() < end:
-            time.sleep(0.01)
-        time.sleep(seconds)
-        process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=60)[1]
-        assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said, said
-        shutil.rmtree(tmp_path / "runs")
+    with Hold(tmp_path, program, path) as hold:
+        process = run_stage("2", "--iterations", "3", *SHORT, "--snapshot-every", "1", hold=hold)
+        hold.wait(process)
+        hold.interrupt(process, signal.SIGINT)
+        said = process.communicate(timeout=HANG)[1]
+    assert process.returncode == 130 and "interrupted" in said and words in said and "Traceback" not in said, said
+    assert not (tmp_path / "runs/shapes/stage2/log.csv").exists()
 
 
 def test_two_processes_on_one_run_are_kept_apart(run_stage, tmp_path):
-    first = run_stage("1", "--iterations", "30", *SHORT, wait=False)
+    first = run_stage("1", *WITHOUT_END, *SHORT, wait=False)
     wait_for_iteration(tmp_path / "runs/shapes/stage1", 2)
     second = run_stage("1")
     assert second.returncode == 1 and "another process" in second.stderr
     first.terminate()
-    assert first.wait(60) in (0, 130)
+    first.communicate(timeout=HANG)
+    assert first.returncode == 130

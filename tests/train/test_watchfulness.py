@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 
@@ -20,12 +21,13 @@ from pysrn.nets.layers import add_layer
 from pysrn.train.stage import snapshots
 from pysrn.train.stage.event_file import FOLDER, EventFile
 from pysrn.train.stage.training import LossMeans
+from tests.holding import HANG, Hold
 from tests.srn import feed as feed_of
 from tests.train.conftest import (
     SHORT,
+    TRAINER,
     assert_same_weights,
     call_run_stage,
-    wait_for_iteration,
 )
 
 PLATEAU = ("--schedule", "plateau", "--validation-fraction", "0.25", "--validate-every", "3", "--patience", "2")
@@ -73,14 +75,15 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_stops_the_stage_with_its_snapshot_intact(small_disk, small_data, tmp_path):
     arguments = ("1", "--iterations", "15", "--batch-size", "2", "--snapshot-every", "1")
-    process = call_run_stage(*arguments, runs=small_disk, data=small_data, wait=False)
-    folder = small_disk / "shapes/stage1"
-    wait_for_iteration(folder, 2)
-    filler = small_disk / "filler"
-    with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
-    said = process.communicate(timeout=120)[1]
+    folder, filler = small_disk / "shapes/stage1", small_disk / "filler"
+    with Hold(tmp_path, TRAINER, r"stage1/iter_000002\.json$") as hold:
+        process = call_run_stage(*arguments, runs=small_disk, data=small_data, hold=hold)
+        hold.wait(process)
+        with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        hold.release()
+        said = process.communicate(timeout=HANG)[1]
     assert process.returncode == 1 and "Traceback" not in said, said
     assert "No space left on device" in said and "kept" in said and "run the same command again" in said
     iteration, warnings = snapshots.newest_whole(folder)
@@ -192,11 +195,13 @@ def test_plateau_stage_ends_early_and_resumes_bit_for_bit(small_data, tmp_path):
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     done = call_run_stage(*arguments, runs=straight, data=small_data)
     assert done.returncode == 0 and "the stage ends here" in done.stderr, done.stderr
-    for iteration in (2, 5):
-        process = call_run_stage(*arguments, runs=broken, data=small_data, wait=False)
-        wait_for_iteration(broken / "shapes/stage1", iteration)
-        process.terminate()
-        assert process.wait(60) == 130
+    for iteration in (2, 6):
+        with Hold(tmp_path, TRAINER, rf"stage1/iter_00000{iteration}\.json$") as hold:
+            process = call_run_stage(*arguments, runs=broken, data=small_data, hold=hold)
+            hold.wait(process)
+            hold.interrupt(process, signal.SIGTERM)
+            said = process.communicate(timeout=HANG)[1]
+        assert process.returncode == 130, said
     assert call_run_stage(*arguments, runs=broken, data=small_data).returncode == 0
 
     ours, theirs = broken / "shapes/stage1", straight / "shapes/stage1"
