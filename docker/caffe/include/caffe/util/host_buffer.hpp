@@ -57,8 +57,8 @@ class HostBuffer {
   /// The numbers in Caffe's order were given up; nothing if not BOTH.
   void ForgetOrdered();
   void SetZero();
-  /// `compute` writes the numbers; it is forgotten where they are written
-  /// before.
+  /// `compute` writes the numbers, by a pointer for one who reads none: the old
+  /// numbers are gone. It is forgotten where they are written before.
   void Defer(const boost::function<void()>& compute);
   /// DEFERRED only: has them written. If that throws, they stay deferred.
   void Compute();

@@ -21,7 +21,7 @@ class HostBufferTest : public ::testing::Test {
 
   // Number i of Caffe's order is i + start.
   void Fill(int start) {
-    float* data = static_cast<float*>(memory_.mutable_cpu_data());
+    float* data = static_cast<float*>(memory_.overwritten_cpu_data());
     for (int i = 0; i < kCount; ++i) { data[i] = i + start; }
   }
 
