@@ -3,15 +3,18 @@
 #
 #   docker/caffe/build.sh PREFIX           to compute on the CPU
 #   docker/caffe/build.sh --cuda PREFIX    to compute on GPUs, too (CUDA, cuDNN, NCCL; see cuda.sh)
+#   docker/caffe/build.sh --tests PREFIX   with Caffe's own unit tests as well; goes together with --cuda
 #
 #   PREFIX/bin                          caffe, convert_imageset, ...
 #   PREFIX/lib/python3/dist-packages    the Python package `caffe`: put this folder on PYTHONPATH
 #   PREFIX/lib                          with --cuda: CUDA's own libraries as well
+#   PREFIX/test                         with --tests: test.testbin, to be started in this folder, and what it reads
 #   PREFIX/caffe-build.json             what was built: version, source hashes, patches, libraries
 #
 # The source is Debian's source package `caffe` (suite bullseye), fetched through apt from this machine's own
 # mirror, or taken from the folder CAFFE_SOURCE_DIR. It is patched with Debian's series and then with patches/build-*.patch,
-# gpu-*.patch and speed-*.patch. CUDA_ARCHITECTURES: GPU architectures to compile for, as '80 90' (default: 75 to 120).
+# gpu-*.patch and speed-*.patch. Patches change Caffe's files; files of our own are in src/ and include/, in Caffe's layout.
+# CUDA_ARCHITECTURES: GPU architectures to compile for, as '80 90' (default: 75 to 120).
 # On the CPU convolutions are computed by oneDNN, which pip fetches; CAFFE_ONEDNN=off leaves it out.
 # Everything happens beside PREFIX in a folder that is renamed at the end: PREFIX is complete or not there.
 # Exit codes: 0 done, 1 failed while working, 2 wrong usage, 3 something needed is missing.
@@ -123,6 +126,17 @@ unpack_and_patch() {
     done
 }
 
+# Puts our own files beside Caffe's; cmake finds them by their folder.
+add_files() {
+    local file
+    added=()
+    while IFS= read -r file; do
+        [[ ! -e $work/source/$file ]] || die 1 "docker/caffe/$file is a file of Caffe's, too: change that by a patch"
+        install -D -m 644 -- "$here/$file" "$work/source/$file"
+        added+=("$file")
+    done < <(cd -- "$here" && find include src -type f | LC_ALL=C sort)
+}
+
 # NumPy's headers must be those of the NumPy that will be used (2.x), which is newer than Debian's.
 make_build_python() {
     logged 'python3 -m venv' /usr/bin/python3 -m venv "$work/python"
@@ -166,7 +180,7 @@ show_tenths() {
 }
 
 compile() {
-    local memory_mb jobs triplet
+    local memory_mb jobs triplet targets=(caffe pycaffe tools/all)
     triplet=$(g++ -print-multiarch)
     openblas=/usr/lib/$triplet/openblas-openmp/libopenblas.so
     python_version=$(/usr/bin/python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -183,6 +197,8 @@ compile() {
         -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=10 -DUSE_LMDB=ON -DUSE_OPENCV=ON -DUSE_LEVELDB=OFF -DBUILD_docs=OFF -DBLAS=Open
         "-DOpenBLAS_LIB=$openblas" "-DOpenBLAS_INCLUDE_DIR=/usr/include/$triplet/openblas-openmp")
     toolkit_options=()
+    # The program of the tests is not installed by cmake: it is linked as it will lie.
+    if [[ -n $tests ]]; then targets+=(test.testbin) && options+=(-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON); fi
     if [[ -n $cuda ]]; then add_cuda_options; else options+=(-DCPU_ONLY=ON); fi
     logged cmake cmake -S "$work/source" -B "$work/build" -G Ninja "${options[@]}" "${toolkit_options[@]}" "${onednn[@]}" \
         -Dpython_version=3 "-DPYTHON_EXECUTABLE=$work/python/bin/python" \
@@ -191,7 +207,7 @@ compile() {
         "-DCMAKE_INSTALL_PREFIX=$work/prefix" -DCMAKE_INSTALL_LIBDIR=lib \
         '-DCMAKE_INSTALL_RPATH=$ORIGIN/../lib;$ORIGIN/../../..'
     step "compiling with $jobs jobs"
-    ninja -C "$work/build" -j "$jobs" caffe pycaffe tools/all 2>&1 </dev/null | tee -a "$log" | show_tenths ||
+    ninja -C "$work/build" -j "$jobs" "${targets[@]}" 2>&1 </dev/null | tee -a "$log" | show_tenths ||
         failed compiling
     step 'installing'
     local part
@@ -207,6 +223,18 @@ compile() {
     fi
     rm -r "$work/prefix/python" # upstream's example scripts: they need packages that we do not install
     [[ -z $cuda ]] || install_cuda_libraries
+    [[ -z $tests ]] || install_tests
+}
+
+# The tests look for their files below the current folder, by Caffe's paths.
+install_tests() {
+    local folder
+    mkdir "$work/prefix/test"
+    logged 'installing the tests' install --strip "$work/build/test/test.testbin" "$work/prefix/test/"
+    for folder in examples/images src/caffe/test/test_data; do
+        mkdir -p "$work/prefix/test/${folder%/*}"
+        cp -r -- "$work/source/$folder" "$work/prefix/test/$folder"
+    done
 }
 
 json_list() {
@@ -234,6 +262,7 @@ write_record() {
   "source": "$VERSION-$DEBIAN_REVISION",
   "source_sha256": {"$ORIG_FILE": "$ORIG_SHA256", "$DEBIAN_FILE": "$DEBIAN_SHA256"},
   "patches": $(json_list "${applied[@]}"),
+  "files": $(json_list "${added[@]}"),
   "options": $(json_list "${options[@]}"),
   "cuda": $(if [[ -n $cuda ]]; then cuda_record; else echo null; fi),
   "onednn": $(onednn_record),
@@ -252,11 +281,11 @@ check_result() {
 }
 
 . "$here/cuda.sh"
-cuda=
-if [[ ${1:-} == --cuda ]]; then
-    cuda=yes
+cuda='' tests=''
+while [[ ${1:-} == @(--cuda|--tests) ]]; do
+    if [[ $1 == --cuda ]]; then cuda=yes; else tests=yes; fi
     shift
-fi
+done
 if [[ $# -ne 1 || $1 == -* || -z $1 ]]; then
     sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2
     [[ ${1:-} == -h || ${1:-} == --help ]] && exit 0
@@ -293,6 +322,7 @@ verify "$ORIG_FILE" "$ORIG_SHA256"
 verify "$DEBIAN_FILE" "$DEBIAN_SHA256"
 step 'unpacking and patching'
 unpack_and_patch
+add_files
 step 'Python and its headers'
 make_build_python
 if [[ -n $cuda ]]; then

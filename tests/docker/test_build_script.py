@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import pytest
 from tests.holding import HANG
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-BUILD = REPOSITORY / "docker/caffe/build.sh"
+CAFFE = REPOSITORY / "docker/caffe"
+BUILD = CAFFE / "build.sh"
 ORIG_FILE = "caffe_1.0.0+git20180821.99bd997.orig.tar.gz"
 DEBIAN_FILE = "caffe_1.0.0+git20180821.99bd997-8.debian.tar.xz"
 
@@ -40,7 +42,7 @@ def debian_packages() -> None:
         pytest.skip(f"Debian packages are missing: {missing.stdout or missing.stderr}")
 
 
-@pytest.mark.parametrize("arguments", [(), ("a", "b"), ("--fast",), ("",)])
+@pytest.mark.parametrize("arguments", [(), ("a", "b"), ("--fast",), ("",), ("--tests",), ("--tests", "--fast", "a")])
 def test_wrong_usage(arguments):
     result = build(*arguments)
     assert result.returncode == 2
@@ -107,9 +109,53 @@ def test_second_build_waits_for_the_first(tmp_path):
 
 
 def test_every_patch_says_what_and_why():
-    patches = sorted((REPOSITORY / "docker/caffe/patches").glob("*.patch"))
+    patches = sorted((CAFFE / "patches").glob("*.patch"))
     assert patches
     for path in patches:
         header = path.read_text().partition("\n--- ")[0]
         fields = [line.split()[0] for line in header.splitlines() if line and not line.startswith(" ")]
         assert fields == ["Description:", "What:", "Why:"], path
+
+
+def our_files() -> list[Path]:
+    found = [path for folder in ("include", "src") for path in (CAFFE / folder).rglob("*") if path.is_file()]
+    assert {path.name for path in found} >= {"onednn_convolution.cpp", "fusion.cpp", "host_buffer.hpp"}
+    return found
+
+
+def test_patches_change_files_and_make_none():
+    """What is ours alone is a file that an editor can show, not the plus side of a diff."""
+    ours = {str(path.relative_to(CAFFE)) for path in our_files()}
+    for path in sorted((CAFFE / "patches").glob("*.patch")):
+        text = path.read_text()
+        assert "\n--- /dev/null" not in text and "\n+++ /dev/null" not in text, path
+        assert not ours & set(re.findall(r"^\+\+\+ b/(\S+)", text, re.MULTILINE)), path
+
+
+def test_our_files_are_in_the_style_of_caffe():
+    for path in our_files():
+        lines = path.read_text().splitlines()
+        assert max(map(len, lines)) <= 80 and not any(line != line.rstrip() or "\t" in line for line in lines), path
+        if path.suffix == ".hpp":
+            name = re.sub(r"\W", "_", str(path.relative_to(CAFFE / "include"))).upper() + "_"
+            assert lines[:2] == [f"#ifndef {name}", f"#define {name}"] and lines[-1] == f"#endif  // {name}", path
+
+
+def test_a_file_of_caffe_is_not_replaced(tmp_path):
+    """`add_files` alone, in a copy of the folder with a file that Caffe has as well."""
+    (tmp_path / "caffe/src/caffe").mkdir(parents=True)
+    (tmp_path / "caffe/include").mkdir()
+    (tmp_path / "caffe/src/caffe/net.cpp").write_text("ours")
+    (tmp_path / "caffe/src/caffe/new.cpp").write_text("ours")
+    (tmp_path / "work/source/src/caffe").mkdir(parents=True)
+    function = re.search(r"^add_files\(\) \{.*?^\}$", BUILD.read_text(), re.MULTILINE | re.DOTALL)[0]
+    script = f'set -euo pipefail; die() {{ echo "$2" >&2; exit $1; }}\n{function}\nadd_files; echo ${{added[@]}}'
+    variables = {**os.environ, "here": str(tmp_path / "caffe"), "work": str(tmp_path / "work")}
+    run = ["bash", "-c", script]
+    done = subprocess.run(run, env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout == "src/caffe/net.cpp src/caffe/new.cpp\n"
+    (tmp_path / "work/source/src/caffe/new.cpp").unlink()
+    (tmp_path / "work/source/src/caffe/net.cpp").write_text("Caffe's")
+    done = subprocess.run(run, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "docker/caffe/src/caffe/net.cpp" in done.stderr
+    assert (tmp_path / "work/source/src/caffe/net.cpp").read_text() == "Caffe's"

@@ -78,7 +78,17 @@ def test_python_inputs_change_the_python_key_only(clone, name):
     assert after[1] != before[1]
 
 
-@pytest.mark.parametrize("name", ["packages.txt", "caffe/build.sh", "caffe/patches/build-9-new.patch"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "packages.txt",
+        "caffe/build.sh",
+        "caffe/patches/build-9-new.patch",
+        "caffe/src/caffe/util/engine.cpp",
+        "caffe/include/caffe/util/engine.hpp",
+        "caffe/src/caffe/layers/new_layer.cpp",
+    ],
+)
 def test_caffe_inputs_change_both_keys(clone, name):
     before = where(clone)
     with (clone / "docker" / name).open("a") as file:

@@ -1,0 +1,46 @@
+#ifndef CAFFE_UTIL_ENGINE_HPP_
+#define CAFFE_UTIL_ENGINE_HPP_
+
+#include <string>
+#include <vector>
+
+namespace caffe {
+
+/// The faster ways of computing on the CPU, and which of them are in use.
+///
+/// A faster result must be provable against Caffe as it was published, and a
+/// doubt must be one variable away from an answer: any part may be switched off
+/// at run time. A misspelled part ends the program when a net is made: it must
+/// not look like a measurement.
+///
+/// The environment variable CAFFE_ENGINE is read once, when the first net is
+/// made: unset or empty means all parts, `stock` none (Caffe as it was
+/// published), anything else is a list of parts separated by commas.
+namespace engine {
+
+enum Part {
+  ELEMENTWISE,  // threaded kernels for layers that are bound by memory
+  ONEDNN,       // convolutions by oneDNN
+  GROUPED,      // convolutions with one channel a group that cover the map
+  FUSION,       // chains of layers as one pass
+  MEMORY,       // buffers shared between blobs that are not in use together
+  PART_COUNT
+};
+
+/// Whether a part is compiled in and asked for.
+bool enabled(Part part);
+
+/// The names of the parts that are compiled in and asked for.
+std::vector<std::string> parts();
+
+/// Says that a part is compiled in. The part's own source file holds one
+/// object of this class in static storage.
+class Provider {
+ public:
+  explicit Provider(Part part);
+};
+
+}  // namespace engine
+}  // namespace caffe
+
+#endif  // CAFFE_UTIL_ENGINE_HPP_

@@ -1,0 +1,95 @@
+#ifndef CAFFE_UTIL_FUSION_HPP_
+#define CAFFE_UTIL_FUSION_HPP_
+
+#include <vector>
+
+#include "caffe/layer.hpp"
+
+namespace caffe {
+
+template <typename Dtype> class ScaleLayer;
+
+/**
+ * @brief Computes chains of a net's layers as one, where oneDNN computes the
+ *        convolution: CAFFE_ENGINE's part `fusion`. The layers are bound by
+ *        memory: one by one they read and write each map seven to ten times.
+ *
+ * A chain is a convolution, then in place BatchNorm with stored statistics and
+ * Scale, either or both, then Eltwise, the sum with a blob that is known by
+ * then, then ReLU in place; each of them may be missing. Forward is a single
+ * pass of oneDNN; where the backward pass needs what the sum hides, the sum and
+ * its ReLU are a second one. A blob that is thereby not computed is computed
+ * when somebody reads it, from the convolution's input and weights as they are
+ * then: whoever changes these between the pass and the reading gets another
+ * blob than stock Caffe's. When its net is gone, reading it is an error.
+ * Scale keeps no copy of its input but recovers it from its output, unless a
+ * factor is too small for that. Backward is two passes, one without a sum.
+ *
+ * The net falls back to single layers where it has callbacks, prints debug_info
+ * or runs only a part of a chain.
+ */
+class ChainFusion {
+ public:
+  typedef vector<vector<Blob<float>*> > BlobVectors;
+
+  /// `need_backward` are the layers that the backward pass visits,
+  /// `bottom_need_backward` the bottoms whose diff they write.
+  ChainFusion(const vector<shared_ptr<Layer<float> > >& layers,
+      const BlobVectors& bottoms, const BlobVectors& tops,
+      const vector<bool>& need_backward,
+      const vector<vector<bool> >& bottom_need_backward);
+  ~ChainFusion();
+
+  /// Computes the chain that begins at layer `first` and ends at `last` or
+  /// before. Returns its number of layers, 0 if there is no such chain.
+  int Forward(int first, int last);
+  /// The same for the part of a chain behind its convolution, if it was
+  /// computed as a chain, ends at layer `last` and begins at `first` or later.
+  int Backward(int last, int first);
+
+ private:
+  // Positions of layers in the net; -1 where there is none.
+  struct Chain {
+    int convolution, norm, scale, eltwise, relu, last;
+    int addend;  // which bottom of the sum is not the convolution's
+    bool fused, deferred;  // the last time: at all, the branch
+    vector<float> factor, shift;
+  };
+
+  bool Find(int convolution, Chain* chain) const;
+  bool InPlace(int layer, const Blob<float>* blob) const;
+  ScaleLayer<float>& scale_of(const Chain& chain) const;
+  bool Affine(Chain* chain);
+  void Convolve(const Chain& chain, const Blob<float>* addend, bool relu,
+      Blob<float>* top);
+  void ComputeBranch(int convolution);
+
+  const vector<shared_ptr<Layer<float> > >& layers_;
+  const BlobVectors& bottoms_;
+  const BlobVectors& tops_;
+  const vector<bool>& need_backward_;
+  const vector<vector<bool> >& bottom_need_backward_;
+  vector<Chain> chains_;
+  vector<int> by_first_, by_last_;  // layer -> chain or -1
+
+  DISABLE_COPY_AND_ASSIGN(ChainFusion);
+};
+
+/// For a net of these layers, as the constructor takes them; NULL where the
+/// engine's part `fusion` is not in use, and for nets of doubles.
+shared_ptr<ChainFusion> MakeChainFusion(
+    const vector<shared_ptr<Layer<float> > >& layers,
+    const ChainFusion::BlobVectors& bottoms,
+    const ChainFusion::BlobVectors& tops, const vector<bool>& need_backward,
+    const vector<vector<bool> >& bottom_need_backward);
+inline shared_ptr<ChainFusion> MakeChainFusion(
+    const vector<shared_ptr<Layer<double> > >&,
+    const vector<vector<Blob<double>*> >&,
+    const vector<vector<Blob<double>*> >&, const vector<bool>&,
+    const vector<vector<bool> >&) {
+  return shared_ptr<ChainFusion>();
+}
+
+}  // namespace caffe
+
+#endif  // CAFFE_UTIL_FUSION_HPP_

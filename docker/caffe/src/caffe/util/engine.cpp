@@ -1,0 +1,69 @@
+#include <cstdlib>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "caffe/common.hpp"
+#include "caffe/util/engine.hpp"
+
+namespace caffe {
+namespace engine {
+
+namespace {
+
+const char* const kNames[PART_COUNT] = {
+  "elementwise", "onednn", "grouped", "fusion", "memory"
+};
+
+struct Selection {
+  bool asked[PART_COUNT];
+
+  Selection() {
+    const char* variable = std::getenv("CAFFE_ENGINE");
+    const std::string value(variable ? variable : "");
+    for (int part = 0; part < PART_COUNT; ++part) {
+      asked[part] = value.empty();
+    }
+    if (value.empty() || value == "stock") { return; }
+    std::istringstream list(value);
+    for (std::string name; std::getline(list, name, ',');) {
+      int part = 0;
+      while (part < PART_COUNT && name != kNames[part]) { ++part; }
+      CHECK_LT(part, PART_COUNT) << "CAFFE_ENGINE=" << value << ": there is no "
+          << "part '" << name << "'. Allowed are: stock alone, or a list, "
+          << "separated by commas, of elementwise, onednn, grouped, fusion, "
+          << "memory.";
+      asked[part] = true;
+    }
+  }
+};
+
+const Selection& selection() {
+  static const Selection once;
+  return once;
+}
+
+// Zero before any constructor runs, so that providers may come in any order.
+bool provided[PART_COUNT];
+
+}  // namespace
+
+bool enabled(Part part) {
+  return provided[part] && selection().asked[part];
+}
+
+std::vector<std::string> parts() {
+  selection();  // a wrong name is an error even where no part is compiled in
+  std::vector<std::string> names;
+  for (int part = 0; part < PART_COUNT; ++part) {
+    if (enabled(static_cast<Part>(part))) { names.push_back(kNames[part]); }
+  }
+  return names;
+}
+
+Provider::Provider(Part part) {
+  provided[part] = true;
+}
+
+}  // namespace engine
+}  // namespace caffe

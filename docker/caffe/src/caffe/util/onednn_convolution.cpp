@@ -1,0 +1,491 @@
+// Convolutions by oneDNN 3, CAFFE_ENGINE's part `onednn`, where Caffe is built
+// with -DUSE_ONEDNN=ON; without it OneDNNConvolution computes nothing.
+//
+// Weights in oneDNN's layout are kept from one forward pass to the next (class
+// Weights). In training gradients stay in the layout in which oneDNN writes
+// weights, and with them, from SGD's first update on, the weights and their
+// history; they are put in Caffe's order when somebody asks for them
+// (snapshots, NumPy). ClearParamDiffs notes zeros instead of writing them: the
+// first gradient is then written, not added.
+
+#include "caffe/util/onednn_convolution.hpp"
+
+#ifdef USE_ONEDNN
+#include <oneapi/dnnl/dnnl.hpp>
+
+#include <algorithm>
+#include <cfloat>
+#include <unordered_map>
+#endif
+
+#include "caffe/util/engine.hpp"
+
+namespace caffe {
+
+bool ConvolutionSizes::operator==(const ConvolutionSizes& other) const {
+  bool equal = num == other.num && channels == other.channels &&
+      num_output == other.num_output && bias == other.bias;
+  for (int i = 0; i < 2; ++i) {
+    equal = equal && input[i] == other.input[i] &&
+        output[i] == other.output[i] && kernel[i] == other.kernel[i] &&
+        stride[i] == other.stride[i] && pad[i] == other.pad[i] &&
+        dilation[i] == other.dilation[i];
+  }
+  return equal;
+}
+
+#ifdef USE_ONEDNN
+
+namespace {
+
+const engine::Provider onednn_provider(engine::ONEDNN);
+
+typedef dnnl::memory::desc Descriptor;
+typedef dnnl::memory::format_tag Tag;
+
+const dnnl::memory::data_type kFloat = dnnl::memory::data_type::f32;
+// The direct algorithm: bit for bit the same for each run.
+const dnnl::algorithm kDirect = dnnl::algorithm::convolution_direct;
+// Shapes that are kept ready for one layer (the last batch is often smaller).
+const int kPreparedShapes = 4;
+
+const dnnl::engine& Engine() {
+  static const dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
+  return cpu;
+}
+
+// Memory that grows and is used for one call after another. Each thread has its
+// own, so that nets may run in several threads.
+class Scratch {
+ public:
+  Scratch() : data_(NULL), size_(0) {}
+  ~Scratch() { free(data_); }
+  void* get(size_t size) {
+    if (size > size_) {
+      const size_t kPage = 4096;
+      free(data_);
+      CHECK_EQ(0, posix_memalign(&data_, kPage, size))
+          << "host allocation of size " << size << " failed";
+      size_ = size;
+    }
+    return data_;
+  }
+
+ private:
+  void* data_;
+  size_t size_;
+};
+
+enum ScratchUse { BOTTOM, TOP, WEIGHT, BIAS, RESULT, SCRATCH_COUNT };
+
+dnnl::memory ScratchMemory(const Descriptor& descriptor, ScratchUse use) {
+  static thread_local Scratch scratch[SCRATCH_COUNT];
+  return dnnl::memory(descriptor, Engine(),
+      scratch[use].get(descriptor.get_size()));
+}
+
+dnnl::stream& Stream() {
+  static thread_local dnnl::stream stream(Engine());
+  return stream;
+}
+
+// How many channels the widest vectors of this machine hold.
+int ChannelBlock() {
+  // An instruction set is the set of bits of all those that it contains.
+  const int kAvx512 = dnnl_cpu_isa_avx512_core;
+  static const int block =
+      (dnnl_get_effective_cpu_isa() & kAvx512) == kAvx512 ? 16 : 8;
+  return block;
+}
+
+dnnl::memory Wrap(const Descriptor& descriptor, const float* data) {
+  return dnnl::memory(descriptor, Engine(), const_cast<float*>(data));
+}
+
+// Copies into another layout; adds to what is there if asked to.
+void Reorder(dnnl::memory from, dnnl::memory to, bool add = false) {
+  dnnl::primitive_attr attributes;
+  if (add) {
+    dnnl::post_ops operations;
+    operations.append_sum(1.f);
+    attributes.set_post_ops(operations);
+  }
+  dnnl::reorder(from, to, attributes).execute(Stream(), from, to);
+}
+
+int OperationArgument(int operation) {
+  return DNNL_ARG_ATTR_MULTIPLE_POST_OP(operation) | DNNL_ARG_SRC_1;
+}
+
+void AddToDiff(const dnnl::memory& gradient, const Descriptor& ordered,
+    Blob<float>* blob) {
+  const bool add = !blob->diff()->zero();
+  Reorder(gradient, Wrap(ordered, add ? blob->mutable_cpu_diff() :
+      blob->overwritten_cpu_diff_in(1)), add);
+}
+
+// Weights in Caffe's order and in the layout that most primitives read and
+// write, in which a parameter stays as long as only they and the solver use it.
+struct WeightLayouts {
+  Descriptor ordered, blocked;
+  BlockedLayout layout;
+  bool has_block;
+
+  explicit WeightLayouts(const ConvolutionSizes& s)
+      : ordered({s.num_output, s.channels, s.kernel[0], s.kernel[1]}, kFloat,
+            Tag::oihw),
+        has_block(s.num_output % ChannelBlock() == 0 &&
+            s.channels % ChannelBlock() == 0) {
+    const BlockedLayout weights = {s.num_output, s.channels,
+        s.kernel[0] * s.kernel[1], ChannelBlock(), true};
+    layout = weights;
+    blocked = Descriptor(ordered.get_dims(), kFloat,
+        ChannelBlock() == 16 ? Tag::OIhw16i16o : Tag::OIhw8i8o);
+  }
+
+  // The weights as they lie.
+  dnnl::memory Newest(const Blob<float>& weight) const {
+    return has_block && weight.data()->is_blocked(layout) ?
+        Wrap(blocked, static_cast<const float*>(
+            weight.data()->blocked_cpu_data(layout))) :
+        Wrap(ordered, weight.cpu_data());
+  }
+
+  // Whether a gradient in this layout is to be written to the diff itself.
+  bool TakesGradient(const Descriptor& gradient,
+      const Blob<float>& weight) const {
+    return has_block && gradient == blocked && weight.diff()->zero() &&
+        !weight.diff()->watched();
+  }
+
+  void Add(const dnnl::memory& gradient, Blob<float>* weight) const {
+    if (has_block && weight->diff()->is_blocked(layout)) {
+      Reorder(gradient, Wrap(blocked, static_cast<const float*>(
+          weight->diff()->mutable_blocked_cpu_data(layout))), true);
+    } else {
+      AddToDiff(gradient, ordered, weight);
+    }
+  }
+};
+
+// The three ways in which a blob of activations may lie.
+struct Activations {
+  Descriptor ordered, blocked, wanted;
+  bool has_block;
+
+  Activations(int num, int channels, const int size[2])
+      : ordered({num, channels, size[0], size[1]}, kFloat, Tag::nchw),
+        has_block(channels % ChannelBlock() == 0) {
+    const dnnl::memory::dims dims = {num, channels, size[0], size[1]};
+    blocked = Descriptor(dims, kFloat,
+        ChannelBlock() == 16 ? Tag::nChw16c : Tag::nChw8c);
+    wanted = has_block ? blocked : Descriptor(dims, kFloat, Tag::any);
+  }
+
+  // The numbers of a blob in the layout that a primitive reads.
+  dnnl::memory Read(const Blob<float>& blob, bool diff,
+      const Descriptor& layout, ScratchUse use) const {
+    if (has_block && layout == blocked) {
+      return Wrap(layout, diff ? blob.cpu_diff_in(ChannelBlock()) :
+          blob.cpu_data_in(ChannelBlock()));
+    }
+    dnnl::memory values = Wrap(ordered,
+        diff ? blob.cpu_diff() : blob.cpu_data());
+    if (layout == ordered) { return values; }
+    dnnl::memory converted = ScratchMemory(layout, use);
+    Reorder(values, converted);
+    return converted;
+  }
+
+  // Whether a primitive that writes this layout can write into a blob.
+  bool direct(const Descriptor& layout) const {
+    return layout == ordered || (has_block && layout == blocked);
+  }
+
+  // Where a primitive that writes this layout has to write to.
+  dnnl::memory Write(Blob<float>* blob, bool diff,
+      const Descriptor& layout) const {
+    if (!direct(layout)) {
+      return ScratchMemory(layout, RESULT);
+    }
+    const int block = layout == ordered ? 1 : ChannelBlock();
+    return Wrap(layout, diff ? blob->overwritten_cpu_diff_in(block) :
+        blob->overwritten_cpu_data_in(block));
+  }
+
+  // To be called when it has written.
+  void Written(const dnnl::memory& from, Blob<float>* blob, bool diff) const {
+    if (direct(from.get_desc())) { return; }
+    Reorder(from, Wrap(ordered, diff ? blob->overwritten_cpu_diff_in(1) :
+        blob->overwritten_cpu_data_in(1)));
+  }
+};
+
+}  // namespace
+
+// What oneDNN has compiled for one shape; the backward pass when it is needed.
+class OneDNNConvolution::Primitives {
+ public:
+  explicit Primitives(const ConvolutionSizes& s)
+      : sizes(s), bottom(s.num, s.channels, s.input),
+        top(s.num, s.num_output, s.output),
+        weight(s), bias({s.num_output}, kFloat, Tag::x),
+        by_channel({1, s.num_output, 1, 1}, kFloat, Tag::nchw),
+        any_weight(weight.ordered.get_dims(), kFloat, Tag::any),
+        stride({s.stride[0], s.stride[1]}),
+        dilation({s.dilation[0] - 1, s.dilation[1] - 1}),
+        pad_begin({s.pad[0], s.pad[1]}) {
+    for (int i = 0; i < 2; ++i) {
+      const int extent = s.dilation[i] * (s.kernel[i] - 1) + 1;
+      pad_end.push_back((s.output[i] - 1) * s.stride[i] + extent - s.input[i] -
+          s.pad[i]);
+    }
+    forward_description = DescribeForward(dnnl::primitive_attr());
+  }
+
+  dnnl::convolution_forward::primitive_desc DescribeForward(
+      const dnnl::primitive_attr& attributes) const {
+    return sizes.bias ?
+        dnnl::convolution_forward::primitive_desc(Engine(),
+            dnnl::prop_kind::forward_training, kDirect, bottom.wanted,
+            any_weight, bias, top.wanted, stride, dilation, pad_begin, pad_end,
+            attributes) :
+        dnnl::convolution_forward::primitive_desc(Engine(),
+            dnnl::prop_kind::forward_training, kDirect, bottom.wanted,
+            any_weight, top.wanted, stride, dilation, pad_begin, pad_end,
+            attributes);
+  }
+
+  // The forward pass with such an epilogue.
+  struct Fused {
+    dnnl::convolution_forward::primitive_desc description;
+    dnnl::convolution_forward primitive;
+  };
+  const Fused& PrepareForward(const ConvolutionEpilogue& epilogue) {
+    Fused& fused = forward[(epilogue.factor ? 1 : 0) +
+        (epilogue.addend ? 2 : 0) + (epilogue.relu ? 4 : 0)];
+    if (!fused.primitive) {
+      dnnl::post_ops operations;
+      if (epilogue.factor) {
+        operations.append_binary(dnnl::algorithm::binary_mul, by_channel);
+        operations.append_binary(dnnl::algorithm::binary_add, by_channel);
+      }
+      if (epilogue.addend) {
+        operations.append_binary(dnnl::algorithm::binary_add,
+            forward_description.dst_desc());
+      }
+      if (epilogue.relu) {
+        // x * min(1, max(0, x * FLT_MAX)): oneDNN's own ReLU makes zero of what
+        // is not a number, and training has to stop at that.
+        operations.append_eltwise(dnnl::algorithm::eltwise_hardswish, FLT_MAX,
+            0.f);
+      }
+      dnnl::primitive_attr attributes;
+      attributes.set_post_ops(operations);
+      fused.description = DescribeForward(attributes);
+      fused.primitive = dnnl::convolution_forward(fused.description);
+    }
+    return fused;
+  }
+
+  void PrepareBackwardBottom() {
+    if (backward_bottom) { return; }
+    backward_bottom_description =
+        dnnl::convolution_backward_data::primitive_desc(Engine(), kDirect,
+            bottom.wanted, any_weight, top.wanted, stride, dilation, pad_begin,
+            pad_end, forward_description);
+    backward_bottom = dnnl::convolution_backward_data(
+        backward_bottom_description);
+  }
+
+  void PrepareBackwardWeight() {
+    if (backward_weight) { return; }
+    backward_weight_description = sizes.bias ?
+        dnnl::convolution_backward_weights::primitive_desc(Engine(), kDirect,
+            bottom.wanted, any_weight, bias, top.wanted, stride, dilation,
+            pad_begin, pad_end, forward_description) :
+        dnnl::convolution_backward_weights::primitive_desc(Engine(), kDirect,
+            bottom.wanted, any_weight, top.wanted, stride, dilation, pad_begin,
+            pad_end, forward_description);
+    backward_weight = dnnl::convolution_backward_weights(
+        backward_weight_description);
+  }
+
+  const ConvolutionSizes sizes;
+  const Activations bottom, top;
+  const WeightLayouts weight;
+  const Descriptor bias, by_channel, any_weight;
+  const dnnl::memory::dims stride, dilation, pad_begin;
+  dnnl::memory::dims pad_end;
+  dnnl::convolution_forward::primitive_desc forward_description;
+  Fused forward[8];
+  dnnl::convolution_backward_data::primitive_desc backward_bottom_description;
+  dnnl::convolution_backward_data backward_bottom;
+  dnnl::convolution_backward_weights::primitive_desc
+      backward_weight_description;
+  dnnl::convolution_backward_weights backward_weight;
+};
+
+// The weights in the layout that the forward pass reads. They are kept once
+// they have been the same twice, and as long as nobody can have written to
+// them: each pointer for writing changes the version, and while a NumPy array
+// of them is alive they are not kept.
+class OneDNNConvolution::Weights {
+ public:
+  Weights() : seen_version_(0), kept_version_(0) {}
+
+  dnnl::memory Read(const Blob<float>& weight, const WeightLayouts& layouts,
+      const Descriptor& layout) {
+    const dnnl::memory values = layouts.Newest(weight);
+    if (layout == values.get_desc()) { return values; }
+    const size_t version = weight.data()->watched() ? 0 :
+        weight.data()->version();
+    if (version && version == kept_version_ && kept_.get_desc() == layout) {
+      return kept_;
+    }
+    const bool keep = version && version == seen_version_;
+    seen_version_ = version;
+    kept_version_ = 0;
+    if (!keep) {
+      kept_ = dnnl::memory();
+      dnnl::memory converted = ScratchMemory(layout, WEIGHT);
+      Reorder(values, converted);
+      return converted;
+    }
+    kept_ = dnnl::memory(layout, Engine());
+    Reorder(values, kept_);
+    kept_version_ = version;
+    return kept_;
+  }
+
+ private:
+  size_t seen_version_, kept_version_;
+  dnnl::memory kept_;
+};
+
+OneDNNConvolution::OneDNNConvolution()
+    : current_(NULL), weights_(new Weights) {}
+
+bool OneDNNConvolution::Prepare(const ConvolutionSizes& sizes) {
+  if (!engine::enabled(engine::ONEDNN)) { return false; }
+  if (current_ && current_->sizes == sizes) { return true; }
+  for (int i = 0; i < prepared_.size(); ++i) {
+    if (prepared_[i]->sizes == sizes) {
+      current_ = prepared_[i].get();
+      return true;
+    }
+  }
+  try {
+    shared_ptr<Primitives> primitives(new Primitives(sizes));
+    if (prepared_.size() == kPreparedShapes) {
+      prepared_.erase(prepared_.begin());
+    }
+    prepared_.push_back(primitives);
+    current_ = primitives.get();
+    return true;
+  } catch (const dnnl::error& error) {
+    LOG_FIRST_N(WARNING, 1) << "oneDNN cannot compute a convolution ("
+        << error.what() << "): it is computed by Caffe.";
+    current_ = NULL;
+    return false;
+  }
+}
+
+void OneDNNConvolution::Forward(const Blob<float>& bottom,
+    const Blob<float>& weight, const Blob<float>* bias, Blob<float>* top,
+    const ConvolutionEpilogue& epilogue) {
+  Primitives* const p = current_;
+  const Primitives::Fused& forward = p->PrepareForward(epilogue);
+  std::unordered_map<int, dnnl::memory> arguments;
+  arguments[DNNL_ARG_SRC] =
+      p->bottom.Read(bottom, false, forward.description.src_desc(), BOTTOM);
+  arguments[DNNL_ARG_WEIGHTS] = weights_->Read(weight, p->weight,
+      forward.description.weights_desc());
+  int operation = 0;
+  if (epilogue.factor) {
+    arguments[OperationArgument(operation++)] =
+        Wrap(p->by_channel, epilogue.factor);
+    arguments[OperationArgument(operation++)] =
+        Wrap(p->by_channel, epilogue.shift);
+  }
+  if (epilogue.addend) {
+    arguments[OperationArgument(operation)] = p->top.Read(*epilogue.addend,
+        false, forward.description.dst_desc(), TOP);
+  }
+  if (p->sizes.bias) {
+    arguments[DNNL_ARG_BIAS] = Wrap(p->bias, bias->cpu_data());
+  }
+  const dnnl::memory result =
+      p->top.Write(top, false, forward.description.dst_desc());
+  arguments[DNNL_ARG_DST] = result;
+  forward.primitive.execute(Stream(), arguments);
+  p->top.Written(result, top, false);
+}
+
+void OneDNNConvolution::BackwardBottom(const Blob<float>& top,
+    const Blob<float>& weight, Blob<float>* bottom) {
+  Primitives* const p = current_;
+  p->PrepareBackwardBottom();
+  std::unordered_map<int, dnnl::memory> arguments;
+  arguments[DNNL_ARG_DIFF_DST] = p->top.Read(top, true,
+      p->backward_bottom_description.diff_dst_desc(), TOP);
+  const dnnl::memory values = p->weight.Newest(weight);
+  const Descriptor layout = p->backward_bottom_description.weights_desc();
+  if (layout == values.get_desc()) {
+    arguments[DNNL_ARG_WEIGHTS] = values;
+  } else {
+    arguments[DNNL_ARG_WEIGHTS] = ScratchMemory(layout, WEIGHT);
+    Reorder(values, arguments[DNNL_ARG_WEIGHTS]);
+  }
+  const dnnl::memory result = p->bottom.Write(bottom, true,
+      p->backward_bottom_description.diff_src_desc());
+  arguments[DNNL_ARG_DIFF_SRC] = result;
+  p->backward_bottom.execute(Stream(), arguments);
+  p->bottom.Written(result, bottom, true);
+}
+
+void OneDNNConvolution::BackwardWeight(const Blob<float>& top,
+    const Blob<float>& bottom, Blob<float>* weight, Blob<float>* bias) {
+  Primitives* const p = current_;
+  p->PrepareBackwardWeight();
+  std::unordered_map<int, dnnl::memory> arguments;
+  arguments[DNNL_ARG_SRC] = p->bottom.Read(bottom, false,
+      p->backward_weight_description.src_desc(), BOTTOM);
+  arguments[DNNL_ARG_DIFF_DST] = p->top.Read(top, true,
+      p->backward_weight_description.diff_dst_desc(), TOP);
+  const Descriptor layout =
+      p->backward_weight_description.diff_weights_desc();
+  const bool direct = p->weight.TakesGradient(layout, *weight);
+  const dnnl::memory result = direct ? Wrap(layout, static_cast<float*>(
+      weight->diff()->overwritten_blocked_cpu_data(p->weight.layout))) :
+      ScratchMemory(layout, WEIGHT);
+  arguments[DNNL_ARG_DIFF_WEIGHTS] = result;
+  dnnl::memory bias_result;
+  if (p->sizes.bias) {
+    bias_result = ScratchMemory(p->bias, BIAS);
+    arguments[DNNL_ARG_DIFF_BIAS] = bias_result;
+  }
+  p->backward_weight.execute(Stream(), arguments);
+  if (!direct) { p->weight.Add(result, weight); }
+  if (bias) { AddToDiff(bias_result, p->bias, bias); }
+}
+
+#else  // USE_ONEDNN
+
+class OneDNNConvolution::Primitives {};
+class OneDNNConvolution::Weights {};
+
+OneDNNConvolution::OneDNNConvolution() : current_(NULL) {}
+bool OneDNNConvolution::Prepare(const ConvolutionSizes&) { return false; }
+void OneDNNConvolution::Forward(const Blob<float>&, const Blob<float>&,
+    const Blob<float>*, Blob<float>*, const ConvolutionEpilogue&) {}
+void OneDNNConvolution::BackwardBottom(const Blob<float>&, const Blob<float>&,
+    Blob<float>*) {}
+void OneDNNConvolution::BackwardWeight(const Blob<float>&, const Blob<float>&,
+    Blob<float>*, Blob<float>*) {}
+
+#endif  // USE_ONEDNN
+
+OneDNNConvolution::~OneDNNConvolution() {}
+
+}  // namespace caffe
