@@ -15,7 +15,7 @@ from tests.holding import HANG, Hold, wait_until
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("--batch-size", "2", "--snapshot-every", "2")
 WITHOUT_END = ("--iterations", "1000000")  # for stages that a test ends
-TRAINER, COMMAND = "pysrn.train.runner", "run_stage.py"  # programs that a test holds
+TRAINER, COMMAND = "pysrn.train.stage.runner", "run_stage.py"  # programs that a test holds
 
 
 @pytest.fixture(scope="session")

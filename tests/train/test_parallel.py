@@ -18,7 +18,7 @@ import pytest
 
 from pysrn.console import MissingError, UsageError
 from pysrn.nets.caffemodel import read_weights
-from pysrn.train import snapshots
+from pysrn.train.stage import snapshots
 from pysrn.train.launch import Launch, broken_rank, refuse_launched_command
 from tests.holding import HANG, Hold, wait_until
 from tests.train.conftest import WITHOUT_END, assert_same_weights, call_run_stage, wait_for_iteration
@@ -121,7 +121,7 @@ def test_a_killed_rank_ends_the_job_and_the_same_command_goes_on_bit_for_bit(run
     reached = 0
     for victim in (1, 0, None):  # None: Ctrl-C
         moment = reached + 4 - reached % 2  # a snapshot, and one at least before it
-        with Hold(tmp_path, "pysrn.train.rank", rf"stage1/iter_{moment:06d}\.json$", stdin=True) as hold:
+        with Hold(tmp_path, "pysrn.train.stage.rank", rf"stage1/iter_{moment:06d}\.json$", stdin=True) as hold:
             process = run_stage(*arguments, hold=hold)
             hold.wait(process)
             own = rank_processes(folder)
