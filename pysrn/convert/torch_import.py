@@ -66,7 +66,11 @@ def import_model(values: Mapping[str, Tensor], source: str, path: Path, count: i
     except KeyError as error:
         raise SrnError(f"{source} is no whole state dict: {error.args[0]} is missing") from None
     weights = {name: blobs for name, (_, blobs) in layers.items()}
-    architecture = recognise(weights, source)
+    try:
+        architecture = recognise(weights, source)
+    except SrnError:
+        first = ", ".join(list(values)[:3])
+        raise SrnError(f"{source} is of another net (its tensors: {first}, ...)", OF_ANOTHER) from None
     with torch.device("meta"):
         model = torch_weights.empty_model(architecture)
     plan_copy(torch_weights.caffe_shapes(model), weights, source)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pysrn.benchmark import plan as plans
 from pysrn.benchmark import speed
 from pysrn.benchmark.contender import Contender
 from pysrn.benchmark.job import CAFFE, TORCH, Job

@@ -12,7 +12,7 @@ from pysrn.nets.caffemodel import read_weights
 from pysrn.systems.srn.heads import HeadSpec
 from pysrn.systems.trunks import imagenet
 from pysrn.systems.trunks.resnet import TRUNKS
-from tests.srn import Architecture, check_images, replace
+from tests.srn import INPUT, Architecture, check_images, replace
 from tools.from_torch import main
 
 TORCHVISION, TIMM = imagenet.FAMILIES
@@ -77,7 +77,7 @@ def test_an_imagenet_net_goes_into_caffe(family, tmp_path, monkeypatch, capsys):
     weights, images = read_weights(path.with_suffix(".caffemodel")), check_images(2, seed=8)
     assert len(weights["conv1"]) == 1 + trunk.conv1_bias
     found = torch_import.trunk_in_caffe(trunk, path.with_suffix(".caffemodel"), images)
-    theirs = imagenet.their_input(images, *family.normalisation)
+    theirs = imagenet.their_input(images, INPUT, *family.normalisation)
     exact = imagenet.their_forward(values, family, theirs, imagenet.shift_bgr(*family.normalisation)[::-1])
     plain = imagenet.their_forward(values, family, theirs)
     for ours, same, original in zip(found, exact, plain, strict=True):
@@ -98,7 +98,7 @@ def test_the_reference_is_what_torchvision_and_timm_compute(references):
         for module in net.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum = 1.0
-        theirs = imagenet.their_input(images, *family.normalisation)
+        theirs = imagenet.their_input(images, INPUT, *family.normalisation)
         with torch.inference_mode():
             net(theirs.expand(2, -1, -1, -1))  # gives BN statistics
             net.eval()
@@ -152,12 +152,12 @@ def test_weights_saved_in_half_precision(our_values, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("extra", torch.ones(3), "extra is no tensor of SRN"),
+        ("extra", torch.ones(3), "extra is no tensor of a net of ours"),
         ("extra.weight", torch.ones(3, 3), "unknown to the net: extra"),
         ("cls_fc.alpha", torch.ones(3), '"cls_fc.alpha"'),
         ("cls_fc.weight", torch.tensor(1.0), "layer cls_fc has blobs"),
         ("trunk.bn_conv1.running_var", torch.ones(5), "layer bn_conv1 has blobs"),
-        ("trunk.bn_conv1.running_mean", torch.tensor(1.0), "bn_conv1.running_mean is no tensor of SRN"),
+        ("trunk.bn_conv1.running_mean", torch.tensor(1.0), "bn_conv1.running_mean is no tensor of a net of ours"),
         ("sr_fc.bias", None, "layer sr_fc has blobs"),
         ("sr_fc.bias", torch.full((6,), float("nan")), "sr_fc.bias holds NaN"),
     ],
@@ -175,7 +175,7 @@ def test_a_wrong_fold_is_exit_4_and_the_old_file_stays(tmp_path, monkeypatch, ca
     torch.save(random_weights(TRUNKS["resnet14_v15"], TORCHVISION), tmp_path / "net.pth")
     (tmp_path / "net.caffemodel").write_bytes(b"good work")
     right = imagenet.fold_input
-    monkeypatch.setattr(imagenet, "fold_input", lambda trunk, mean, deviation: right(trunk, mean, mean))
+    monkeypatch.setattr(imagenet, "fold_input", lambda trunk, ours, mean, deviation: right(trunk, ours, mean, mean))
     assert main([str(tmp_path / "net.pth")]) == 4
     assert (tmp_path / "net.caffemodel").read_bytes() == b"good work"
     assert len(list(tmp_path.iterdir())) == 2 and "OUT OF TOLERANCE" in capsys.readouterr().out

@@ -4,12 +4,11 @@ import caffe
 import numpy as np
 import pytest
 import torch
-from caffe.proto import caffe_pb2
 from torch.nn import functional
 
 from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.convert import torch_weights
-from pysrn.nets import prototxt
+from pysrn.nets import messages, prototxt
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.layers import add_layer
 from pysrn.predict.deploy import deploy_message
@@ -20,7 +19,7 @@ from tests.srn import RECIPES, Architecture, check_images, replace
 
 def caffe_gradients(recipe, weights, images, labels, folder):
     """Layer name -> gradients of its blobs, and the losses, from the training net of stage 4."""
-    message = caffe_pb2.NetParameter(name="step")
+    message = messages.NetParameter(name="step")
     for name, array in (("data", images), ("label", labels)):
         add_layer(message, name, "Input", [], input_param={"shape": [{"dim": list(array.shape)}]})
     message.layer.extend(stage_net(recipe, 4, DataSource("none")).layer[1:])

@@ -8,10 +8,10 @@ import struct
 
 import numpy as np
 import pytest
-from caffe.proto import caffe_pb2
 
 from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.console import SrnError, UsageError
+from pysrn.nets import messages
 from pysrn.nets.caffemodel import read_layers, read_weights, write_weights
 from pysrn.nets.layers import parameter_layers
 from pysrn.nets.weight_graph import Mismatch, match, units_of
@@ -41,12 +41,12 @@ def their_net(message, weights, dialect, seed=0, eps=1e-5, named=lambda name, nu
 
     Blobs are renamed so that none is written in place, then the layers are put in a random order of computation.
     """
-    random, net, names = np.random.default_rng(seed), caffe_pb2.NetParameter(name="theirs"), {}
+    random, net, names = np.random.default_rng(seed), messages.NetParameter(name="theirs"), {}
     current, layers = {}, []
     for layer in message.layer:
         if layer.type == "Scale":
             continue
-        new = caffe_pb2.LayerParameter()
+        new = messages.LayerParameter()
         new.CopyFrom(layer)
         names[layer.name] = new.name = named(layer.name, random.integers(1 << 40))
         new.bottom[:] = [current[bottom] for bottom in layer.bottom]

@@ -207,10 +207,10 @@ def test_onnx_is_checked_with_onnxruntime(shapes_model, tmp_path, monkeypatch, c
 
     right = onnx_export._write
 
-    def wrong(model, path):
+    def wrong(model, path, images):
         with torch.no_grad():
             model.sr_fc.bias += 1e-2
-            right(model, path)
+            right(model, path, images)
             model.sr_fc.bias -= 1e-2
 
     monkeypatch.setattr(onnx_export, "_write", wrong)
@@ -245,7 +245,11 @@ def test_beyond_the_tolerance_is_exit_4_and_the_old_file_stays(shapes_model, tmp
         (["{folder}"], 3, "no finished stage"),
         (["{folder}/text"], 1, "damaged or no caffemodel"),
         (["{folder}/half", "--dataset", "shapes"], 1, "1 layers of the net are not in it: sr_fc"),
-        (["{folder}/stage1", "--dataset", "shapes"], 1, "earlier stage: no attention and no regulariser"),
+        (
+            ["{folder}/stage1", "--dataset", "shapes"],
+            1,
+            "earlier stage: no attention and no confidence and no regulariser",
+        ),
         (["{folder}/stage2", "--dataset", "shapes"], 1, "earlier stage: no regulariser in it"),
         (["{folder}/nan", "--dataset", "shapes"], 1, "att_conv2.bias holds NaN or infinity"),
         (["{folder}/srn.pth", "--dataset", "shapes"], 2, "is no caffemodel"),

@@ -96,7 +96,7 @@ def test_a_wrong_weight_is_seen(small_model):
     assert max(found.absolute for found in differences.values()) > 1e-2
     assert not differences["score"].ok
     assert next(name for name, found in differences.items() if not found.ok) == "res4a_branch2b"  # where it begins
-    report = torch_export.Verification("Caffe", "a picture", differences)
+    report = torch_export.Verification("Caffe", "a picture", differences, (*SCORES, *MAPS))
     assert not report.ok and "res4a_branch2b" in report.report() and "res3a_branch2b " not in report.report()
 
 

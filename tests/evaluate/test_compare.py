@@ -207,8 +207,8 @@ def test_labels_that_are_not_defined_are_outside(tmp_path):
     )
     one = compare.Comparison("ResNet-SRN", tmp_path, "score", 2, rows, None)
     assert [row.metric for row in one.outside] == ["mAP"]
-    assert "not defined" in text("wider_attribute", [one])
-    compare.write_json("wider_attribute", [one], tmp_path / "c.json")
+    assert "not defined" in text(SYSTEM, "wider_attribute", [one])
+    compare.write_json(SYSTEM, "wider_attribute", [one], tmp_path / "c.json")
     assert json.loads((tmp_path / "c.json").read_text())["comparisons"][0]["rows"][0]["ours"] is None
 
 

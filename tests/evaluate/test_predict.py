@@ -113,7 +113,7 @@ def test_killed_with_its_workers_it_goes_on(shapes_folder, shapes_model, tmp_pat
     words = [str(shapes_model), "--data", str(shapes_folder), "--batch-size", "1", "-o", str(tmp_path / "p.npz")]
     command = [sys.executable, "-m", "tools.predict", *words, "--workers", "2"]
     chunks = tmp_path / ".p.npz.chunks"
-    with Hold(tmp_path, "predict_workers", r"/chunk_000003\.npz$") as hold:  # the second one of the worker
+    with Hold(tmp_path, "predict.workers", r"/chunk_000003\.npz$") as hold:  # the second one of the worker
         parent = subprocess.Popen(command, env=os.environ | hold.environment)
         hold.wait(parent)
         assert list(chunks.glob("chunk_*"))

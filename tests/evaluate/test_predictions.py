@@ -45,7 +45,7 @@ def test_labels_are_optional(tmp_path):
     [
         ({"keys": ("same", "same")}, "duplicate keys: same is there 2 times"),
         ({"classes": ("cat", "cat", "dog")}, "duplicate classes: cat"),
-        ({"scores": {}}, "none of the scores"),
+        ({"scores": {}}, "no scores"),
         ({"scores": {"score": np.zeros((2, 4))}}, r"score is \(2, 4\), keys and classes make \(2, 3\)"),
         (
             {"scores": {"score": np.array([[0, 0, 0], [0, np.nan, 0]])}},

@@ -256,7 +256,7 @@ def test_what_is_missing_is_said_with_its_command(finished, shapes_folder, tmp_p
     (run / "stage1" / "predictions_test.npz").unlink()
     text = write(run, tmp_path / "report.html", "--data", shapes_folder)
     assert "predictions of stage 1, test" in text and "the main net is that of stage 4" in text
-    assert "not finished" not in text and "Attention maps A of stage 4" in text
+    assert "not finished" not in text and "Maps of attention A of stage 4" in text
 
 
 def test_other_weights_and_other_images_are_noticed(finished, shapes_folder, shapes_model, tmp_path):
@@ -294,7 +294,7 @@ def test_predictions_without_labels(finished, tmp_path):
         replace(load_predictions(path), labels=None).save(path)
         text = write(run, tmp_path / "report.html")
         assert f"labels in {path.name} of stage {stage}: tools/predict.py {run} --stage {stage}" in text
-        assert expected in text and "gain over the main net" not in text and "Attention maps A of stage 4" in text
+        assert expected in text and "gain over the main net" not in text and "Maps of attention A of stage 4" in text
 
 
 def test_boxes(finished, shapes_folder, tmp_path):

@@ -18,8 +18,8 @@ import pytest
 
 from pysrn.console import MissingError, UsageError
 from pysrn.nets.caffemodel import read_weights
-from pysrn.train.stage import snapshots
 from pysrn.train.launch import Launch, broken_rank, refuse_launched_command
+from pysrn.train.stage import snapshots
 from tests.holding import HANG, Hold, wait_until
 from tests.train.conftest import WITHOUT_END, assert_same_weights, call_run_stage, wait_for_iteration
 from tests.train.first_gradients import first_gradients, largest_difference
