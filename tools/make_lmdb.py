@@ -17,6 +17,7 @@ from pysrn.data.pair.encoding import JPEG_QUALITY, Encoding
 from pysrn.data.pair.pixels import INTERPOLATIONS
 from pysrn.data.readers.registry import AVAILABLE, ReaderOptions
 from pysrn.data.verify import verify_dataset
+from pysrn.recipes import STORED_SIZE
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,6 +35,13 @@ def main(argv: list[str] | None = None) -> int:
         choices=INTERPOLATIONS,
         default=INTERPOLATIONS[0],
         help="area: averages where the image shrinks (default); linear: as Caffe's convert_imageset",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=_count,
+        default=STORED_SIZE,
+        metavar="N",
+        help="pixels of a stored image's side, as the system's nets want it (default: %(default)s)",
     )
     parser.add_argument("--drop-unlabelled", action="store_true", help="leave out images without a positive label")
     parser.add_argument("--lists", type=Path, help="folder of the authors' *_imglist.txt and *_label.txt to read")
@@ -58,7 +66,7 @@ def _work(arguments: argparse.Namespace) -> None:
             out,
             arguments.root,
             seed=arguments.seed,
-            encoding=Encoding(arguments.encoding, arguments.quality, arguments.interpolation),
+            encoding=Encoding(arguments.encoding, arguments.quality, arguments.interpolation, arguments.image_size),
             counts={"train": arguments.train, "test": arguments.test},
             workers=arguments.workers,
             force=arguments.force,

@@ -13,6 +13,7 @@ from importlib.metadata import version
 import pysrn
 from pysrn.console import InterruptedRun, UsageError, message
 from pysrn.data.build import build_dataset, unfinished_shapes
+from pysrn.data.pair.encoding import Encoding
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.nets.in_caffe import check_gpu, engine_in_use
 from pysrn.recipes import EMBEDDED
@@ -49,7 +50,8 @@ def run_up_to(
                     message(str(Step(stage, "run")))
                 return
             _check_start(run, machine)  # before the time that the data take
-            build_dataset(EMBEDDED, settings.data, force=True)
+            stored = Encoding(size=settings.recipe.input.stored_size)
+            build_dataset(EMBEDDED, settings.data, encoding=stored, force=True)
         settings = with_real_counts(settings)
         validation.check_parts(settings.recipe)
         if not dry_run:

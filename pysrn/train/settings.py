@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 
 from pysrn.console import MissingError, UsageError, existing_file
 from pysrn.data.pair.lmdb_pair import PairReader
-from pysrn.recipes import EMBEDDED, OWN_DATASET, PLATEAU, Augmentation, DatasetSpec, Recipe, StageSpec
+from pysrn.data.pair.manifest import read_manifest
+from pysrn.recipes import EMBEDDED, OWN_DATASET, PLATEAU, STORED_SIZE, Augmentation, DatasetSpec, Recipe, StageSpec
 from pysrn.systems.registry import default_system, system_named
 from pysrn.systems.system import System
 from pysrn.train.flags import Asked
@@ -123,6 +124,12 @@ def with_real_counts(settings: Settings) -> Settings:
             f"{settings.data} has the {len(pair.classes)} labels {', '.join(pair.classes[:3])}, ..., "
             f"not those of {dataset.name} ({', '.join(dataset.classes[:3])}, ...)",
             "give the data set that the LMDB pair was made from (--dataset)",
+        )
+    stored = (read_manifest(pair.folder) or {}).get("image_size", STORED_SIZE)
+    if stored != (wanted := settings.recipe.input.stored_size):
+        raise UsageError(
+            f"{settings.data} stores images of {stored} x {stored}, {settings.recipe.system.title} wants {wanted}",
+            f"build it again: tools/make_lmdb.py ... --image-size {wanted}",
         )
     recipe = replace(settings.recipe, dataset=replace(dataset, train_images=len(pair)))
     if (most := max(recipe.iterations(stage.number) for stage in recipe.system.stages)) > MOST_ITERATIONS:

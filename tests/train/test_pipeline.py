@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from caffe.proto import caffe_pb2
 
+from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.nets.prototxt import read_message
 from pysrn.train.flags import Asked
 from pysrn.train.prepared import PreparedStage
@@ -15,6 +16,7 @@ from pysrn.train.run_folder import RunFolder
 from pysrn.train.settings import Settings, choose_settings
 from tests.srn import RECIPES
 from tests.train.conftest import call_run_stage
+from tools import make_lmdb
 
 
 def settings_digest(settings, number):
@@ -94,3 +96,12 @@ def test_epochs_replace_the_recipes_iterations():
     settings = choose_settings(None, "shapes", asked=Asked(stages={"epochs": [2.0]}))
     dataset = replace(settings.recipe.dataset, train_images=50)
     assert replace(settings.recipe, dataset=dataset, batch_size=16).iterations(1) == 7  # 100 images in batches of 16
+
+
+def test_a_pair_of_another_size_is_refused_before_anything_starts(tmp_path):
+    folder, words = tmp_path / "shapes", ["shapes", "--train", "4", "--test", "2", "--image-size", "96"]
+    assert make_lmdb.main([*words, "--out", str(folder)]) == 0
+    assert PairReader(folder, "train").image(0).shape == (96, 96, 3)
+    done = call_run_stage("1", runs=tmp_path / "runs", data=folder)
+    assert done.returncode == 2 and "96 x 96" in done.stderr and "--image-size 256" in done.stderr
+    assert not (tmp_path / "runs/shapes/stage1").exists()
