@@ -32,7 +32,7 @@ def check_setup(*arguments: str, python: str = sys.executable, **variables: str)
 
 def test_needed_layer_types_are_those_of_the_checked_in_nets():
     layer = re.compile(r'^layer \{\n(?:  .*\n)*?  type: "(\w+)"', re.MULTILINE)
-    files = list((REPOSITORY / "prototxt").glob("*/*.prototxt"))
+    files = list((REPOSITORY / "prototxt").glob("*/*/*.prototxt"))
     used = {name for path in files for name in layer.findall(path.read_text())}
     assert used, "no prototxt files"
     assert used | {"Data"} == set(setup_report.LAYER_TYPES)

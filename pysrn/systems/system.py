@@ -115,10 +115,9 @@ class System:
         add_stage: adds to a net that has `data` and `label` all layers of a stage, losses included.
         add_deploy: adds to a net that has `data` the layers up to scores and maps.
         recognise: (weights, where they are from) -> their architecture; SrnError where they are of another net.
-        leaves: layers of first weights that stage 1 may leave out: the ImageNet classifier.
+        leaves: layers of first weights that stage 1 may leave out: the ImageNet classifier; empty: it starts from none.
         activation: for class-activation maps, or None.
         torch_model: `module:Class` of the PyTorch net; see `convert/torch_weights.py` for what it has to be.
-        torch_weights: `module` that makes first weights of other projects' state dicts (`convert/torch_import.py`).
         published: its tables in papers.
         against_paper: (recipe, first weights or None) -> rows (what, this run, the paper, verdict) of the report.
         modules: further tools of its own by name, `module` each.
@@ -144,7 +143,6 @@ class System:
     solver: Mapping[str, Any] = field(default_factory=lambda: {"type": "SGD"})
     leaves: tuple[str, ...] = ()
     activation: Activation | None = None
-    torch_weights: str | None = None
     published: Published = NOTHING_PUBLISHED
     against_paper: Callable[[Recipe, str | None], list[tuple[str, str, str, str]]] = lambda recipe, weights: []
     modules: Mapping[str, str] = field(default_factory=dict)

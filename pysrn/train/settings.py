@@ -159,7 +159,8 @@ def _flat(values: dict) -> dict:
 
 def _check(recipe: Recipe, weights: str | None) -> None:
     """Raise UsageError for numbers that contradict each other."""
-    if weights is None and not recipe.stages[0].train_bn and recipe.system.leaves:
+    starts_from_weights = bool(recipe.system.leaves)
+    if starts_from_weights and weights is None and not recipe.stages[0].train_bn:
         raise UsageError(
             "stage 1 without ImageNet weights has no BN statistics to keep", "give --weights FILE, or --train-bn with 1"
         )

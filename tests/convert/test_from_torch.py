@@ -78,7 +78,7 @@ def test_an_imagenet_net_goes_into_caffe(family, tmp_path, monkeypatch, capsys):
     assert len(weights["conv1"]) == 1 + trunk.conv1_bias
     found = torch_import.trunk_in_caffe(trunk, path.with_suffix(".caffemodel"), images)
     theirs = imagenet.their_input(images, INPUT, *family.normalisation)
-    exact = imagenet.their_forward(values, family, theirs, imagenet.shift_bgr(*family.normalisation)[::-1])
+    exact = imagenet.their_forward(values, family, theirs, imagenet.shift_bgr(INPUT, *family.normalisation)[::-1])
     plain = imagenet.their_forward(values, family, theirs)
     for ours, same, original in zip(found, exact, plain, strict=True):
         assert difference(same.numpy(), ours).relative < 1e-5

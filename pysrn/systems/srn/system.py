@@ -64,7 +64,6 @@ SYSTEM = System(
     leaves=(IMAGENET_CLASSIFIER,),
     activation=Activation("pool5", "cls_fc"),
     torch_model="pysrn.systems.srn.torch_model:SRN",
-    torch_weights="pysrn.systems.trunks.imagenet",
     published=PUBLISHED,
     against_paper=fidelity.against_the_paper,
     modules={
