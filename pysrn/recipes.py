@@ -74,7 +74,7 @@ class StageSpec:
     stage. Epochs or iterations are then only the upper bound.
     """
 
-    epochs: float = option(0.0, kind="positive", metavar="X", help="the same in rounds through the images")
+    epochs: float = option(0.0, kind="positive", metavar="X", help="of each stage, in rounds through the images")
     base_lr: float = option(1e-3, kind="positive", metavar="X")
     drops: tuple[float, ...] = option(
         (0.5, 0.8),  # assumed: where the rate is multiplied by `gamma`

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pysrn.console import MissingError, UsageError
+from pysrn.console import MissingError, SrnError, UsageError
 from pysrn.nets.folding import Weights
 from pysrn.recipes import EMBEDDED
 from pysrn.systems.registry import default_system, recognise
@@ -43,11 +43,14 @@ def find_weights(path: str | Path, stage: int | None = None) -> Path:
 
 def default_run(runs: Path = RUNS) -> Path:
     """The run meant when none is named: the one in `runs` that was finished last, else runs/shapes."""
-    finished = [
-        (weights.stat().st_mtime_ns, path)
-        for path in runs.glob("*")
-        if (weights := RunFolder(path).weights(system_of(path).last_stage)).is_file()
-    ]
+    finished = []
+    for path in runs.glob("*"):
+        try:
+            weights = RunFolder(path).weights(system_of(path).last_stage)
+        except SrnError:  # a damaged or foreign run.json: who names the run hears of it
+            continue
+        if weights.is_file():
+            finished.append((weights.stat().st_mtime_ns, path))
     return max(finished)[1] if finished else runs / EMBEDDED
 
 

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 
-from pysrn.console import SrnError, message
+from pysrn.console import SrnError, UsageError, message
 from pysrn.locks import held, sole_worker
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.systems.registry import default_system
@@ -72,6 +72,8 @@ class RunFolder:
             return None
         try:
             return Settings.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}", "name the module that has it in PYSRN_SYSTEMS") from None
         except (ValueError, KeyError, TypeError) as error:
             cure = "delete it and run the command again with all the options that the run has"
             raise SrnError(f"{path} is damaged: {error}", cure) from None

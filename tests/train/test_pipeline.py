@@ -6,10 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from caffe.proto import caffe_pb2
 
+from pysrn.console import UsageError
 from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.nets.prototxt import read_message
+from pysrn.predict.trained import default_run
 from pysrn.train.flags import Asked
 from pysrn.train.prepared import PreparedStage
 from pysrn.train.run_folder import RunFolder
@@ -105,3 +108,14 @@ def test_a_pair_of_another_size_is_refused_before_anything_starts(tmp_path):
     done = call_run_stage("1", runs=tmp_path / "runs", data=folder)
     assert done.returncode == 2 and "96 x 96" in done.stderr and "--image-size 256" in done.stderr
     assert not (tmp_path / "runs/shapes/stage1").exists()
+
+
+def test_a_run_of_an_unknown_system_is_named_and_passed_over(tmp_path):
+    foreign = tmp_path / "runs/foreign"
+    RunFolder(foreign).write_settings(Settings(RECIPES["shapes"], "data/shapes", None))
+    text = (foreign / "run.json").read_text()
+    (foreign / "run.json").write_text(text.replace('"srn"', '"elsewhere"'))
+    with pytest.raises(UsageError, match=r"foreign/run.json: no system elsewhere") as caught:
+        RunFolder(foreign).read_settings()
+    assert "PYSRN_SYSTEMS" in caught.value.cure
+    assert default_run(tmp_path / "runs") == tmp_path / "runs/shapes"
