@@ -6,7 +6,7 @@ A field with a flag (`option`) can be set on the command line of tools/run_stage
 from __future__ import annotations
 
 import math
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -167,10 +167,6 @@ class Recipe:
             return plan.iterations
         samples = plan.epochs * (self.dataset.train_images - self.validation_images)
         return max(1, math.ceil(samples / (self.batch_size * self.iter_size)))
-
-    def with_each_stage(self, **changes: Any) -> Recipe:
-        """The recipe with the same fields changed in every stage."""
-        return replace(self, stages=tuple(replace(plan, **changes) for plan in self.stages))
 
 
 @cache

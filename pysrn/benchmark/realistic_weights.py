@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pysrn.benchmark.usual import net_of, own_module
+from pysrn.benchmark.usual import own_module
 from pysrn.nets import messages
 from pysrn.nets.caffemodel import read_layers, write_weights
 from pysrn.nets.in_caffe import make_net
@@ -28,7 +28,9 @@ def random_weights(recipe: Recipe, folder: Path) -> Path:
     """Write a caffemodel of a recipe's net with weights of realistic size; returns its path."""
     from pysrn.convert.torch_export import check_images
 
-    return write_realistic(folder / "weights.caffemodel", net_of(recipe), check_images(recipe.input, 2, seed=0))
+    return write_realistic(
+        folder / "weights.caffemodel", Architecture.of(recipe), check_images(recipe.input, 2, seed=0)
+    )
 
 
 def write_realistic(path: Path, architecture: Architecture, images: np.ndarray, seed: int = 0) -> Path:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import ModuleType
 
 from pysrn.recipes import Recipe
-from pysrn.systems.system import Architecture, System
+from pysrn.systems.system import System
 
 MODULE = "benchmark"  # in `System.modules`
 
@@ -18,11 +18,6 @@ def usual_recipe(system: System, variant: str | None = None, trunk: str | None =
     """The recipe of the system's first data set, in a variant and with a trunk other than its own where named."""
     recipe = system.recipe(next(iter(system.recipes)), variant)
     return system.settle(replace(recipe, trunk=trunk)) if trunk else recipe
-
-
-def net_of(recipe: Recipe) -> Architecture:
-    """The net that a recipe trains, as `stage_nets.architecture_of`, which would import the data layer."""
-    return Architecture(recipe.system, recipe.trunk, len(recipe.dataset.classes), recipe.heads)
 
 
 def own_module(system: System) -> ModuleType | None:

@@ -75,7 +75,7 @@ class Gathered:
     @property
     def stage_names(self) -> dict[int, str]:
         """Number -> name of its stages."""
-        return {stage.number: stage.name for stage in self.system.stages}
+        return self.system.stage_names
 
     @cached_property
     def measured(self) -> list[Measured]:
@@ -129,7 +129,7 @@ def gather(path: Path, data: str | Path | None = None, split: str = "test") -> G
     if settings is None:
         raise MissingError(f"{path} is no run: it has no {RUN_FILE}", trained)
     system = settings.recipe.system
-    names = {stage.number: stage.name for stage in system.stages}
+    names = system.stage_names
     gaps: list[Gap] = []
     states = {number: run.state(number) for number in names}
     finished = {number: state.manifest for number, state in states.items() if state.word == "done"}

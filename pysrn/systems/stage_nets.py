@@ -87,14 +87,9 @@ def net_name(architecture: Architecture) -> str:
     return f"{architecture.system.title}_{architecture.trunk}_{architecture.classes}_labels"
 
 
-def architecture_of(recipe: Recipe) -> Architecture:
-    """The net that a recipe trains."""
-    return Architecture(recipe.system, recipe.trunk, len(recipe.dataset.classes), recipe.heads)
-
-
 def recipe_deploy_net(recipe: Recipe) -> messages.NetParameter:
     """The deploy net of a recipe, for one image at a time."""
-    return deploy_net(architecture_of(recipe))
+    return deploy_net(Architecture.of(recipe))
 
 
 def new_layers(net: messages.NetParameter, recipe: Recipe, stage: Stage) -> set[str]:

@@ -93,6 +93,11 @@ class Architecture:
     classes: int
     heads: Any
 
+    @classmethod
+    def of(cls, recipe: Recipe) -> Architecture:
+        """The net that a recipe trains."""
+        return cls(recipe.system, recipe.trunk, len(recipe.dataset.classes), recipe.heads)
+
 
 @dataclass(frozen=True, eq=False)
 class System:
@@ -169,6 +174,11 @@ class System:
     def result(self) -> str:
         """The score that is the prediction."""
         return self.scores[-1].name
+
+    @property
+    def stage_names(self) -> dict[int, str]:
+        """Number -> name of the stages."""
+        return {stage.number: stage.name for stage in self.stages}
 
     @property
     def last_stage(self) -> int:

@@ -81,8 +81,7 @@ class RunFolder:
     def stage_names(self) -> dict[int, str]:
         """Number -> name of the stages of the run's system; of the default one where run.json is not there."""
         settings = self.read_settings()
-        system = settings.recipe.system if settings else default_system()
-        return {stage.number: stage.name for stage in system.stages}
+        return (settings.recipe.system if settings else default_system()).stage_names
 
     def write_settings(self, settings: Settings) -> None:
         """Write run.json."""

@@ -14,8 +14,9 @@ import time
 import torch
 from torch.nn import functional
 
-from pysrn.benchmark.usual import net_of, usual_recipe
+from pysrn.benchmark.usual import usual_recipe
 from pysrn.systems.registry import system_named
+from pysrn.systems.system import Architecture
 
 WARM_UP = 3
 
@@ -33,7 +34,7 @@ def step_speed(
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     torch.manual_seed(0)
     recipe = usual_recipe(system_named(system), trunk=trunk)
-    net, size = net_of(recipe), recipe.input.size
+    net, size = Architecture.of(recipe), recipe.input.size
     model = net.system.torch_class().of(net).to(device).eval()  # stored BN statistics; gradients flow all the same
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     images = torch.randn(batch_size, 3, size, size, device=device) * 60
