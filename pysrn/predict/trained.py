@@ -43,6 +43,7 @@ def find_weights(path: str | Path, stage: int | None = None) -> Path:
 
 def default_run(runs: Path = RUNS) -> Path:
     """The run meant when none is named: the one in `runs` that was finished last, else runs/shapes."""
+    default_system()  # what is wrong with all systems is no single run's fault, and is raised
     finished = []
     for path in runs.glob("*"):
         try:
