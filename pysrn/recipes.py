@@ -89,7 +89,7 @@ class StageSpec:
         metavar="X",
         help="rate of the layers a stage adds, times --base-lr",
     )
-    # assumed: stored ImageNet statistics, usual in Caffe for small batches. True: of the batch. In a stage in parts
+    # assumed: stored ImageNet statistics, usual in Caffe for small batches. True: of the batch. With a fixed trunk,
     # what is fixed has stored statistics and what the stage adds follows the batch in any case.
     train_bn: bool = option(
         False,
@@ -107,8 +107,8 @@ class StageSpec:
         3, kind="count", metavar="N", help="plateau: validations without a new best"
     )
     validate_every: int = option(500, kind="count", metavar="N", help="iterations")  # assumed
-    # Views that an image has, one an epoch, again and again; None: a new one in every epoch. For stages in parts, whose
-    # features can be cached (ours: no source caches anything).
+    # Views that an image has, one an epoch, again and again; None: a new one in every epoch. For stages with a fixed
+    # trunk, whose features can be cached (ours: no source caches anything).
     views: int | None = option(
         None,
         kind="views",

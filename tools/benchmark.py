@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Speed of a part of the project against its peers on this machine: medians of alternating rounds.
 
-step: a training step of the whole net. frozen: a step of a stage in parts, over the fixed trunk. inference: scores and
+step: a training step of the whole net. fixed: a step over a fixed trunk (once called frozen). inference: scores and
 maps of a batch. Each against stock Caffe, PyTorch and torch.compile, once all have computed the same numbers.
 convert: tools/to_torch.py and tools/from_torch.py, seconds and memory.
 data: building databases (against Caffe's convert_imageset), feeding a net (against PyTorch's DataLoader), and the share
@@ -36,10 +36,13 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parts = parser.add_subparsers(dest="part", required=True)
     for name, help_text in (
         ("step", "a training step of the whole net"),
-        ("frozen", "a training step over the fixed trunk"),
+        ("fixed", "a training step over the fixed trunk"),
         ("inference", "scores and maps of a batch"),
     ):
-        add_speed_options(parts.add_parser(name, help=help_text), name != "inference")
+        earlier_name = ["frozen"] if name == "fixed" else []
+        part = parts.add_parser(name, help=help_text, aliases=earlier_name)
+        part.set_defaults(part=name)
+        add_speed_options(part, name != "inference")
     convert = parts.add_parser("convert", help="to PyTorch and back")
     convert.add_argument("--run", help="run's folder or caffemodel (default: random weights of the usual net)")
     add_system_option(convert)
@@ -59,8 +62,8 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     evaluate.set_defaults(measure=measure_evaluation)
     table = parts.add_parser("table", help="the README's table")
     table.set_defaults(measure=print_table)
-    for name, part in parts.choices.items():
-        if name != "table":
+    for part in dict.fromkeys(parts.choices.values()):
+        if part is not table:
             part.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
             part.add_argument("--json", type=Path, metavar="FILE", help="write all figures of all rounds there")
     return parser.parse_args(argv)

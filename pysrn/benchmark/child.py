@@ -24,7 +24,7 @@ def make_worker(job: Job) -> Worker:
     if job.framework != CAFFE:
         from pysrn.benchmark.torch_side import make_worker
     elif job.work == TRAIN and job.folded:
-        from pysrn.benchmark.frozen_side import make_worker
+        from pysrn.benchmark.fixed_side import make_worker
     else:
         from pysrn.benchmark.caffe_side import make_worker
     return make_worker(job)

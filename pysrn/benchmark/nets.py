@@ -9,8 +9,8 @@ from pathlib import Path
 from pysrn.benchmark.usual import usual_recipe
 from pysrn.console import UsageError
 from pysrn.nets import in_caffe, messages
+from pysrn.nets.fixed import LABEL
 from pysrn.nets.folding import Weights
-from pysrn.nets.frozen import LABEL
 from pysrn.nets.layers import add_layer
 from pysrn.nets.losses import loss_layers
 from pysrn.nets.solvers import stage_solver

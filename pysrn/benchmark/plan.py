@@ -14,7 +14,7 @@ from pysrn.systems.system import System
 
 STOCK = {"CAFFE_ENGINE": "stock"}
 OURS, CACHED = "ours", "ours, cached features"
-STEP, FROZEN, INFERENCE = "step", "frozen", "inference"
+STEP, FIXED, INFERENCE = "step", "fixed", "inference"
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def stages_of(system: System, part: str) -> tuple[int, ...]:
     """The stages that a part is about, the usual one first; of inference the last, whose net it is."""
     if part == INFERENCE:
         return (system.last_stage,)
-    found = [stage.number for stage in system.stages if stage.in_parts == (part == FROZEN)]
-    return tuple(found if part == FROZEN else reversed(found))
+    found = [stage.number for stage in system.stages if stage.fixed_trunk == (part == FIXED)]
+    return tuple(found if part == FIXED else reversed(found))
 
 
 def contestants(plan: Plan) -> dict[str, tuple[dict, dict[str, str]]]:
@@ -85,7 +85,7 @@ def contestants(plan: Plan) -> dict[str, tuple[dict, dict[str, str]]]:
             OURS: (caffe | folded, ours),
             "PyTorch, folded": (torch | folded, {}),
         }
-        if plan.part == FROZEN:
+        if plan.part == FIXED:
             found[CACHED] = (caffe | folded | {"cached": True}, ours)
         else:
             found |= {"ours, not folded": (caffe, ours), "PyTorch": (torch, {})}

@@ -9,12 +9,12 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pysrn.benchmark.plan import CACHED, FROZEN, INFERENCE, OURS, STEP
+from pysrn.benchmark.plan import CACHED, FIXED, INFERENCE, OURS, STEP
 from pysrn.systems.registry import default_system, system_named
 
 FIGURES = Path(__file__).resolve().parents[2] / "tests" / "data" / "benchmarks"
 BEGIN, END = "<!-- speed: tools/benchmark.py table -->", "<!-- /speed -->"
-TITLES = {STEP: "training step, stage {stage}", FROZEN: "training step, stage {stage}", INFERENCE: "inference"}
+TITLES = {STEP: "training step, stage {stage}", FIXED: "training step, stage {stage}", INFERENCE: "inference"}
 # The contestant that stands in a column; the first that was measured
 COLUMNS = {
     "stock Caffe": ("stock Caffe",),

@@ -13,10 +13,10 @@ import numpy as np
 
 from pysrn.console import UsageError, message
 from pysrn.data.pair.lmdb_pair import PairReader
+from pysrn.nets.fixed import cut_at_features
 from pysrn.nets.folding import Weights
-from pysrn.nets.frozen import cut_at_features
+from pysrn.nets.forward_net import ForwardNet
 from pysrn.nets.layers import parameter_layers
-from pysrn.nets.still_net import StillNet
 from pysrn.predict.deploy import DeployNet
 from pysrn.systems.stage_nets import DataSource, feed_of
 from pysrn.train.fixed.feature_cache import FeatureCache, identity, row_bytes, size_text
@@ -53,14 +53,14 @@ class CachedDeployNet(DeployNet):
             message(f"warning: {self._cache.folder}: damaged rows are computed anew: {', '.join(map(str, damaged))}")
         return {name: blob.copy() for name, blob in self._rest.forward(values, outputs or self.scores).items()}
 
-    def _built(self, net, weights: Weights, folded: bool) -> StillNet:
+    def _built(self, net, weights: Weights, folded: bool) -> ForwardNet:
         features = self.system.trunks[self.architecture.trunk].features
         if features is None:
             raise UsageError(f"{self.system.title} has no features to keep", "leave --cache-features out")
         trunk, rest = cut_at_features(net, features)
         below = set(parameter_layers(trunk))
         built, self._rest = (
-            StillNet(
+            ForwardNet(
                 part,
                 {name: blobs for name, blobs in weights.items() if (name in below) == of_trunk},
                 str(self.path),

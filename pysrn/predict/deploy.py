@@ -14,9 +14,9 @@ import numpy as np
 from pysrn.console import SrnError
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.folding import Weights
+from pysrn.nets.forward_net import ForwardNet
 from pysrn.nets.in_caffe import use_device
 from pysrn.nets.layers import parameter_layers
-from pysrn.nets.still_net import StillNet
 from pysrn.predict.trained import architecture_of
 from pysrn.systems.stage_nets import deploy_net
 from pysrn.systems.system import Architecture, System
@@ -88,9 +88,9 @@ class DeployNet:
         pooling = [layer for layer in message.layer if activation and layer.name == activation.pooling]
         return pooling[0].bottom[0] if pooling else None
 
-    def _built(self, net, weights: Weights, folded: bool) -> StillNet:
+    def _built(self, net, weights: Weights, folded: bool) -> ForwardNet:
         """The net (a NetParameter) in Caffe, or that part of it which begins with the images."""
-        return StillNet(net, weights, str(self.path), folded, self._kept)
+        return ForwardNet(net, weights, str(self.path), folded, self._kept)
 
     def forward(self, images: np.ndarray, outputs: Collection[str] | None = None) -> dict[str, np.ndarray]:
         """Run N x 3 x S x S images (BGR minus mean); returns `outputs` (default: the scores)."""

@@ -36,14 +36,15 @@ class Part:
 class Stage:
     """A training stage: its number from 1, its name, the parts that it adds to those of the stage before.
 
-    `in_parts`: what the net shares with the stage before does not learn: it can run beside the net that does, folded,
-    and the trunk's features may be cached. What a stage learns and its losses stand in the net that `add_stage` makes.
+    `fixed_trunk`: what the net shares with the stage before does not learn: it can run beside the net that does,
+    folded, and the trunk's features may be cached. What a stage learns and its losses stand in the net that
+    `add_stage` makes.
     """
 
     number: int
     name: str
     adds: tuple[Part, ...]
-    in_parts: bool = False
+    fixed_trunk: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class System:
         scores: outputs of the deploy net, the last is the result. maps: likewise.
         baseline: what the result is compared with.
         trunks: name -> an object with `name`, `title`, `small` (one thread is faster) and `features`, the blob that its
-            stages in parts share (`nets.frozen.Features`).
+            stages with a fixed trunk share (`nets.fixed.Features`).
         offered: those of them that a user may ask for.
         solver: fields of SolverParameter beside the recipe's numbers.
         recipes: data set -> recipe.

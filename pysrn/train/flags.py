@@ -181,8 +181,8 @@ def stages_of_batch_statistics(text: str) -> Callable[[Recipe], list[bool]]:
         raise argparse.ArgumentTypeError("none, or numbers of stages divided by commas")
 
     def each(recipe: Recipe) -> list[bool]:
-        free = [str(stage.number) for stage in recipe.system.stages if not stage.in_parts]
-        if not set(words) <= set(free):  # in a stage in parts nothing that could is left to choose
+        free = [str(stage.number) for stage in recipe.system.stages if not stage.fixed_trunk]
+        if not set(words) <= set(free):  # in a stage with a fixed trunk nothing that could is left to choose
             raise UsageError(f"--train-bn {text}: none, or of the stages {', '.join(free)}")
         return [str(stage.number) in words for stage in recipe.system.stages]
 
@@ -192,7 +192,7 @@ def stages_of_batch_statistics(text: str) -> Callable[[Recipe], list[bool]]:
 def views(text: str) -> Callable[[Recipe], list[int | None]]:
     """How many views an image has in each stage; where nothing can be cached, new ones always."""
     number = None if text == "new" else positive(text)
-    return lambda recipe: [number if stage.in_parts else None for stage in recipe.system.stages]
+    return lambda recipe: [number if stage.fixed_trunk else None for stage in recipe.system.stages]
 
 
 PLAIN = {"count": positive, "fraction": fraction, "seed": seed_number}

@@ -19,8 +19,8 @@ class Machine:
     keep: int = 2  # newest snapshots that stay on disk, besides the best
     tensorboard: bool = False
     launch: Launch = PLAIN
-    whole_net: bool = False  # train stages in parts as their checked-in nets are: in one piece, nothing folded
-    caching: Caching | None = None  # of the trunk's features in stages in parts
+    whole_net: bool = False  # train all stages as their checked-in nets are: in one piece, nothing folded
+    caching: Caching | None = None  # of the trunk's features in stages with a fixed trunk
 
     def __post_init__(self) -> None:
         """Raises UsageError for devices that no rank would use, and a cache for a net that computes all itself."""

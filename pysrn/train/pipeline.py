@@ -18,7 +18,7 @@ from pysrn.nets.caffemodel import sha256_of
 from pysrn.nets.in_caffe import check_gpu, engine_in_use
 from pysrn.recipes import EMBEDDED
 from pysrn.train.fixed.feature_room import announce
-from pysrn.train.fixed.net_in_parts import WHOLE_NET
+from pysrn.train.fixed.split_net import WHOLE_NET
 from pysrn.train.machine import Machine
 from pysrn.train.plan import Step, plan
 from pysrn.train.preparation import prepare
@@ -62,14 +62,14 @@ def run_up_to(
                 message(f"warning: {warning}")
             message(str(step))
         to_do = [step for step in steps if step.action != "keep"]
-        in_parts = [step for step in to_do if step.stage.stage.in_parts]
-        for step in in_parts:
+        fixed = [step for step in to_do if step.stage.stage.fixed_trunk]
+        for step in fixed:
             if step.action == "resume":
                 _check_form(step.stage, machine)
-        if machine.caching and in_parts:
-            source = in_parts[0].stage.source if in_parts[0] is to_do[0] else None
+        if machine.caching and fixed:
+            source = fixed[0].stage.source if fixed[0] is to_do[0] else None
             place = machine.caching.place(run.path)
-            numbers = [step.stage.number for step in in_parts]
+            numbers = [step.stage.number for step in fixed]
             announce(place, settings.recipe, numbers, machine.caching.precision, source)
         if dry_run:
             return
@@ -106,7 +106,7 @@ def _run_stage(stage: PreparedStage, first: int, machine: Machine) -> None:
         "source_sha256": source_hash(source),
         "ranks": _ranks(stage, first, machine.launch.ranks),
     }
-    if stage.stage.in_parts:
+    if stage.stage.fixed_trunk:
         begun["features"] = _features(stage, first, machine)
     write_json(folder / BEGUN, begun)
     message(stage.line(machine.launch.ranks))

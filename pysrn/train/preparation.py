@@ -9,7 +9,7 @@ from pysrn.nets.layers import parameter_layers
 from pysrn.nets.losses import loss_layers
 from pysrn.nets.solvers import stage_solver
 from pysrn.systems.stage_nets import DataSource, new_layers, recipe_deploy_net
-from pysrn.train.fixed.net_in_parts import WHOLE_NET, NetInParts
+from pysrn.train.fixed.split_net import WHOLE_NET, SplitNet
 from pysrn.train.machine import Machine
 from pysrn.train.prepared import PreparedStage
 from pysrn.train.stage import snapshots, validation
@@ -31,8 +31,8 @@ def prepare(stage: PreparedStage, first: int, machine: Machine) -> None:
         done = snapshots.read_schedule(folder, first)["validations"] if first else 0
         twin = validation.validation_net(net, recipe.validation_records, done)
     (folder / WHOLE_NET).unlink(missing_ok=True)  # says later in which form the stage was begun
-    if stage.stage.in_parts and not machine.whole_net:
-        parts = NetInParts(folder, recipe, stage.number, source, net)
+    if stage.stage.fixed_trunk and not machine.whole_net:
+        parts = SplitNet(folder, recipe, stage.number, source, net)
         place = machine.caching and machine.caching.place(stage.run.path)
         how = machine.caching and machine.caching.precision, place, bool(machine.gpus)
         net, twin = parts.prepare(net, *how), twin and parts.prepare(twin, *how)

@@ -2,7 +2,7 @@
 
 runs/<name>/run.json and runs/<name>/stageN/{weights.caffemodel, iter_*.{caffemodel,solverstate,json}, log.csv,
 validation.csv, events/, train.log, manifest.json, begun.json, net.prototxt, validation.prototxt, solver.prototxt,
-job.json}; in a stage in parts also {whole,trunk,fixed_heads}.prototxt: the stage's net in one piece, and its fixed part
+job.json}; with a fixed trunk also {whole,trunk,fixed_heads}.prototxt: the stage's net in one piece, and its fixed part
 """
 
 from __future__ import annotations

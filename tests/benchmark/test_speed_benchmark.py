@@ -22,7 +22,7 @@ SHORT = {"trunk": "resnet14", "rounds": 2, "threads": 1, "compiled": False, "rou
 
 @pytest.mark.parametrize(
     ("part", "stage", "batch", "variant"),
-    [("step", 4, 2, "released"), ("frozen", 3, 2, "paper"), ("inference", 4, 1, "paper")],
+    [("step", 4, 2, "released"), ("fixed", 3, 2, "paper"), ("inference", 4, 1, "paper")],
 )
 def test_contestants_compute_the_same_and_are_measured(part, stage, batch, variant):
     plan = speed.Plan(part, batch=batch, stage=stage, variant=variant, **SHORT)
@@ -48,12 +48,12 @@ def test_contestants_compute_the_same_and_are_measured(part, stage, batch, varia
 def test_with_cached_features_no_trunk_is_computed(tmp_path):
     from caffe.proto import caffe_pb2
 
-    from pysrn.benchmark.frozen_side import TrainingInParts
+    from pysrn.benchmark.fixed_side import TrainingSplit
 
-    job = speed._material(speed.Plan("frozen", batch=2, stage=3, **SHORT), tmp_path)
+    job = speed._material(speed.Plan("fixed", batch=2, stage=3, **SHORT), tmp_path)
     trunks = {}
     for cached in (False, True):
-        worker = TrainingInParts(dataclasses.replace(job, framework=CAFFE, folded=True, cached=cached))
+        worker = TrainingSplit(dataclasses.replace(job, framework=CAFFE, folded=True, cached=cached))
         nets = [worker.message]
         for layer in worker.message.layer:
             if layer.type == "Python":

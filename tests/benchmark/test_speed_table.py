@@ -35,7 +35,7 @@ def test_by_hand(tmp_path):
     reports = {
         "b": figures("step", 16, **{"ours": 4.0, "stock Caffe": 8.0, "PyTorch": 5.0}),
         "a": figures("step", 4, **{"ours": 1.0, "stock Caffe": 2.0, "PyTorch": 1.6, **compiled}),
-        "c": figures("frozen", 4, 2, **{"ours": 0.5, "stock Caffe": 1.0, "PyTorch, folded": 1.0, CACHED: 0.1}),
+        "c": figures("fixed", 4, 2, **{"ours": 0.5, "stock Caffe": 1.0, "PyTorch, folded": 1.0, CACHED: 0.1}),
     }  # fmt: skip
     for name, report in reports.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(report))
@@ -70,7 +70,7 @@ def test_the_kept_figures_are_whole():
     for path in files:
         report = json.loads(path.read_text(encoding="utf-8"))
         assert report["machine"]["cpu"] and report["machine"]["versions"]["torch"]
-        for part in ("step", "frozen", "inference"):
+        for part in ("step", "fixed", "inference"):
             if part not in report:
                 continue
             found = report[part]

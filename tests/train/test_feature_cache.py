@@ -11,7 +11,7 @@ import pytest
 
 from pysrn.console import SrnError, UsageError
 from pysrn.data.feed.batches import BatchMaker, FeedSettings
-from pysrn.nets.frozen import split
+from pysrn.nets.fixed import split
 from pysrn.systems.trunks.resnet import TRUNKS
 from pysrn.train.fixed import feature_cache
 from pysrn.train.fixed.feature_cache import FeatureCache, folder_of, identity

@@ -61,10 +61,10 @@ class Plan:
 
 
 def small(system: System) -> Result:
-    """Fields of a plan that tries the check itself: a small trunk, few steps, of a stage in parts and of the last."""
+    """Fields of a plan that tries the check itself: a small trunk, few steps, a fixed trunk and the last stage."""
     trunk = next((name for name, spec in system.trunks.items() if spec.small), None)
-    in_parts = [stage.number for stage in system.stages if stage.in_parts]
-    stages = (*in_parts[:1], system.last_stage)
+    fixed = [stage.number for stage in system.stages if stage.fixed_trunk]
+    stages = (*fixed[:1], system.last_stage)
     return {"trunk": trunk, "batch_sizes": (2,), "iterations": 2, "rounds": 2, "stages": stages}
 
 
@@ -84,7 +84,7 @@ class Runner:
     def train(self, stage: int) -> Result:
         """Train the stages up to `stage` with tools/run_stage.py on the embedded data set; losses and seconds."""
         plan = self.plan
-        whole = [str(one.number) for one in system_named(plan.system).stages if not one.in_parts]
+        whole = [str(one.number) for one in system_named(plan.system).stages if not one.fixed_trunk]
         command = [sys.executable, str(REPOSITORY / "tools/run_stage.py"), str(stage), "--system", plan.system]
         command += ["--dataset", EMBEDDED, "--run", RUN]
         command += ["--from-scratch"] if stage == 1 else []

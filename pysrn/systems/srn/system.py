@@ -37,8 +37,8 @@ SYSTEM = System(
     parts=(TRUNK, CLASSIFIER, RESIDUAL, ATTENTION, CONFIDENCE, REGULARISER),
     stages=(  # step_1 ... step_4 of the release
         Stage(1, "main", (CLASSIFIER,)),
-        Stage(2, "attention", (RESIDUAL, ATTENTION, CONFIDENCE), in_parts=True),
-        Stage(3, "regulariser", (REGULARISER,), in_parts=True),
+        Stage(2, "attention", (RESIDUAL, ATTENTION, CONFIDENCE), fixed_trunk=True),
+        Stage(3, "regulariser", (REGULARISER,), fixed_trunk=True),
         Stage(4, "joint", ()),
     ),
     scores=(

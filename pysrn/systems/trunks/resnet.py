@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from string import ascii_lowercase
 
 from pysrn.nets import messages
-from pysrn.nets.frozen import Features
+from pysrn.nets.fixed import Features
 from pysrn.nets.layers import Learning, activation, add_layer, batch_norm_scale, convolution, preact_bottleneck, relu
 
 STAGES = (2, 3, 4, 5)  # res2 ... res5

@@ -1,4 +1,4 @@
-"""How much room the cached features of stages in parts need, said and compared with the disk before anything starts."""
+"""How much room the cached features of a fixed trunk need, said and compared with the disk before anything starts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from pysrn.console import UsageError, message
 from pysrn.data.feed.batches import FeedSettings
 from pysrn.nets.caffemodel import read_weights
-from pysrn.nets.frozen import split
+from pysrn.nets.fixed import split
 from pysrn.recipes import Recipe
 from pysrn.systems.stage_nets import DataSource, feed_of, stage_net
 from pysrn.train.fixed.feature_cache import LARGER_DISK, MANIFEST, row_bytes, size_text, weights_fingerprint

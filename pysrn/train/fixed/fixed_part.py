@@ -1,8 +1,8 @@
 """The fixed part of a stage's net as nets of their own, and the Caffe layer that gives what they make to training.
 
-In the net that is trained (net.prototxt of stages in parts): `type: "Python"`, bottom `data` (or X, from a cache), top
-what the learning part reads, layer `FixedPartLayer` of this module, with `settings.FixedSettings` as its `param_str`.
-The nets run in Caffe's TEST phase, folded; nothing is back-propagated into them.
+In the net that is trained (net.prototxt of a stage with a fixed trunk): `type: "Python"`, bottom `data` (or X, from a
+cache), top what the learning part reads, layer `FixedPartLayer` of this module, with `settings.FixedSettings` as its
+`param_str`. The nets run in Caffe's TEST phase, folded; nothing is back-propagated into them.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import caffe
 from pysrn.console import SrnError
 from pysrn.nets import messages
 from pysrn.nets.caffemodel import read_weights
+from pysrn.nets.forward_net import ForwardNet
 from pysrn.nets.layers import parameter_layers
 from pysrn.nets.prototxt import read_message
-from pysrn.nets.still_net import StillNet
 from pysrn.nets.surgery import fingerprint
 from pysrn.train.fixed.settings import FixedSettings
 
 _in_use: weakref.WeakValueDictionary[tuple[Path, str], FixedNet] = weakref.WeakValueDictionary()
 
 
-class FixedNet(StillNet):
+class FixedNet(ForwardNet):
     """One net of the fixed part, folded, with the weights of a caffemodel that may hold more.
 
     Raises SrnError where the file's weights are not those of the net.

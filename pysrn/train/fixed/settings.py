@@ -1,4 +1,4 @@
-"""What the layers of a net in parts are told in their `param_str`, and what feeds a training net."""
+"""What the layers of a split net are told in their `param_str`, and what feeds a training net."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def check_first_weights(recipe: Recipe, path: str) -> None:
 
 
 def draw_first_weights(trained, whole_net: Path, solver: Path, layers: Collection[str]) -> None:
-    """Fill new layers of a net that is trained in parts with what Caffe draws in the whole net with the same seed.
+    """Fill new layers of a net that is trained split with what Caffe draws in the whole net with the same seed.
 
     Caffe draws the weights of all layers in their order: so the parts begin where the whole begins.
     """

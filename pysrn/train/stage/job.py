@@ -18,7 +18,7 @@ class Job:
     may_leave: list[str]  # layers of the source that the net need not have
     carry: bool  # whether those go into the stage's weights all the same
     fixed: list[str]  # layers that only compute, in nets beside the one that is trained; with `may_leave`
-    whole_net: str | None  # the stage's net in one piece, where it is trained in parts
+    whole_net: str | None  # the stage's net in one piece, where it is trained split
     losses: list[str]
     resume_from: int | None  # iteration of the snapshot to go on from
     snapshot_every: int

@@ -148,7 +148,7 @@ class Training:
         self._check_weights()
         self._team.check_weights(self._solver.net)
         if self._team.rank == 0:
-            carried = Path(self._job.source) if self._job.whole_net else None  # of a net in parts, all of it
+            carried = Path(self._job.source) if self._job.whole_net else None  # of a split net, all of it
             snapshots.take(self._solver, self._folder, self._schedule.record(), self._job.keep, carried)
 
     def _check_weights(self) -> None:

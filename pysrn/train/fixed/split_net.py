@@ -1,4 +1,4 @@
-"""How a stage in parts is trained: its fixed part beside the net that learns, its features from a cache if asked for.
+"""How a stage with a fixed trunk is trained: its fixed part beside what learns, features from a cache if asked for.
 
 `preparation.py` writes what this makes of a stage's whole net; `fixed_part.py` and `cached_layer.py` are the layers in
 it. The same first weights, samples and gradients as the whole net has, but for the rounding of folding.
@@ -12,8 +12,8 @@ from pathlib import Path
 from pysrn.data.feed.batches import FeedSettings
 from pysrn.nets import messages, prototxt
 from pysrn.nets.caffemodel import read_weights
+from pysrn.nets.fixed import input_and_output, split
 from pysrn.nets.folding import Weights
-from pysrn.nets.frozen import input_and_output, split
 from pysrn.recipes import Recipe
 from pysrn.train.fixed.feature_cache import FeatureCache, identity
 from pysrn.train.fixed.feature_room import rows_of
@@ -22,7 +22,7 @@ from pysrn.train.fixed.settings import CACHED_MODULE, CachedSettings, FixedSetti
 WHOLE_NET, FIXED_NETS = "whole.prototxt", ("trunk.prototxt", "fixed_heads.prototxt")  # in the stage's folder
 
 
-class NetInParts:
+class SplitNet:
     """A stage's net taken apart; the fixed nets and the whole one are written into the stage's folder."""
 
     def __init__(self, folder: Path, recipe: Recipe, number: int, source: Path, whole: messages.NetParameter) -> None:

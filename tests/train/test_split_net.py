@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
 
-from pysrn.nets.frozen import input_and_output, split
+from pysrn.nets.fixed import input_and_output, split
 from pysrn.nets.prototxt import read_message
 from pysrn.predict.deploy import DeployNet
 from pysrn.systems.trunks.resnet import TRUNKS
@@ -64,7 +64,7 @@ def test_caffe_propagates_nothing_back_into_what_is_fixed(both, stage):
     assert "res4a_branch2c does not need backward computation" in log
 
 
-def test_a_stage_in_parts_holds_only_what_learns(both):
+def test_a_split_net_holds_only_what_learns(both):
     for stage, learns in ((2, ("att_", "conf_")), (3, ("sr_",))):
         folder = both["parts"] / f"stage{stage}"
         net = read_message(folder / "net.prototxt", caffe_pb2.NetParameter)

@@ -1,4 +1,4 @@
-"""Caffe's side of `benchmark.py frozen`: a step of a stage in parts as training makes it, in parts (`nets/frozen.py`).
+"""Caffe's side of `benchmark.py fixed`: a step over a fixed trunk, the net split as in training (`nets/fixed.py`).
 
 The fixed part runs folded beside the net that learns; or its features come from a cache on the disk
 (`train/fixed/feature_cache.py`), as in every epoch but the first.
@@ -17,7 +17,7 @@ from pysrn.benchmark.job import Job
 from pysrn.benchmark.nets import RATE, make_solver, recipe_of, whole_net
 from pysrn.nets import messages, prototxt
 from pysrn.nets.caffemodel import read_weights
-from pysrn.nets.frozen import LABEL, input_and_output, split
+from pysrn.nets.fixed import LABEL, input_and_output, split
 from pysrn.nets.in_caffe import set_device
 from pysrn.nets.layers import add_layer
 from pysrn.systems.stage_nets import DataSource, feed_of
@@ -29,13 +29,13 @@ BATCHES = 8  # in the cache: no step reads what the step before it read
 PRECISION = "fp32"
 
 
-def make_worker(job: Job) -> TrainingInParts:
+def make_worker(job: Job) -> TrainingSplit:
     """The contestant of a job."""
     set_device(None)
-    return TrainingInParts(job)
+    return TrainingSplit(job)
 
 
-class TrainingInParts(Training):
+class TrainingSplit(Training):
     """Steps of the learning part, fed by the fixed part, or by cached features (`Job.cached`)."""
 
     def __init__(self, job: Job) -> None:
@@ -55,7 +55,7 @@ class TrainingInParts(Training):
             about = identity(below, weights, feed, PRECISION)
             features = self._fill_cache(path, about, inputs["data"], job)
             inputs = {input_and_output(below)[1]: features, LABEL: inputs[LABEL]}
-        self.message = messages.NetParameter(name="in_parts")
+        self.message = messages.NetParameter(name="split")
         for name, array in inputs.items():
             add_layer(self.message, name, "Input", [], input_param={"shape": [{"dim": list(array.shape)}]})
         if fixed:

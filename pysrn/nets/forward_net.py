@@ -15,7 +15,7 @@ from pysrn.nets.in_caffe import make_net
 from pysrn.nets.surgery import plan_copy
 
 
-class StillNet:
+class ForwardNet:
     """A net that begins with an Input layer.
 
     Attributes: net (pycaffe's), output (name of the last layer's top).
