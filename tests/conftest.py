@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.small_model import shapes_folder, shapes_model  # noqa: F401
+
 # A shell starts jobs in the background with Ctrl-C ignored, and what the tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -7,8 +7,8 @@ import pytest
 from pysrn.nets import prototxt
 from pysrn.nets.solvers import stage_solver
 from pysrn.systems.srn.heads import VARIANTS
-from tests.nets.test_stages import SOURCE, with_dummy_data
 from tests.srn import RECIPES, replace, stages
+from tests.systems.srn.test_stages import SOURCE, with_dummy_data
 
 LEARNERS = {1: ("",), 2: ("att_", "conf_"), 3: ("sr_",), 4: ("",)}  # prefixes of what a stage may change
 JOINT_LOSS = {  # stage 4 as a function of the logits (y_cls, y_sr, y_att)

@@ -19,8 +19,8 @@ from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.nets.caffemodel import read_weights
 from pysrn.predict.deploy import deploy_message
 from pysrn.systems.srn.heads import HeadSpec
-from tests.convert.test_official import their_net
 from tests.srn import Architecture, check_images
+from tests.systems.srn.test_official import their_net
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,7 +21,7 @@ from pysrn.data.pair.pair_writer import write_pair
 from pysrn.data.pair.pixels import LARGEST_FILE, BadImage, decode_bytes, decode_file, sample_pixels, warp
 from pysrn.data.readers.records import Sample
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 LABELS = np.ones(1, np.int8)
 
 

@@ -1,4 +1,4 @@
-"""A small real data set with its LMDB pair, and a caffemodel for it with random weights of realistic size."""
+"""Fixtures: a small real data set with its LMDB pair, and a caffemodel for it with random weights of realistic size."""
 
 from pathlib import Path
 

@@ -13,7 +13,7 @@ from pysrn.systems.srn.heads import VARIANTS
 from tests.srn import NEW_PREFIXES, RECIPES, replace, stages
 from tools import make_prototxt
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SMALL = replace(RECIPES["shapes"], batch_size=2)
 SOURCE = stages.DataSource("somewhere")
 

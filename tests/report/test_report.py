@@ -25,7 +25,7 @@ from pysrn.systems.srn.fidelity import against_the_paper
 from pysrn.systems.srn.heads import HeadSpec
 from pysrn.train.run_folder import RunFolder
 from pysrn.train.settings import Settings
-from tests.evaluate.chromium import Chromium, find
+from tests.report.chromium import Chromium, find
 from tests.srn import INPUT, RECIPES, STAGE_NAMES, Architecture, replace
 from tools import predict, report
 

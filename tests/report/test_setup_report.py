@@ -16,7 +16,7 @@ import pytest
 import pysrn
 from pysrn.report import setup_report
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def check_setup(*arguments: str, python: str = sys.executable, **variables: str):

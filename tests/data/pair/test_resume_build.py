@@ -29,7 +29,7 @@ from pysrn.data.pair.lmdb_pair import PairReader, pair_paths
 from pysrn.recipes import class_names
 from tests.holding import HANG, Hold, wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TOOL = [sys.executable, str(ROOT / "tools" / "make_lmdb.py")]
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
 BROKEN = (3, 4, 5, 20, 29)

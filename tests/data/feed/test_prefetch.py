@@ -28,7 +28,7 @@ from pysrn.recipes import class_names
 from tests.holding import HANG, wait_until
 from tests.srn import feed
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def settings(folder, **changes):
