@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pysrn.console import MissingError, UsageError, run_main
+from pysrn.console import UsageError, run_main
 from pysrn.recipes import EMBEDDED
 from pysrn.systems.registry import default_system, system_named, systems
 from pysrn.train.flags import add_flags, asked_for, positive, whole
@@ -35,7 +35,9 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--run", help="name of the run (default: the data set's)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: %(default)s)")
     parser.add_argument("--data", help="folder of the LMDB pair (default: data/<dataset>)")
-    parser.add_argument("--status", action="store_true", help="print the state of the stages and stop")
+    parser.add_argument(
+        "--status", action="store_true", help="print the state of all runs, or of the one named, and stop"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     parser.add_argument("--restart", action="store_true", help="do this stage anew; the old one is set aside")
     start = parser.add_mutually_exclusive_group()
@@ -88,20 +90,18 @@ def work(arguments: argparse.Namespace) -> None:
     from pysrn.train.pipeline import run_up_to
     from pysrn.train.run_folder import RunFolder
     from pysrn.train.settings import choose_settings
-    from pysrn.train.status import status
+    from pysrn.train.status import runs_in, status
 
     refuse_launched_command()
     end_like_an_interrupt()
     system = system_named(arguments.system) if arguments.system else None
     run = RunFolder(arguments.runs / (arguments.run or default_name(system, arguments.dataset)))
-    earlier = run.read_settings()
     if arguments.status:
-        if earlier is None:
-            raise MissingError(f"there is no run in {run.path}", "tools/run_stage.py 1 begins one")
-        print("\n".join(status(run, earlier)))
+        named = arguments.run or arguments.dataset or arguments.system
+        print("\n".join(status([run] if named else runs_in(arguments.runs))))
         return
     settings = choose_settings(
-        earlier,
+        run.read_settings(),
         dataset=arguments.dataset,
         data=arguments.data,
         weights=arguments.weights,

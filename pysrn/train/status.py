@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
-from pysrn.train.run_folder import RunFolder
+from collections.abc import Sequence
+from pathlib import Path
+
+from pysrn.console import MissingError
+from pysrn.train.run_folder import RUN_FILE, RunFolder
 from pysrn.train.settings import Settings
 
 
-def status(run: RunFolder, settings: Settings) -> list[str]:
+def runs_in(folder: Path) -> list[RunFolder]:
+    """The runs of a folder, by name; MissingError where there is none."""
+    found = [RunFolder(path.parent) for path in sorted(folder.glob(f"*/{RUN_FILE}"))]
+    if not found:
+        raise MissingError(f"there is no run in {folder}", "tools/run_stage.py 1 begins one")
+    return found
+
+
+def status(runs: Sequence[RunFolder]) -> list[str]:
+    """The lines of each run; MissingError where one is not there."""
+    lines = []
+    for run in runs:
+        settings = run.read_settings()
+        if settings is None:
+            raise MissingError(f"there is no run in {run.path}", f"{run.command(1)} begins one")
+        lines += _status(run, settings)
+    return lines
+
+
+def _status(run: RunFolder, settings: Settings) -> list[str]:
     """One line a stage: how far it is, the mean loss of its last iterations, rate, time left, best validation loss."""
     recipe = settings.recipe
     facts = [recipe.dataset.name, recipe.trunk, recipe.system.words_of(recipe), f"data {settings.data}"]
