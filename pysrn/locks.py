@@ -13,18 +13,30 @@ from pysrn.console import SrnError
 
 @contextmanager
 def sole_worker(folder: Path, doing: str, cure: str) -> Iterator[None]:
-    """Make `folder` and hold its file `lock` while the block runs; SrnError when another process is `doing` there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make `folder` and hold its file `lock` while the block runs; a folder that then has nothing else goes.
+
+    SrnError when another process is `doing` there.
+    """
 
     def refuse() -> None:
         raise SrnError(f"another process is {doing} {folder}", cure)
 
-    with held(folder / "lock", refuse):
-        yield
+    lock, locked = folder / "lock", False
+    while not locked:
+        folder.mkdir(parents=True, exist_ok=True)
+        with held(lock, refuse) as descriptor:
+            if not (locked := _is(lock, descriptor)):
+                continue  # the one before left nothing else and took it away
+            try:
+                yield
+            finally:
+                if list(folder.glob("*")) == [lock]:
+                    lock.unlink()
+                    folder.rmdir()
 
 
 @contextmanager
-def held(path: Path, if_busy: Callable[[], None] | None = None, shared: bool = False) -> Iterator[None]:
+def held(path: Path, if_busy: Callable[[], None] | None = None, shared: bool = False) -> Iterator[int]:
     """Hold a lock on a file (made where it is missing) or folder while the block runs, or until the process ends.
 
     `if_busy` is called where another process has it: it raises, or says that this one waits. `shared`: with all others
@@ -34,9 +46,17 @@ def held(path: Path, if_busy: Callable[[], None] | None = None, shared: bool = F
     descriptor = os.open(path, flags, 0o666)
     try:
         take(descriptor, if_busy, shared)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _is(path: Path, descriptor: int) -> bool:
+    """Whether a path still names an open file."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def take(descriptor: int, if_busy: Callable[[], None] | None = None, shared: bool = False) -> None:

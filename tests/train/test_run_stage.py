@@ -155,11 +155,12 @@ def test_caffes_last_fatal_line_becomes_the_error(finished, tmp_path):
         (("1", "--train-bn", "2"), 2, "none, or of the stages 1, 4"),
     ],
 )
-def test_wrong_calls_end_with_one_clear_line(run_stage, arguments, code, words):
+def test_wrong_calls_end_with_one_clear_line(run_stage, tmp_path, arguments, code, words):
     data = {"data": arguments[2]} if "--data" in arguments else {}
     done = run_stage(*arguments[: 1 if data else None], **data)
     assert done.returncode == code, done.stderr
     assert words in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())  # no trace of a refused start
 
 
 def test_weights_of_another_net_are_refused(run_stage, finished, tmp_path):
