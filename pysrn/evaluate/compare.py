@@ -155,6 +155,14 @@ def compare_run(
     return system, dataset, comparisons
 
 
+def check_published(run: Path, split: str) -> None:
+    """Raise UsageError where the paper has no figures for the data set of a run."""
+    path = find_predictions(run, split)[0]
+    dataset = dataset_of(path, load_predictions(path))
+    if dataset not in system_of(path).published.tables:
+        raise UsageError(f"--expect: the paper has no figures for {dataset}", "leave --expect out")
+
+
 def dataset_of(path: Path, found: Predictions) -> str:
     """The data set of the run that a predictions file lies in, else the one with the same labels, else `folder`."""
     settings = settings_of(path)
