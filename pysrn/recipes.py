@@ -125,7 +125,7 @@ class Recipe:
 
     system: System = field(repr=False)
     dataset: DatasetSpec
-    trunk: str = option(kind="trunk")
+    trunk: str = option(kind="trunk", help="the convolutional net under all stages")
     heads: Any  # a dataclass of the system's own: structure and widths of what it adds to the trunk
     augmentation: Augmentation
     batch_size: int = option(kind="count")

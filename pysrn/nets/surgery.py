@@ -36,10 +36,9 @@ class CopyReport:
         """
         rest = [name for name in self.unused if name not in fixed]
         computing = [name for name in self.unused if name in fixed]
-        fates = [("copied", self.copied), ("initialised", self.initialised), (unused, rest)]
-        fates += [("fixed", computing)] if computing else []
+        fates = [("copied", self.copied), ("initialised", self.initialised), (unused, rest), ("fixed", computing)]
         return [f"weights from {self.source}"] + [
-            f"  {fate:<12}{len(layers):4d}  {_names(layers)}".rstrip() for fate, layers in fates
+            f"  {fate:<12}{len(layers):4d}  {_names(layers)}".rstrip() for fate, layers in fates if layers
         ]
 
 
