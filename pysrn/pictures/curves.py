@@ -34,7 +34,7 @@ def draw_loss_curves(run: Path, out: Path) -> list[int]:
     logs = {number: folder.stage(number) / LOG for number in names}
     columns = {number: read_log(path) for number, path in logs.items() if path.is_file()}
     if not columns:
-        raise MissingError(f"no {LOG} of any stage in {run}", "tools/run_stage.py 1")
+        raise MissingError(f"no {LOG} of any stage in {run}", folder.command(1))
     validations = {number: read_validation(folder.stage(number)) for number in columns}
     save_figure(figure_of(columns, names, validations), out)
     return list(columns)

@@ -10,11 +10,9 @@ from pysrn.recipes import EMBEDDED
 from pysrn.systems.registry import default_system, recognise
 from pysrn.systems.system import Architecture, System
 from pysrn.train.fixed.feature_room import FEATURES
-from pysrn.train.run_folder import RunFolder
+from pysrn.train.run_folder import RUNS, RunFolder
 from pysrn.train.settings import Settings
 from pysrn.train.stage.files import WEIGHTS
-
-RUNS = Path("runs")  # where tools/run_stage.py and tools/demo.py put theirs
 
 
 def find_weights(path: str | Path, stage: int | None = None) -> Path:
@@ -28,8 +26,8 @@ def find_weights(path: str | Path, stage: int | None = None) -> Path:
             raise UsageError(f"{path} is a file: a stage can be chosen in a run's folder only")
         return path
     if not path.is_dir():
-        wanted = stage or default_system().last_stage
-        raise MissingError(f"weights not found: neither a file nor a folder {path}", f"tools/run_stage.py {wanted}")
+        cure = RunFolder(path).command(stage or default_system().last_stage)
+        raise MissingError(f"weights not found: neither a file nor a folder {path}", cure)
     if stage is None and (path / WEIGHTS).is_file():
         return path / WEIGHTS
     run, system = RunFolder(path), system_of(path)
@@ -37,7 +35,7 @@ def find_weights(path: str | Path, stage: int | None = None) -> Path:
     if not run.weights(stage).is_file():
         done = [str(one.number) for one in system.stages if run.weights(one.number).is_file()]
         there = f"finished stages: {', '.join(done)}" if done else "no finished stage is there"
-        raise MissingError(f"no file {run.weights(stage)}; {there}", f"tools/run_stage.py {stage}")
+        raise MissingError(f"no file {run.weights(stage)}; {there}", run.command(stage))
     return run.weights(stage)
 
 

@@ -25,7 +25,7 @@ def curves(found: Gathered) -> list[Html]:
         try:
             log = read_log(path)
         except SrnError as error:
-            found.gaps.append(Gap(f"curves of stage {number}: {error}", error.cure or "train on: tools/run_stage.py"))
+            found.gaps.append(Gap(f"curves of stage {number}: {error}", error.cure or found.run.command(number)))
             continue
         validation = read_validation(path.parent)
         validated |= len(validation) > 0

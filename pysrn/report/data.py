@@ -123,7 +123,7 @@ def gather(path: Path, data: str | Path | None = None, split: str = "test") -> G
     Raises MissingError when there is no run, SrnError for a damaged run.json, manifest or predictions file,
     or predictions of other classes than the run's or of other images than each other's.
     """
-    trained = f"tools/run_stage.py {default_system().last_stage}"
+    trained = RunFolder(path).command(default_system().last_stage)
     run = RunFolder(existing_folder(path, "run", trained))
     settings = run.read_settings()
     if settings is None:
@@ -135,8 +135,7 @@ def gather(path: Path, data: str | Path | None = None, split: str = "test") -> G
     finished = {number: state.manifest for number, state in states.items() if state.word == "done"}
     if system.last_stage not in finished:
         left = ", ".join(f"{number} ({name})" for number, name in names.items() if number not in finished)
-        where = f"--run {shlex.quote(path.absolute().name)} --runs {shlex.quote(str(path.parent))}"
-        gaps.append(Gap(f"stages that are not finished: {left}", f"tools/run_stage.py {system.last_stage} {where}"))
+        gaps.append(Gap(f"stages that are not finished: {left}", run.command(system.last_stage)))
     hashes = {number: sha256_of(run.weights(number)) for number in finished}
     predictions = _predictions(run, split, settings, finished, hashes, gaps)
     pair = _pair(settings.data if data is None else data, split, gaps)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from statistics import fmean, median
 from pysrn.console import SrnError, UsageError, message
 from pysrn.locks import held, sole_worker
 from pysrn.nets.caffemodel import sha256_of
+from pysrn.recipes import EMBEDDED
 from pysrn.systems.registry import default_system
 from pysrn.train.settings import Settings
 from pysrn.train.stage import snapshots
@@ -27,6 +29,7 @@ from pysrn.train.stage.stage_log import LOG, VALIDATION_LOG, read_columns
 from pysrn.whole_files import write_json
 
 RUN_FILE = "run.json"
+RUNS = Path("runs")  # where tools/run_stage.py and tools/demo.py put theirs
 LAST = 20  # iterations whose mean loss is shown
 
 
@@ -64,6 +67,13 @@ class RunFolder:
     def weights(self, number: int) -> Path:
         """Final weights of a stage, with everything learned so far."""
         return self.stage(number) / WEIGHTS
+
+    def command(self, number: int) -> str:
+        """The command that goes on with this run up to a stage."""
+        words, path = ["tools/run_stage.py", str(number)], self.path
+        words += ["--run", path.absolute().name] if path != RUNS / EMBEDDED else []
+        words += ["--runs", str(path.parent)] if path.parent != RUNS else []
+        return shlex.join(words)
 
     def read_settings(self) -> Settings | None:
         """The settings in run.json, or None when there is no run yet."""
