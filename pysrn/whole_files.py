@@ -46,6 +46,12 @@ def write_json(path: Path, values: dict) -> None:
     replace_text(path, json.dumps(values, indent=1) + "\n")
 
 
+def discard(path: Path) -> None:
+    """Remove a file where there is one; where there is none, a read-only disk is not asked to."""
+    if path.exists():
+        path.unlink()
+
+
 def sync_folder(folder: Path) -> None:
     """Bring the names in a folder (new, gone, renamed) to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -25,7 +25,7 @@ from pysrn.data.readers.records import AnnotatedSplit
 from pysrn.data.readers.registry import NO_OPTIONS, SPLITS, ReaderOptions, check_options, read_splits
 from pysrn.data.shapes.dataset import write_shapes
 from pysrn.recipes import DATASETS
-from pysrn.whole_files import replace_text
+from pysrn.whole_files import discard, replace_text
 
 DRAWING = "drawing.partial"  # pictures that are being drawn
 DRAWN = ("images", "annotations")  # the annotations last: they say that the images are there
@@ -121,7 +121,7 @@ def _write_splits(
         if force:
             fresh.append(marks[split])
             replace_text(replaced, "".join(f"{mark}\n" for mark in fresh))
-    replaced.unlink(missing_ok=True)
+    discard(replaced)
     return written
 
 

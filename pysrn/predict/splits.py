@@ -17,6 +17,7 @@ from pysrn.console import Progress, SrnError, UsageError, existing_folder
 from pysrn.data.feed.augment import whole_image, write_view
 from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.data.pair.manifest import NAME as DATA_MANIFEST
+from pysrn.data.pair.pair_reader import ELSEWHERE
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.predict.cached_deploy import CachedDeployNet
 from pysrn.predict.chunks import ScoreChunks
@@ -171,5 +172,5 @@ def data_folder(weights: str | Path, given: str | Path | None) -> Path:
         return Path(given)
     settings = settings_of(weights)
     folder = Path(DEFAULT_DATA if settings is None else settings.data)
-    existing_folder(folder.absolute(), "LMDB folder", "--data FOLDER, or tools/make_lmdb.py builds it")
+    existing_folder(folder.absolute(), "LMDB folder", ELSEWHERE)
     return folder

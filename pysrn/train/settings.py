@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 
-from pysrn.console import MissingError, UsageError, existing_file
+from pysrn.console import MissingError, UsageError, existing_file, existing_folder
 from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.data.pair.manifest import read_manifest
+from pysrn.data.pair.pair_reader import ELSEWHERE
 from pysrn.recipes import EMBEDDED, OWN_DATASET, PLATEAU, STORED_SIZE, Augmentation, DatasetSpec, Recipe, StageSpec
 from pysrn.systems.registry import default_system, system_named
 from pysrn.systems.system import System
@@ -115,7 +116,7 @@ def with_real_counts(settings: Settings) -> Settings:
 
     A user's own images take them from there; that a run goes on with the same ones is what the stages' digests see to.
     """
-    pair = PairReader(settings.data, "train")
+    pair = PairReader(existing_folder(settings.data, "LMDB folder", ELSEWHERE), "train")
     dataset = settings.recipe.dataset
     if dataset.name == OWN_DATASET:
         dataset = replace(dataset, labels=pair.classes)

@@ -59,6 +59,18 @@ def test_shapes_are_built_verified_and_not_overwritten(tmp_path):
     assert manifest["splits"]["train"]["encoding"] == "raw"
 
 
+def test_a_complete_pair_on_a_read_only_disk_is_kept(tmp_path):
+    made = run("shapes", "--out", tmp_path, "--train", 4, "--test", 2)
+    tool = f"{sys.executable} {ROOT / 'tools' / 'make_lmdb.py'} shapes --out {tmp_path} --train 4 --test 2"
+    remount = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,ro,bind {tmp_path}"
+    alone = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    if subprocess.run([*alone, remount], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody mount a folder read-only in a namespace of its own")
+    again = subprocess.run([*alone, f"{remount} && exec {tool}"], capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stdout) == (0, made.stdout), again.stderr
+    assert again.stderr.count("complete already") == 2
+
+
 def refusal(code, words, *arguments):
     result = run(*arguments)
     assert result.returncode == code, result.stderr

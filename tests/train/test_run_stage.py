@@ -137,7 +137,7 @@ def test_caffes_last_fatal_line_becomes_the_error(finished, tmp_path):
         (("x",), 2, "whole number"),
         (("1", "--dataset", "coco"), 3, "ImageNet weights"),
         (("1", "--weights", "nowhere.caffemodel"), 3, "nowhere.caffemodel"),
-        (("1", "--data", "no/such/folder"), 3, "no/such/folder"),
+        (("1", "--data", "no/such/folder"), 3, "mend it: --data FOLDER, or "),
         (("--status",), 3, "no run"),
         (("1", "--gpu", "99"), 3, "CUDA device 99 cannot be used"),
         (("1", "--seed", "-5"), 2, "a whole number from 0"),

@@ -17,6 +17,7 @@ from pysrn.data.pair.manifest import NAME, read_manifest
 from pysrn.data.pair.pixels import BadImage, decode_bytes
 
 BUILD = "tools/make_lmdb.py builds it"
+ELSEWHERE = f"--data FOLDER, or {BUILD}"  # for a run whose data may have moved
 REBUILD = "build it again: tools/make_lmdb.py ... --force"
 
 KEY_NUMBER = 9  # a sample key is `%08d_<name>`: so many characters before the name

@@ -24,7 +24,7 @@ from pysrn.data.pair.manifest import file_hashes, read_manifest, versions, write
 from pysrn.data.pair.skipped_images import SKIPPED_NAME, say_skipped, write_skipped
 from pysrn.data.readers.records import Sample
 from pysrn.recipes import DATASETS, EMBEDDED
-from pysrn.whole_files import sync_folder
+from pysrn.whole_files import discard, sync_folder
 
 _LABEL_TRANSACTION = 1 << 13  # records: a few megabytes
 
@@ -123,7 +123,7 @@ def _journal(folder: Path, split: str, mark: str) -> Journal:
 
 def discard_unfinished(folder: Path, split: str) -> None:
     """Remove an unfinished build; the journal goes first, without which the rest counts for nothing."""
-    Journal(folder, split).path.unlink(missing_ok=True)
+    discard(Journal(folder, split).path)
     for path in partial_paths(folder, split):
         shutil.rmtree(path, ignore_errors=True)
 
