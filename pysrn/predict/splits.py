@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import Progress, SrnError, UsageError, existing_folder
+from pysrn.console import Progress, SrnError, UsageError, existing_folder, message
 from pysrn.data.feed.augment import whole_image, write_view
 from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.data.pair.manifest import NAME as DATA_MANIFEST
@@ -55,6 +55,8 @@ def predict(
     cache = cache and (cache[0], str(cache[1].absolute()))
     net = net_for(weights, batch_size, pair, cache, gpu)
     check_labels(net, pair)
+    if pair.image_size != (usual := net.system.input.stored_size):
+        message(f"warning: {pair.folder} stores {pair.image_size} x {pair.image_size}, training sees {usual} x {usual}")
     job = {
         "weights": str(weights.absolute()),
         "weights_sha256": sha256_of(weights),

@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 
 from pysrn.console import MissingError, UsageError, existing_file, existing_folder
 from pysrn.data.pair.lmdb_pair import PairReader
-from pysrn.data.pair.manifest import read_manifest
 from pysrn.data.pair.pair_reader import ELSEWHERE
-from pysrn.recipes import EMBEDDED, OWN_DATASET, PLATEAU, STORED_SIZE, Augmentation, DatasetSpec, Recipe, StageSpec
+from pysrn.recipes import EMBEDDED, OWN_DATASET, PLATEAU, Augmentation, DatasetSpec, Recipe, StageSpec
 from pysrn.systems.registry import default_system, system_named
 from pysrn.systems.system import System
 from pysrn.train.flags import Asked
@@ -126,8 +125,8 @@ def with_real_counts(settings: Settings) -> Settings:
             f"not those of {dataset.name} ({', '.join(dataset.classes[:3])}, ...)",
             "give the data set that the LMDB pair was made from (--dataset)",
         )
-    stored = (read_manifest(pair.folder) or {}).get("image_size", STORED_SIZE)
-    if stored != (wanted := settings.recipe.input.stored_size):
+    stored, wanted = pair.image_size, settings.recipe.input.stored_size
+    if stored != wanted:
         raise UsageError(
             f"{settings.data} stores images of {stored} x {stored}, {settings.recipe.system.title} wants {wanted}",
             f"build it again: tools/make_lmdb.py ... --image-size {wanted}",

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from pysrn.benchmark.realistic_weights import without
+from pysrn.data.build import build_dataset
+from pysrn.data.pair.encoding import Encoding
 from pysrn.data.pair.lmdb_pair import PairReader, pair_paths
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.predictions import load_predictions
@@ -218,6 +220,13 @@ def test_a_data_set_with_other_labels_is_refused(shapes_folder, shapes_model, tm
     write_pair(samples, tmp_path, "test", ("cat", "dog"), 0, dataset="pets", workers=1)
     assert main([str(shapes_model), "--data", str(tmp_path)]) == 1
     assert "predicts 16 labels" in capsys.readouterr().err
+
+
+def test_images_stored_in_another_size_than_those_of_training_are_named(shapes_model, tmp_path, capsys):
+    build_dataset("shapes", tmp_path / "small", counts={"train": 1, "test": 2}, encoding=Encoding(size=64), workers=1)
+    out = tmp_path / "p.npz"
+    assert main([str(shapes_model), "--data", str(tmp_path / "small"), "-o", str(out)]) == 0
+    assert "stores 64 x 64, training sees 256 x 256" in capsys.readouterr().err
 
 
 def test_weights_that_give_no_numbers_are_refused_and_the_old_file_stays(shapes_folder, shapes_model, tmp_path, capsys):

@@ -8,6 +8,8 @@ import signal
 import numpy as np
 import pytest
 
+from pysrn.data.build import build_dataset
+from pysrn.data.pair.encoding import Encoding
 from pysrn.nets.caffemodel import read_weights
 from pysrn.train.stage import snapshots
 from tests.holding import HANG, Hold
@@ -161,6 +163,14 @@ def test_wrong_calls_end_with_one_clear_line(run_stage, tmp_path, arguments, cod
     assert done.returncode == code, done.stderr
     assert words in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())  # no trace of a refused start
+
+
+def test_a_pair_of_another_size_is_refused(run_stage, tmp_path):
+    small = {"counts": {"train": 8, "test": 2}, "encoding": Encoding(size=64), "workers": 1}
+    build_dataset("shapes", tmp_path / "small", **small)
+    done = run_stage("1", data=tmp_path / "small")
+    assert done.returncode == 2 and "stores images of 64 x 64, SRN wants 256" in done.stderr
+    assert "--image-size 256" in done.stderr
 
 
 def test_weights_of_another_net_are_refused(run_stage, finished, tmp_path):

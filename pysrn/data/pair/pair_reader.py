@@ -15,6 +15,7 @@ from pysrn.data.pair.datum import Datum
 from pysrn.data.pair.lmdb_file import open_whole, pair_paths
 from pysrn.data.pair.manifest import NAME, read_manifest
 from pysrn.data.pair.pixels import BadImage, decode_bytes
+from pysrn.recipes import STORED_SIZE
 
 BUILD = "tools/make_lmdb.py builds it"
 ELSEWHERE = f"--data FOLDER, or {BUILD}"  # for a run whose data may have moved
@@ -40,6 +41,7 @@ class PairReader:
             have = ", ".join(manifest["splits"]) or "none"
             raise MissingError(f"no split {split!r} in {self.folder} (there: {have})", BUILD)
         self.classes: tuple[str, ...] = tuple(manifest["classes"])
+        self.image_size: int = manifest.get("image_size", STORED_SIZE)  # pixels of a stored image's side
         self._images, self._labels = (open_whole(path, REBUILD) for path in pair_paths(self.folder, split))
         keys, label_keys = _keys(self._images), _keys(self._labels)
         count = manifest["splits"][split].get("count")
