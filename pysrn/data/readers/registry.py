@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pysrn.console import MissingError, UsageError, existing_folder, message
 from pysrn.data.readers.coco import read_coco
-from pysrn.data.readers.folder import read_folder
 from pysrn.data.readers.image_lists import read_image_lists
 from pysrn.data.readers.nus_wide import read_nus_wide
+from pysrn.data.readers.own_formats import read_own
 from pysrn.data.readers.records import AnnotatedSplit
 from pysrn.data.readers.voc2007 import read_voc2007
 from pysrn.data.readers.wider_attribute import read_wider_attribute
@@ -27,6 +27,9 @@ class ReaderOptions:
 
     drop_unlabelled: bool = False
     lists: Path | None = None
+    form: str | None = None
+    coco_json: tuple[Path, Path] | None = None
+    test_fraction: float | None = None
 
 
 NO_OPTIONS = ReaderOptions()
@@ -54,6 +57,14 @@ def check_options(dataset: str, options: ReaderOptions) -> None:
         raise UsageError(f"--drop-unlabelled is not for {dataset}, only for {', '.join(CAN_DROP)}")
     if options.lists is not None and dataset == "shapes":
         raise UsageError("--lists is not for shapes, which is drawn")
+    own = {"format": options.form, "coco-json": options.coco_json, "test-fraction": options.test_fraction}
+    for name, value in own.items():
+        if value is not None and (dataset != "folder" or options.lists is not None):
+            raise UsageError(f"--{name} is for one's own data: folder, without --lists")
+    if options.coco_json is not None and options.form not in (None, "coco"):
+        raise UsageError(f"--coco-json is not for --format {options.form}")
+    if options.test_fraction is not None and not 0 < options.test_fraction < 1:
+        raise UsageError("--test-fraction must lie between 0 and 1")
 
 
 def _read(dataset: str, root: Path, options: ReaderOptions) -> dict[str, AnnotatedSplit]:
@@ -63,7 +74,13 @@ def _read(dataset: str, root: Path, options: ReaderOptions) -> dict[str, Annotat
     if dataset == "nus_wide":
         return read_nus_wide(root)
     if dataset == "folder":
-        return read_folder(root, drop_unlabelled=drop)
+        return read_own(
+            root,
+            form=options.form,
+            coco_json=options.coco_json,
+            test_fraction=options.test_fraction,
+            drop_unlabelled=drop,
+        )
     if dataset == "coco":
         return {split: _read_coco(root, split, drop) for split in SPLITS}
     read = {"shapes": _read_shapes, "voc2007": read_voc2007, "wider_attribute": read_wider_attribute}[dataset]

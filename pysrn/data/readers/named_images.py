@@ -1,0 +1,183 @@
+"""What the formats of one's own data that name their labels have in common: COCO JSON, PASCAL VOC, YOLO.
+
+`own_coco.py`, `own_voc.py` and `own_yolo.py` find the parts of a data set and read each as a `NamedSplit`; here these
+become the train and test split, with the classes that both have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from pysrn.console import MissingError, SrnError, UsageError, message
+from pysrn.data.readers.annotation_checks import key_names, usable
+from pysrn.data.readers.label_text import printable
+from pysrn.data.readers.records import NEGATIVE, POSITIVE, AnnotatedSplit, ObjectBox, Sample
+
+PARTS = {
+    **dict.fromkeys(("train", "training", "trainval"), "train"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+}
+WHOLE = "all"  # a data set that is not divided
+_PART = re.compile(rf"(?<![a-z])({'|'.join(sorted(PARTS, key=len, reverse=True))})(?![a-z])")
+
+
+@dataclass
+class NamedImage:
+    """An image: `labels` maps the names it has to 1, or to 0 where unspecified; `boxes` are of these names.
+
+    `name` is the file's place in the data set. A box is (x, y, width, height).
+    """
+
+    path: Path
+    name: PurePath
+    labels: dict[str, int] = field(default_factory=dict)
+    boxes: list[tuple[str, tuple[float, float, float, float]]] = field(default_factory=list)
+
+
+@dataclass
+class NamedSplit:
+    """A part of a data set. `classes` are the names that its annotation lists, in its order.
+
+    `where` is that annotation, for messages; `sources` are the files whose hashes go into the manifest.
+    `all_classes`: they are the classes, whether an image has them or not. `relative`: boxes are fractions of the image.
+    """
+
+    where: Path
+    images: list[NamedImage]
+    classes: tuple[str, ...]
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    sources: tuple[Path, ...] = ()
+    all_classes: bool = False
+    relative: bool = False
+
+    def used(self) -> set[str]:
+        """The names that an image has."""
+        return {name for image in self.images for name in image.labels}
+
+
+@dataclass(frozen=True)
+class NamedFormat:
+    """A format: `find` maps train, val, test or `WHOLE` to where that part lies, nothing where it is not of the format;
+    `read(root, place)` reads a part."""
+
+    title: str
+    find: Callable[[Path], dict[str, Any]]
+    read: Callable[[Path, Any], NamedSplit]
+
+
+def part_of(path: PurePath) -> str:
+    """Which part of a data set a file belongs to, by its name or, where that says nothing, by its folders'."""
+    for word in (path.stem, *reversed(path.parts[:-1])):
+        found = {PARTS[part] for part in _PART.findall(word.lower())}
+        if found:
+            return found.pop() if len(found) == 1 else WHOLE
+    return WHOLE
+
+
+def read_parts(
+    form: NamedFormat, root: Path, parts: Mapping[str, Any], test_fraction: float | None
+) -> dict[str, NamedSplit]:
+    """The train and the test split. Where there is no test part, val is taken, or `test_fraction` of the images.
+
+    Raises MissingError where there is neither, UsageError for a fraction that is not needed.
+    """
+    train = parts.get("train", parts.get(WHOLE))
+    held_out = next((part for part in ("test", "val") if part in parts), None)
+    if test_fraction is not None:
+        if held_out or train is None:
+            raise UsageError(f"--test-fraction: {root} has the parts {', '.join(parts)}", "leave it out")
+        return _divided(form.read(root, train), test_fraction)
+    if train is None or held_out is None or "train" not in parts:
+        there = "is not divided" if WHOLE in parts else f"has only the part {', '.join(parts)}"
+        raise MissingError(
+            f"{root}: {form.title} that {there}: train and test (or valid) are needed",
+            "put them into folders train/ and test/, or give --test-fraction 0.2 to hold out a fifth by chance",
+        )
+    if held_out == "val":
+        message(f"{root}: there is no test part: its validation part is the test split")
+    elif "val" in parts:
+        message(f"{root}: its validation part is not read")
+    return {"train": form.read(root, train), "test": form.read(root, parts[held_out])}
+
+
+def _divided(whole: NamedSplit, fraction: float) -> dict[str, NamedSplit]:
+    """A part of the images for test, by a hash of their names: so new images move no others."""
+    ranked = sorted(whole.images, key=lambda image: hashlib.sha256(str(image.name).encode(errors="replace")).digest())
+    count = round(len(ranked) * fraction)
+    if not 0 < count < len(ranked):
+        raise UsageError(f"--test-fraction {fraction}: of {len(ranked)} images that leaves none for train or for test")
+    test = {id(image) for image in ranked[:count]}
+    message(f"{whole.where}: {count} of {len(ranked)} images held out as the test split")
+    return {
+        "train": replace(whole, images=[image for image in whole.images if id(image) not in test]),
+        "test": replace(whole, images=[image for image in whole.images if id(image) in test], left_out=[]),
+    }
+
+
+def annotated(
+    splits: Mapping[str, NamedSplit], root: Path, listed: Sequence[str] | None, drop_unlabelled: bool = False
+) -> dict[str, AnnotatedSplit]:
+    """The splits with label vectors over common classes; `listed`: these, in this order.
+
+    Else the classes are what the annotations list and at least one image of either split has.
+    Raises SrnError for a label that is not listed, or where there is none, else as `usable`.
+    """
+    classes = tuple(listed) if listed else _classes(splits, root)
+    column = {name: number for number, name in enumerate(classes)}
+    for split in splits.values():
+        if odd := sorted(split.used() - set(classes)):
+            image = next(image for image in split.images if odd[0] in image.labels)
+            raise SrnError(
+                f"{split.where}: labels that the class list has not: {printable(', '.join(odd), 200)}; the first "
+                f"in {printable(str(image.name), 200)}"
+            )
+    if not column:
+        raise SrnError(f"{root}: no image has a label")
+    if missing := [name for name in classes if name not in splits["train"].used()]:
+        message(f"warning: {len(missing)} classes have no training image: {printable(', '.join(missing), 200)}")
+    return {name: _with_vectors(split, column, drop_unlabelled) for name, split in splits.items()}
+
+
+def _classes(splits: Mapping[str, NamedSplit], root: Path) -> tuple[str, ...]:
+    names = list(dict.fromkeys(name for split in splits.values() for name in split.classes))
+    kept = {name for split in splits.values() for name in (split.classes if split.all_classes else split.used())}
+    if unused := [name for name in names if name not in kept]:
+        message(f"{root}: no image has these, so they are no classes: {printable(', '.join(unused), 200)}")
+    return tuple(name for name in names if name in kept)
+
+
+def _with_vectors(split: NamedSplit, column: Mapping[str, int], drop_unlabelled: bool) -> AnnotatedSplit:
+    found = AnnotatedSplit([], tuple(column), left_out=list(split.left_out), sources=split.sources)
+    images = _united(split)
+    for image, key in zip(images, key_names(image.name for image in images), strict=True):
+        if drop_unlabelled and POSITIVE not in image.labels.values():
+            found.left_out.append((str(image.path), "no label"))
+            continue
+        labels = np.full(len(column), NEGATIVE, np.int8)
+        for name, value in image.labels.items():
+            labels[column[name]] = value
+        found.samples.append(Sample(key, image.path, labels))
+        found.boxes[key] = [ObjectBox(column[name], box, split.relative) for name, box in image.boxes]
+    usable(replace(found, sources=(split.where,)))
+    return found
+
+
+def _united(split: NamedSplit) -> list[NamedImage]:
+    """The images, each once: what is listed again adds its labels, for such formats only say what an image has."""
+    first: dict[Path, NamedImage] = {}
+    for image in split.images:
+        known = first.setdefault(image.path, image)
+        if known is not image:
+            known.labels |= {name: max(value, known.labels.get(name, value)) for name, value in image.labels.items()}
+            known.boxes += image.boxes
+    if repeated := len(split.images) - len(first):
+        message(f"{split.where}: {repeated} images are listed again: their labels are united")
+    return list(first.values())
