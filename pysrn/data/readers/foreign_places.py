@@ -32,6 +32,8 @@ def located(names: Sequence[str], bases: Iterable[Path], source: Path) -> list[t
     parts = [name_parts(name) for name in names]
     probes = [parts[int(index)] for index in np.linspace(0, len(parts) - 1, min(_PROBES, len(parts)))]
     bases = [base for base in dict.fromkeys(bases) if base.is_dir()]
+    if names[0].startswith("/"):
+        bases.append(Path("/"))
     best, rule = 0, None
     for off in range(max(map(len, probes), default=0)):
         for base in bases:

@@ -44,7 +44,7 @@ class NamedImage:
 
 @dataclass
 class NamedSplit:
-    """A part of a data set. `classes` are the names that its annotation lists, in its order.
+    """A part of a data set. `classes` are the names that its annotation lists, in its order; others come sorted.
 
     `where` is that annotation, for messages; `sources` are the files whose hashes go into the manifest.
     `all_classes`: they are the classes, whether an image has them or not. `relative`: boxes are fractions of the image.
@@ -151,7 +151,7 @@ def _classes(splits: Mapping[str, NamedSplit], root: Path) -> tuple[str, ...]:
     kept = {name for split in splits.values() for name in (split.classes if split.all_classes else split.used())}
     if unused := [name for name in names if name not in kept]:
         message(f"{root}: no image has these, so they are no classes: {printable(', '.join(unused), 200)}")
-    return tuple(name for name in names if name in kept)
+    return (*(name for name in names if name in kept), *sorted(kept - set(names)))
 
 
 def _with_vectors(split: NamedSplit, column: Mapping[str, int], drop_unlabelled: bool) -> AnnotatedSplit:

@@ -20,7 +20,7 @@ from pysrn.data.readers.named_images import PARTS, WHOLE, NamedFormat, NamedImag
 from pysrn.data.readers.records import POSITIVE, UNSPECIFIED
 from pysrn.data.readers.voc_xml import Damaged, annotation_tree, box, objects
 
-LAID_OUT = (".", "VOC[0-9]*", "VOCdevkit/VOC[0-9]*")  # folders that hold ImageSets/Main
+LAID_OUT = ("VOC[0-9]*", "VOCdevkit/VOC[0-9]*")  # folders that hold ImageSets/Main, as the root may
 LISTS = ("trainval", "train", "test", "val")  # a later one is taken where two are of one part
 _PROBES = 5  # XML files that are looked into to learn whether they are VOC's
 
@@ -36,13 +36,10 @@ class _Part:
 
 def find_voc(root: Path) -> dict[str, _Part]:
     """Part -> its XML files, by the lists of ImageSets/Main or by the names of folders."""
-    for pattern in LAID_OUT:
-        for folder in sorted(root.glob(pattern)):
-            lists = {
-                PARTS[name]: folder / "ImageSets" / "Main" / f"{name}.txt" for name in LISTS if _list(folder, name)
-            }
-            if lists:
-                return {part: _Part(part, path, tuple(_listed(folder, path))) for part, path in lists.items()}
+    for folder in (root, *(found for pattern in LAID_OUT for found in sorted(root.glob(pattern)))):
+        lists = {PARTS[name]: folder / "ImageSets" / "Main" / f"{name}.txt" for name in LISTS if _list(folder, name)}
+        if lists:
+            return {part: _Part(part, path, tuple(_listed(folder, path))) for part, path in lists.items()}
     files = defaultdict(list)
     for path in sorted(root.rglob("*.xml")):
         if not any(word.startswith(".") for word in path.relative_to(root).parts):
@@ -104,7 +101,6 @@ def read_own_voc(root: Path, part: _Part) -> NamedSplit:
             found.images.append(image)
             difficult += list(image.labels.values()).count(UNSPECIFIED)
     found.left_out += [(str(path), "no XML file of this image") for path in images.unused()]
-    found.classes = tuple(sorted(found.used()))
     if difficult:
         message(f"{part.where}: {part.name}: {difficult:,} labels are unspecified: all their objects are `difficult`")
     if boxless:

@@ -102,7 +102,7 @@ def _numbered(path: Path, names: object) -> dict[int, str]:
 
 
 def _places(root: Path, file: Path, top: object, value: object) -> Iterator[Path]:
-    """What `train: ../train/images` names: from `path:`, the file's folder or `root`; `..` leads out of some exports."""
+    """What `train: ../train/images` names: from `path:`, the file's folder or `root`; `..` may lead out of it."""
     for text in value if isinstance(value, list) else [value]:
         if not isinstance(text, str) or not text.strip():
             continue
