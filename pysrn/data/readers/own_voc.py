@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -97,6 +98,8 @@ def read_own_voc(root: Path, part: _Part) -> NamedSplit:
             found.left_out.append((str(file), fault.args[0]))
         except Damaged as fault:
             found.left_out.append((str(file), f"damaged annotation: {fault}"))
+            with suppress(LookupError):  # its image is not one without an annotation
+                images.of(file, "")
         else:
             found.images.append(image)
             difficult += list(image.labels.values()).count(UNSPECIFIED)

@@ -98,7 +98,7 @@ def _numbered(path: Path, names: object) -> dict[int, str]:
         numbered[int(number)] = name
     if not numbered:
         raise SrnError(f"{path}: names: no list of class names")
-    return numbered
+    return dict(sorted(numbered.items()))
 
 
 def _places(root: Path, file: Path, top: object, value: object) -> Iterator[Path]:
