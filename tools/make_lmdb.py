@@ -45,6 +45,14 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--drop-unlabelled", action="store_true", help="leave out images without a positive label")
     parser.add_argument("--lists", type=Path, help="folder of the authors' *_imglist.txt and *_label.txt to read")
+    parser.add_argument(
+        "--separator",
+        metavar="SIGN",
+        help=r"between the names in a cell of a table, for example '|' or '\t' (default: ;)",
+    )
+    parser.add_argument(
+        "--merge-alike", action="store_true", help="take class names that look alike (Cat, cat) for one class"
+    )
     parser.add_argument("--train", type=_count, default=counts["train"], help="shapes only: training images")
     parser.add_argument("--test", type=_count, default=counts["test"], help="shapes only: test images")
     parser.add_argument("--workers", type=_count, help="processes or threads (default: one a CPU)")
@@ -70,7 +78,12 @@ def _work(arguments: argparse.Namespace) -> None:
             counts={"train": arguments.train, "test": arguments.test},
             workers=arguments.workers,
             force=arguments.force,
-            options=ReaderOptions(arguments.drop_unlabelled, arguments.lists),
+            options=ReaderOptions(
+                arguments.drop_unlabelled,
+                arguments.lists,
+                arguments.merge_alike,
+                arguments.separator and arguments.separator.replace(r"\t", "\t").replace(r"\n", "\n"),
+            ),
         )
     for split, count in counts.items():
         print(f"{out} {split}: {count} images")

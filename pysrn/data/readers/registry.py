@@ -19,6 +19,7 @@ SPLITS = ("train", "test")
 AVAILABLE = ("shapes", "coco", "nus_wide", "wider_attribute", "voc2007", "folder")
 COCO_PARTS = {"train": "train", "test": "val"}  # official repo, README: train2014 and val2014
 CAN_DROP = ("coco", "nus_wide", "folder")  # `drop_unlabelled`; NUS-WIDE always does, as the paper
+TABLES = ("nus_wide", "folder")  # `separator`; and `merge_alike`, which is for all lists, too
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class ReaderOptions:
 
     drop_unlabelled: bool = False
     lists: Path | None = None
+    merge_alike: bool = False
+    separator: str | None = None
 
 
 NO_OPTIONS = ReaderOptions()
@@ -54,16 +57,23 @@ def check_options(dataset: str, options: ReaderOptions) -> None:
         raise UsageError(f"--drop-unlabelled is not for {dataset}, only for {', '.join(CAN_DROP)}")
     if options.lists is not None and dataset == "shapes":
         raise UsageError("--lists is not for shapes, which is drawn")
+    if options.merge_alike and dataset not in TABLES and options.lists is None:
+        raise UsageError(f"--merge-alike is for tables ({', '.join(TABLES)}) and --lists: {dataset} has its own names")
+    if options.separator is not None and (dataset not in TABLES or options.lists is not None):
+        raise UsageError(f"--separator is for tables only: {', '.join(TABLES)}")
+    if options.separator == "":
+        raise UsageError("--separator: a sign is needed, for example '|'")
 
 
 def _read(dataset: str, root: Path, options: ReaderOptions) -> dict[str, AnnotatedSplit]:
     drop = options.drop_unlabelled
     if options.lists is not None:
-        return read_image_lists(dataset, root, Path(options.lists), drop_unlabelled=drop)
+        merge = options.merge_alike
+        return read_image_lists(dataset, root, Path(options.lists), drop_unlabelled=drop, merge_alike=merge)
     if dataset == "nus_wide":
-        return read_nus_wide(root)
+        return read_nus_wide(root, merge_alike=options.merge_alike, separator=options.separator)
     if dataset == "folder":
-        return read_folder(root, drop_unlabelled=drop)
+        return read_folder(root, drop_unlabelled=drop, merge_alike=options.merge_alike, separator=options.separator)
     if dataset == "coco":
         return {split: _read_coco(root, split, drop) for split in SPLITS}
     read = {"shapes": _read_shapes, "voc2007": read_voc2007, "wider_attribute": read_wider_attribute}[dataset]
