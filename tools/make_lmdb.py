@@ -15,7 +15,7 @@ from pysrn.data.build import build_dataset, shapes_counts
 from pysrn.data.pair.build_lock import end_like_an_interrupt
 from pysrn.data.pair.encoding import JPEG_QUALITY, Encoding
 from pysrn.data.pair.pixels import INTERPOLATIONS
-from pysrn.data.readers.own_formats import FORMATS
+from pysrn.data.readers.own.formats import FORMATS
 from pysrn.data.readers.registry import AVAILABLE, ReaderOptions
 from pysrn.data.verify import verify_dataset
 from pysrn.recipes import STORED_SIZE
@@ -54,6 +54,14 @@ def main(argv: list[str] | None = None) -> int:
     own.add_argument(
         "--test-fraction", type=float, metavar="F", help="hold out so much for test, of data that are not divided"
     )
+    own.add_argument(
+        "--separator",
+        metavar="SIGN",
+        help=r"between the names in a cell of a table, for example '|' or '\t' (default: ;)",
+    )
+    own.add_argument(
+        "--merge-alike", action="store_true", help="take class names that look alike (Cat, cat) for one class"
+    )
     parser.add_argument("--train", type=_count, default=counts["train"], help="shapes only: training images")
     parser.add_argument("--test", type=_count, default=counts["test"], help="shapes only: test images")
     parser.add_argument("--workers", type=_count, help="processes or threads (default: one a CPU)")
@@ -86,6 +94,8 @@ def _work(arguments: argparse.Namespace) -> None:
                 form=arguments.format,
                 coco_json=arguments.coco_json and tuple(arguments.coco_json),
                 test_fraction=arguments.test_fraction,
+                merge_alike=arguments.merge_alike,
+                separator=arguments.separator and arguments.separator.replace(r"\t", "\t").replace(r"\n", "\n"),
             ),
         )
     for split, count in counts.items():

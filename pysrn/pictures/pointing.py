@@ -17,7 +17,7 @@ from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.data.pair.pair_reader import KEY_NUMBER
 from pysrn.data.pair.pixels import BadImage, decode_file
 from pysrn.data.readers.coco import read_coco
-from pysrn.data.readers.own_formats import read_own
+from pysrn.data.readers.own.formats import read_own
 from pysrn.data.readers.records import POSITIVE
 from pysrn.data.shapes import scene as shapes_scene
 
@@ -98,7 +98,7 @@ def read_boxes(
 ) -> list[dict[int, list[Box]]]:
     """For every chosen sample of a pair: label -> boxes, from a COCO annotation file and its image folder.
 
-    `annotation` may be the folder of one's own data, too, whatever their format (`readers/own_formats.py`).
+    `annotation` may be the folder of one's own data, too, whatever their format (`readers/own/formats.py`).
 
     Raises MissingError when the annotation file does not know an image of the pair, SrnError when it gives one other
     labels than the pair has (names repeat from split to split: 000000.jpg), else as `read_coco`.

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pysrn.data.readers.own_formats import read_own
+from pysrn.data.readers.own.formats import read_own
 from tests.real.write_exports import WRITERS
 
 pytestmark = pytest.mark.slow

@@ -3,8 +3,8 @@
 import pytest
 
 from pysrn.console import MissingError
-from pysrn.data.readers.own_formats import read_own
-from tests.data.readers.own_data import EXPECTED, PARTS, TRAIN, shown, write_image, write_voc, xml
+from pysrn.data.readers.own.formats import read_own
+from tests.data.readers.own.exported import EXPECTED, PARTS, TRAIN, shown, write_image, write_voc, xml
 
 LAYOUTS = {  # XML file and image folder of each part
     "beside": ("{}", "{}"),

@@ -3,8 +3,8 @@
 import pytest
 
 from pysrn.console import MissingError, SrnError, UsageError
-from pysrn.data.readers.own_formats import read_own
-from tests.data.readers.own_data import EXPECTED, PARTS, SIZE, TRAIN, shown, write_image, write_yolo, yolo
+from pysrn.data.readers.own.formats import read_own
+from tests.data.readers.own.exported import EXPECTED, PARTS, SIZE, TRAIN, shown, write_image, write_yolo, yolo
 
 YAML = {
     "a list": "train: train/images\ntest: test/images\nnames: ['cat', 'Traffic Light', 'no']\n",

@@ -17,10 +17,10 @@ import yaml
 from pysrn.console import MissingError, SrnError, UsageError, message, progress
 from pysrn.data.image_files import images_below
 from pysrn.data.readers.annotation_checks import shown
-from pysrn.data.readers.foreign_places import name_parts
 from pysrn.data.readers.image_lists import CLASSES_NAME
 from pysrn.data.readers.label_text import class_list, printable, text_lines
-from pysrn.data.readers.named_images import PARTS, WHOLE, NamedFormat, NamedImage, NamedSplit
+from pysrn.data.readers.own.named_images import PARTS, WHOLE, NamedFormat, NamedImage, NamedSplit
+from pysrn.data.readers.own.places import name_parts
 from pysrn.data.readers.records import POSITIVE
 
 LARGEST_YAML = 2**20  # bytes; assumed: room for ten thousand names

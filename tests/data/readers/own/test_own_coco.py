@@ -6,8 +6,8 @@ import unicodedata
 import pytest
 
 from pysrn.console import MissingError, SrnError, UsageError
-from pysrn.data.readers.own_formats import read_own
-from tests.data.readers.own_data import EXPECTED, PARTS, TEST, TRAIN, coco, shown, write_coco, write_image
+from pysrn.data.readers.own.formats import read_own
+from tests.data.readers.own.exported import EXPECTED, PARTS, TEST, TRAIN, coco, shown, write_coco, write_image
 
 
 def changed(root, change, part="train"):

@@ -11,11 +11,11 @@ from typing import Any
 from pysrn.console import MissingError, UsageError, existing_file, existing_folder, message
 from pysrn.data.readers.folder import read_folder
 from pysrn.data.readers.image_lists import CLASSES_NAME
-from pysrn.data.readers.label_text import class_list, printable
-from pysrn.data.readers.named_images import PARTS, NamedFormat, annotated, read_parts
-from pysrn.data.readers.own_coco import COCO
-from pysrn.data.readers.own_voc import VOC
-from pysrn.data.readers.own_yolo import YOLO
+from pysrn.data.readers.label_text import listed_namings, printable
+from pysrn.data.readers.own.coco import COCO
+from pysrn.data.readers.own.named_images import PARTS, NamedFormat, annotated, read_parts
+from pysrn.data.readers.own.voc import VOC
+from pysrn.data.readers.own.yolo import YOLO
 from pysrn.data.readers.records import AnnotatedSplit
 
 TABLES = "csv"
@@ -30,11 +30,14 @@ def read_own(
     coco_json: tuple[Path, Path] | None = None,
     test_fraction: float | None = None,
     drop_unlabelled: bool = False,
+    merge_alike: bool = False,
+    separator: str | None = None,
 ) -> dict[str, AnnotatedSplit]:
     """Read both splits of the data in `root`, and say of which format they are.
 
     `form`: one of FORMATS, where files of several are there; `coco_json`: the COCO files of train and test;
     `test_fraction`: the part of the images that becomes the test split, where the data are not divided.
+    `merge_alike`: take class names that look alike for one class; `separator`: as `read_folder`, for tables.
     The order of the classes is that of `classes.txt` where there is one.
     Raises MissingError for what is not there, UsageError where it is not clear what is meant, SrnError for damaged
     files and labels that are no classes.
@@ -51,10 +54,12 @@ def read_own(
     if form == TABLES:
         if test_fraction is not None:
             raise UsageError("--test-fraction is not for tables", "write a column `split`")
-        return read_folder(root, drop_unlabelled=drop_unlabelled)
+        return read_folder(root, drop_unlabelled=drop_unlabelled, merge_alike=merge_alike, separator=separator)
+    if separator is not None:
+        raise UsageError(f"--separator is for tables; these are {NAMED[form].title}")
     splits = read_parts(NAMED[form], root, parts, test_fraction)
-    listed = class_list(root / CLASSES_NAME) if (root / CLASSES_NAME).is_file() else None
-    result = annotated(splits, root, listed, drop_unlabelled)
+    listed = listed_namings(root / CLASSES_NAME) if (root / CLASSES_NAME).is_file() else []
+    result = annotated(splits, root, listed, drop_unlabelled=drop_unlabelled, merge_alike=merge_alike)
     classes = result["train"].classes
     message(f"{root}: {NAMED[form].title}; {len(classes)} classes: {printable(', '.join(classes), 200)}")
     return result

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError, UsageError
-from pysrn.data.readers.own_formats import read_own
+from pysrn.data.readers.own.formats import read_own
 from pysrn.data.readers.registry import ReaderOptions, check_options
-from tests.data.readers.own_data import (
+from tests.data.readers.own.exported import (
     CLASSES,
     EXPECTED,
     PARTS,
@@ -22,6 +22,7 @@ from tests.data.readers.own_data import (
 from tools.make_lmdb import main
 
 WRITERS = {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}
+BOX = [2, 2, 10, 10]
 TITLES = {"coco": "COCO JSON", "voc": "PASCAL VOC XML", "yolo": "YOLO label files"}
 every_format = pytest.mark.parametrize("form", WRITERS)
 
@@ -96,6 +97,44 @@ def test_images_without_a_label_are_kept_or_dropped(form, tmp_path):
     assert [(file.rpartition("/")[2], why) for file, why in found["train"].left_out] == [("empty.jpg", "no label")]
 
 
+ALIKE = [("Cat", "cat"), ("traffic_light", "Traffic Light"), ("no ", "no"), ("caf\u00e9", "cafe\u0301")]
+
+
+@every_format
+@pytest.mark.parametrize("spellings", ALIKE, ids=ascii)
+def test_names_that_look_alike_are_refused_or_merged(form, spellings, tmp_path, capsys):
+    if form == "voc" and spellings[0].endswith(" "):
+        pytest.skip("blanks at the ends of an element say nothing in XML")
+    one, other = spellings
+    images = {
+        "a.jpg": {one: BOX},
+        "b.jpg": {other: BOX},
+        "c.jpg": {other: BOX},
+        "d.jpg": {"bird": BOX, one: BOX, other: BOX},
+    }
+    parts = {"train": images, "test": {"e.jpg": {other: BOX}}}
+    WRITERS[form](tmp_path, parts, (one, other, "bird"))
+    with pytest.raises(SrnError, match="class names that look alike: .*a.jpg.*b.jpg") as caught:
+        read_own(tmp_path)
+    assert "--merge-alike" in caught.value.cure
+    found = read_own(tmp_path, merge_alike=True)
+    assert sorted(found["train"].classes) == sorted([other, "bird"])
+    assert shown(found)["train"] == {
+        "a.jpg": {other: 1}, "b.jpg": {other: 1}, "c.jpg": {other: 1}, "d.jpg": {other: 1, "bird": 1},
+    }  # fmt: skip
+    assert "merged into class" in capsys.readouterr().err
+    (tmp_path / "classes.txt").write_text(f"bird\n{one.strip()}\n")
+    if one.strip() == one:
+        assert read_own(tmp_path, form=form, merge_alike=True)["test"].classes == ("bird", one)
+
+
+@every_format
+def test_names_in_different_parts_look_alike(form, tmp_path):
+    WRITERS[form](tmp_path, {"train": {"a.jpg": {"Cat": BOX}}, "test": {"b.jpg": {"cat": BOX}}}, ("Cat", "cat"))
+    with pytest.raises(SrnError, match="look alike: .*'Cat', .*'cat'"):
+        read_own(tmp_path)
+
+
 def test_several_formats_in_one_folder_are_refused(tmp_path):
     for write in WRITERS.values():
         write(tmp_path)
@@ -142,6 +181,7 @@ def test_no_label_at_all_is_refused(tmp_path):
         ("folder", {"form": "coco", "lists": "x"}, "--format is for one's own data"),
         ("shapes", {"coco_json": ("a", "b")}, "--coco-json is for"),
         ("folder", {"coco_json": ("a", "b"), "form": "voc"}, "--coco-json is not for --format voc"),
+        ("coco", {"merge_alike": True}, "--merge-alike is for"),
         ("folder", {"test_fraction": 1.0}, "between 0 and 1"),
         ("voc2007", {"test_fraction": 0.5}, "--test-fraction is for"),
     ],

@@ -1,6 +1,6 @@
 """What the formats of one's own data that name their labels have in common: COCO JSON, PASCAL VOC, YOLO.
 
-`own_coco.py`, `own_voc.py` and `own_yolo.py` find the parts of a data set and read each as a `NamedSplit`; here these
+`coco.py`, `voc.py` and `yolo.py` find the parts of a data set and read each as a `NamedSplit`; here these
 become the train and test split, with the classes that both have.
 """
 
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 from pysrn.console import MissingError, SrnError, UsageError, message
 from pysrn.data.readers.annotation_checks import key_names, usable
 from pysrn.data.readers.label_text import printable
+from pysrn.data.readers.names.look_alikes import Naming, one_spelling
 from pysrn.data.readers.records import NEGATIVE, POSITIVE, AnnotatedSplit, ObjectBox, Sample
 
 PARTS = {
@@ -123,15 +125,25 @@ def _divided(whole: NamedSplit, fraction: float) -> dict[str, NamedSplit]:
 
 
 def annotated(
-    splits: Mapping[str, NamedSplit], root: Path, listed: Sequence[str] | None, drop_unlabelled: bool = False
+    splits: Mapping[str, NamedSplit],
+    root: Path,
+    listed: Sequence[Naming] = (),
+    *,
+    drop_unlabelled: bool = False,
+    merge_alike: bool = False,
 ) -> dict[str, AnnotatedSplit]:
     """The splits with label vectors over common classes; `listed`: these, in this order.
 
     Else the classes are what the annotations list and at least one image of either split has.
-    Raises SrnError for a label that is not listed, or where there is none, else as `usable`.
+    `merge_alike`: take names that look alike for one class. Raises SrnError for such names without it, for a label
+    that is not listed, and where there is none, else as `usable`.
     """
-    classes = tuple(listed) if listed else _classes(splits, root)
-    column = {name: number for number, name in enumerate(classes)}
+    classes = tuple(naming.name for naming in listed) or _classes(splits, root)
+    namings = [naming for split in splits.values() for naming in _namings(split, classes)]
+    kept = one_spelling([*listed, *namings], merge_alike)
+    for split in splits.values():
+        _rename(split, kept)
+    classes = tuple(dict.fromkeys(kept[name] for name in classes))
     for split in splits.values():
         if odd := sorted(split.used() - set(classes)):
             image = next(image for image in split.images if odd[0] in image.labels)
@@ -139,11 +151,32 @@ def annotated(
                 f"{split.where}: labels that the class list has not: {printable(', '.join(odd), 200)}; the first "
                 f"in {printable(str(image.name), 200)}"
             )
-    if not column:
+    if not classes:
         raise SrnError(f"{root}: no image has a label")
     if missing := [name for name in classes if name not in splits["train"].used()]:
         message(f"warning: {len(missing)} classes have no training image: {printable(', '.join(missing), 200)}")
+    column = {name: number for number, name in enumerate(classes)}
     return {name: _with_vectors(split, column, drop_unlabelled) for name, split in splits.items()}
+
+
+def _namings(split: NamedSplit, classes: Sequence[str]) -> Iterator[Naming]:
+    """The class names of a split, each with the first image that has it."""
+    images = Counter(name for image in split.images for name in image.labels)
+    first: dict[str, str] = {}
+    for image in split.images:
+        for name in image.labels:
+            first.setdefault(name, printable(str(image.name)))
+    for name in dict.fromkeys((*(name for name in split.classes if name in classes), *images)):
+        yield Naming(name, split.where, f"({first[name]})" if name in first else "(no image)", images[name])
+
+
+def _rename(split: NamedSplit, kept: Mapping[str, str]) -> None:
+    for image in split.images:
+        labels: dict[str, int] = {}
+        for name, value in image.labels.items():
+            labels[kept[name]] = max(value, labels.get(kept[name], value))
+        image.labels = labels
+        image.boxes = [(kept[name], box) for name, box in image.boxes]
 
 
 def _classes(splits: Mapping[str, NamedSplit], root: Path) -> tuple[str, ...]:

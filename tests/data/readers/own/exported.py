@@ -33,12 +33,12 @@ def coco(images: dict, classes=CLASSES, first_id: int = 1) -> dict:
     return {"images": rows, "annotations": annotations, "categories": categories}
 
 
-def write_coco(root: Path, parts=None) -> None:
+def write_coco(root: Path, parts=None, classes=CLASSES) -> None:
     """As Roboflow does: `train/_annotations.coco.json` beside the images."""
     for part, images in (parts or PARTS).items():
         for name in images:
             write_image(root / part / name)
-        (root / part / "_annotations.coco.json").write_text(json.dumps(coco(images)))
+        (root / part / "_annotations.coco.json").write_text(json.dumps(coco(images, classes)))
 
 
 def xml(name: str, things: dict, more: str = "") -> str:
@@ -51,7 +51,7 @@ def xml(name: str, things: dict, more: str = "") -> str:
     return f"<annotation><filename>{name}</filename>{objects}</annotation>"
 
 
-def write_voc(root: Path, parts=None) -> None:
+def write_voc(root: Path, parts=None, classes=CLASSES) -> None:
     """As Roboflow and LabelImg do: the XML beside the image."""
     for part, images in (parts or PARTS).items():
         for name, things in images.items():
@@ -68,17 +68,16 @@ def yolo(things: dict, classes=CLASSES) -> str:
     )
 
 
-def write_yolo(root: Path, parts=None) -> None:
+def write_yolo(root: Path, parts=None, classes=CLASSES) -> None:
     """As Roboflow does: `train/images`, `train/labels`, and paths that lead out of the folder of data.yaml."""
     for part, images in (parts or PARTS).items():
         for name, things in images.items():
             write_image(root / part / "images" / name)
             label = (root / part / "labels" / name).with_suffix(".txt")
             label.parent.mkdir(exist_ok=True)
-            label.write_text(yolo(things))
-    (root / "data.yaml").write_text(
-        "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\nnc: 3\nnames: [cat, Traffic Light, no]\n"
-    )
+            label.write_text(yolo(things, classes))
+    paths = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\n"
+    (root / "data.yaml").write_text(f"{paths}nc: {len(classes)}\nnames: {json.dumps(classes)}\n")
 
 
 def shown(found: dict) -> dict:
