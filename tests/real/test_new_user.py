@@ -158,8 +158,10 @@ def test_from_files_to_a_report_and_a_pytorch_file(photos, write, tmp_path):
             name = next(stem for stem in expected if key.endswith(stem))
             assert {pair.classes[number] for number in np.flatnonzero(labels == 1)} == expected.pop(name)
     run = tmp_path / "runs" / "mine"
-    (card,) = (run / "stage4").glob("srn-*.json")
-    assert json.loads(card.read_text())["classes"] == list(pair.classes) and len(pair.classes) == LABELS
-    assert list((run / "stage4").glob("srn-*.pth")) and (tmp_path / "attention.png").is_file()
+    for kind in ("safetensors", "pth"):
+        (weights,) = (run / "stage4").glob(f"srn-*.{kind}")
+        card = next(weights.parent.glob(f"{weights.stem}*.json"))
+        assert json.loads(card.read_text())["classes"] == list(pair.classes) and len(pair.classes) == LABELS
+    assert (tmp_path / "attention.png").is_file()
     assert "person" in (run / "report.html").read_text()
     assert "%" in printed["tools/predict.py photo.jpg --attention"]

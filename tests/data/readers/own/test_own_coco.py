@@ -41,7 +41,9 @@ SAME = {  # nothing of it changes a label
     "ids as words": image_ids(lambda number: f"img-{number}"),
     "ids with zeros": image_ids(lambda number: f"{number:03}"),
     "ids as floats": image_ids(float),
+    "ids with fractions": image_ids(lambda number: number + 0.5),
     "categories as text": category_ids(str),
+    "categories as words": category_ids(lambda number: "xyz"[number - 1]),
     "ids as text in one list only": ids(("annotations", "image_id"), ("annotations", "category_id"))(str),
     "huge ids": image_ids(lambda number: number + 10**30),
     "no bbox": lambda c: [row.pop("bbox") for row in c["annotations"]] and None,
@@ -78,6 +80,12 @@ def test_no_label_is_lost(case, tmp_path):
     changed(tmp_path, SAME[case])
     found = read_own(tmp_path)
     assert shown(found) == EXPECTED and not found["train"].left_out
+
+
+def test_the_classes_stand_in_the_order_of_their_ids(tmp_path):
+    write_coco(tmp_path)
+    changed(tmp_path, category_ids(lambda number: 90 - number * 7))
+    assert read_own(tmp_path)["train"].classes == ("no", "Traffic Light", "cat")
 
 
 def test_labels_without_a_box_are_counted(tmp_path, capsys):
@@ -234,6 +242,16 @@ def test_a_name_composed_otherwise_than_on_the_disk(tmp_path):
     write_coco(tmp_path, {"train": {name: {"cat": [1, 1, 2, 2]}}, "test": TEST})
     changed(tmp_path, ids(("images", "file_name"))(lambda name: unicodedata.normalize("NFD", name)))
     assert read_own(tmp_path)["train"].samples[0].path.is_file()
+
+
+def test_names_never_lead_out_of_the_data_set(tmp_path):
+    write_coco(tmp_path / "mine")
+    for name in TRAIN:
+        write_image(tmp_path / name)
+    changed(tmp_path / "mine", ids(("images", "file_name"))(lambda name: f"../../{name}"))
+    assert {sample.path.parent for sample in read_own(tmp_path / "mine")["train"].samples} == {
+        tmp_path / "mine" / "train"
+    }
 
 
 def test_images_that_are_nowhere_and_names_that_come_to_one_file(tmp_path):
