@@ -52,12 +52,13 @@ def test_only_difficult_objects_leave_a_label_unspecified(tmp_path, capsys):
     write_voc(tmp_path)
     hard, plain = "<difficult>1</difficult>", "<difficult>0</difficult>"
     (tmp_path / "train" / "a.xml").write_text(xml("a.jpg", {"cat": [1, 1, 3, 3], "no": [2, 2, 4, 4]}, hard))
-    both = xml("", {"cat": [1, 1, 3, 3]}, hard).replace("</annotation>", "") + xml(
-        "", {"cat": [1, 1, 3, 3]}, plain
-    ).replace("<annotation>", "")
-    (tmp_path / "train" / "b c.xml").write_text(both)
+    for name, order in (("b c", (hard, plain)), ("empty", (plain, hard))):
+        both = "".join(xml("", {"cat": [1, 1, 3, 3]}, more) for more in order)
+        (tmp_path / "train" / f"{name}.xml").write_text(both.replace("</annotation><annotation>", ""))
     found = read_own(tmp_path)
-    assert shown(found)["train"] == {"a.jpg": {"cat": 0, "no": 0}, "b c.jpg": {"cat": 1}, "empty.jpg": {}}
+    assert shown(found)["train"] == {
+        "a.jpg": {"cat": 0, "no": 0}, "b c.jpg": {"cat": 1}, "empty.jpg": {"cat": 1},
+    }  # fmt: skip
     assert "2 labels are unspecified: all their objects are `difficult`" in capsys.readouterr().err
     assert len(found["train"].boxes["train_b c"]) == 2
 
