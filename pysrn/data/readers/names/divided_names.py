@@ -28,7 +28,10 @@ def check_names(found: Sequence[Naming], listed: Sequence[str], separator: str |
     `separator`: as the user gave it, whose word ends all doubt; `several`: some cell names more than one label.
     Raises SrnError for names that are several, for 0 and 1, and for what is written for an empty cell.
     """
-    names = {naming.name: naming.place for naming in reversed(found) if naming.name not in listed}
+    names: dict[str, str] = {}
+    for naming in found:
+        if naming.name not in listed:
+            names.setdefault(naming.name, naming.place)
     for name, place in names.items():
         if name.lower() in NO_NAMES:
             raise SrnError(
@@ -37,7 +40,7 @@ def check_names(found: Sequence[Naming], listed: Sequence[str], separator: str |
             )
     if names and not several and {naming.name.lower() for naming in found} <= TWO_VALUES:
         raise SrnError(
-            f"{next(reversed(names.values()))}: every label is one of {', '.join(sorted(names))}: is it yes or no, "
+            f"{next(iter(names.values()))}: every label is one of {', '.join(sorted(names))}: is it yes or no, "
             "or the name of a class?",
             "for yes and no, put the class's name over the column: file,cat; for names, list them in classes.txt",
         )

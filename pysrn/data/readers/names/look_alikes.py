@@ -10,13 +10,14 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from pysrn.console import SrnError, message
 
 MERGE = "--merge-alike"
 _SHOWN = 3  # groups of look-alikes in a message
-_LONGEST = 160  # characters of a name in a message; its middle is cut, since its end may be what differs
+_LONGEST = 100  # characters of a name in a message: those around where the names of a group begin to differ
 # Letters or marks to Unicode, but nothing to the eye: fillers, the joiner of graphemes, variation selectors.
 _UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\ufe00-\ufe0f]")
 
@@ -113,5 +114,10 @@ def _listing(group: Mapping[str, Sequence[Naming]]) -> str:
 def _spelled(name: str, group: Iterable[str]) -> str:
     """A name for a message, so that what differs in its group shows: escaped where the eye would see the same."""
     others = [unicodedata.normalize("NFKC", other) for other in group if other != name]
-    text = ascii(name) if unicodedata.normalize("NFKC", name) in others else repr(name)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}"
+    form = ascii if unicodedata.normalize("NFKC", name) in others else repr
+    text = form(name)
+    if len(text) <= _LONGEST:
+        return text
+    same = takewhile(lambda signs: len(set(signs)) == 1, zip(*map(form, group), strict=False))
+    start = max(0, sum(1 for _ in same) - _LONGEST // 2)
+    return f"{'...' if start else ''}{text[start : start + _LONGEST]}..."
