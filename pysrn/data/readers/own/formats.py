@@ -54,6 +54,7 @@ def read_own(
     if form == TABLES:
         if test_fraction is not None:
             raise UsageError("--test-fraction is not for tables", "write a column `split`")
+        message(f"{root}: label tables")
         return read_folder(root, drop_unlabelled=drop_unlabelled, merge_alike=merge_alike, separator=separator)
     if separator is not None:
         raise UsageError(f"--separator is for tables; these are {NAMED[form].title}")

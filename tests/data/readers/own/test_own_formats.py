@@ -148,7 +148,7 @@ def test_several_formats_in_one_folder_are_refused(tmp_path):
         read_own(tmp_path)
 
 
-def test_tables_are_read_as_before_and_named(tmp_path):
+def test_tables_are_read_as_before_and_named(tmp_path, capsys):
     for split, images in PARTS.items():
         for name in images:
             write_image(tmp_path / "images" / name)
@@ -156,6 +156,7 @@ def test_tables_are_read_as_before_and_named(tmp_path):
         (tmp_path / f"{split}.csv").write_text("file,labels\n" + rows)
     (tmp_path / "classes.txt").write_text("cat\nno\nTraffic Light\n")
     assert shown(read_own(tmp_path)) == shown(read_own(tmp_path, form="csv")) == EXPECTED
+    assert f"{tmp_path}: label tables" in capsys.readouterr().err
     with pytest.raises(UsageError, match="not for tables"):
         read_own(tmp_path, test_fraction=0.5)
     with pytest.raises(MissingError, match="no COCO JSON there"):

@@ -45,6 +45,13 @@ def test_the_layout_of_parts_below_images_and_a_path_above(tmp_path):
     assert shown(read_own(root)) == EXPECTED
 
 
+def test_an_export_is_read_from_itself_wherever_it_lies(tmp_path):
+    """`../train/images` leads out of the folder of data.yaml, and there may be another data set."""
+    write_yolo(tmp_path / "images", {"train": {"x.jpg": {}}, "test": {"y.jpg": {}}})
+    write_yolo(tmp_path / "images" / "mine")
+    assert shown(read_own(tmp_path / "images" / "mine")) == EXPECTED
+
+
 def test_lists_of_images(tmp_path):
     write_yolo(tmp_path)
     (tmp_path / "lists").mkdir()
