@@ -14,7 +14,8 @@ from pathlib import Path
 from pysrn.console import SrnError, UsageError, message
 from pysrn.data.readers.annotation_checks import shown
 from pysrn.data.readers.label_text import printable
-from pysrn.data.readers.own.named_images import PARTS, WHOLE, NamedFormat, NamedImage, NamedSplit, part_of
+from pysrn.data.readers.own.named_images import NamedImage, NamedSplit
+from pysrn.data.readers.own.parts import PARTS, WHOLE, NamedFormat, part_of
 from pysrn.data.readers.own.places import located, name_parts
 from pysrn.data.readers.records import POSITIVE
 from pysrn.json_file import LARGEST_FILE, box_of, load_json

@@ -13,7 +13,8 @@ from pysrn.data.readers.folder import read_folder
 from pysrn.data.readers.image_lists import CLASSES_NAME
 from pysrn.data.readers.label_text import listed_namings, printable
 from pysrn.data.readers.own.coco import COCO
-from pysrn.data.readers.own.named_images import PARTS, NamedFormat, annotated, read_parts
+from pysrn.data.readers.own.named_images import annotated
+from pysrn.data.readers.own.parts import PARTS, NamedFormat, read_parts
 from pysrn.data.readers.own.voc import VOC
 from pysrn.data.readers.own.yolo import YOLO
 from pysrn.data.readers.records import AnnotatedSplit

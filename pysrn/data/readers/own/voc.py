@@ -17,7 +17,8 @@ from pysrn.console import message, progress
 from pysrn.data.image_files import images_below
 from pysrn.data.readers.annotation_checks import shown
 from pysrn.data.readers.label_text import printable, text_lines
-from pysrn.data.readers.own.named_images import PARTS, WHOLE, NamedFormat, NamedImage, NamedSplit, part_of
+from pysrn.data.readers.own.named_images import NamedImage, NamedSplit
+from pysrn.data.readers.own.parts import PARTS, WHOLE, NamedFormat, part_of
 from pysrn.data.readers.records import POSITIVE, UNSPECIFIED
 from pysrn.data.readers.voc_xml import Damaged, annotation_tree, box, objects
 

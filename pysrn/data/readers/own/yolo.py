@@ -7,24 +7,20 @@ follows, a box or an outline, never costs the label. An image without a label fi
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import yaml
 
 from pysrn.console import MissingError, SrnError, UsageError, message, progress
 from pysrn.data.image_files import images_below
 from pysrn.data.readers.annotation_checks import shown
 from pysrn.data.readers.image_lists import CLASSES_NAME
 from pysrn.data.readers.label_text import class_list, printable, text_lines
-from pysrn.data.readers.own.named_images import PARTS, WHOLE, NamedFormat, NamedImage, NamedSplit
+from pysrn.data.readers.own.data_yaml import has_names, load_yaml, named_places, numbered_names
+from pysrn.data.readers.own.named_images import NamedImage, NamedSplit
+from pysrn.data.readers.own.parts import PARTS, WHOLE, NamedFormat
 from pysrn.data.readers.own.places import name_parts
 from pysrn.data.readers.records import POSITIVE
-
-LARGEST_YAML = 2**20  # bytes; assumed: room for ten thousand names
-_NAMES = re.compile(rb"^\s*[\"']?names[\"']?\s*:", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -42,12 +38,12 @@ def find_yolo(root: Path) -> dict[str, _Part]:
 
     Raises SrnError for a damaged `data.yaml`, UsageError where there are several.
     """
-    files = [path for path in sorted(root.iterdir()) if path.suffix in (".yaml", ".yml") and _has_names(path)]
+    files = [path for path in sorted(root.iterdir()) if path.suffix in (".yaml", ".yml") and has_names(path)]
     if len(files) > 1:
         raise UsageError(f"{root}: several YAML files with names: {', '.join(path.name for path in files)}", "keep one")
     if files:
-        content = _loaded(files[0])
-        names = _numbered(files[0], content.get("names"))
+        content = load_yaml(files[0])
+        names = numbered_names(files[0], content.get("names"))
     elif (root / CLASSES_NAME).is_file() and any(root.glob("labels/**/*.txt")):
         files, content = [root / CLASSES_NAME], {}
         names = dict(enumerate(class_list(files[0])))
@@ -55,7 +51,7 @@ def find_yolo(root: Path) -> dict[str, _Part]:
         return {}
     parts = {}
     for key, value in content.items():
-        places = tuple(_places(root, files[0], content.get("path"), value)) if key in PARTS else ()
+        places = tuple(named_places(root, files[0], content.get("path"), value)) if key in PARTS else ()
         if places:
             parts[PARTS[key]] = _Part(PARTS[key], files[0], places, names)
         elif key in PARTS and value:
@@ -64,54 +60,6 @@ def find_yolo(root: Path) -> dict[str, _Part]:
         for name, folder in _folders(root):
             parts.setdefault(name, _Part(name, files[0], (folder,), names))
     return parts or {WHOLE: _Part(WHOLE, files[0], (root,), names)}
-
-
-def _has_names(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size <= LARGEST_YAML and bool(_NAMES.search(path.read_bytes()))
-
-
-def _loaded(path: Path) -> dict:
-    """The mapping in a YAML file, every scalar as text: `no` and `1.0` are names. Raises SrnError."""
-    try:
-        node = yaml.compose(path.read_bytes().decode("utf-8-sig"), Loader=yaml.BaseLoader)
-        content = yaml.BaseLoader("").construct_document(node)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise SrnError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise SrnError(f"{path}: holds no names: not a data.yaml")
-    for value in (value for key, value in node.value if key.value == "names" and isinstance(value, yaml.MappingNode)):
-        numbers = [key.value for key, _ in value.value]
-        if len(set(numbers)) != len(numbers):
-            raise SrnError(f"{path}: names: a class number stands there twice")
-    return content
-
-
-def _numbered(path: Path, names: object) -> dict[int, str]:
-    """Class number -> name, of a list or a mapping."""
-    items = dict(enumerate(names)) if isinstance(names, list) else names
-    numbered = {}
-    for number, name in items.items() if isinstance(items, dict) else ():
-        if not str(number).isdecimal() or not isinstance(name, str) or not name.strip() or not name.isprintable():
-            raise SrnError(f"{path}: names: {shown(number)}: {shown(name)} is no class number and name")
-        if name in numbered.values():
-            message(f"{path}: names: {printable(name)} stands there twice: it is one class")
-        numbered[int(number)] = name
-    if not numbered:
-        raise SrnError(f"{path}: names: no list of class names")
-    return dict(sorted(numbered.items()))
-
-
-def _places(root: Path, file: Path, top: object, value: object) -> Iterator[Path]:
-    """What `train: ../train/images` names: from `path:`, the file's folder or `root`; `..` may lead out of it."""
-    for text in value if isinstance(value, list) else [value]:
-        if not isinstance(text, str) or not text.strip():
-            continue
-        tops = [Path(top)] if isinstance(top, str) and top else []
-        tails = ("/".join(name_parts(text)), text)
-        tries = [base / tail for tail in tails for base in (*(file.parent / one for one in tops), file.parent, root)]
-        found = next((path for path in tries if path.is_dir() or (path.is_file() and path.suffix == ".txt")), None)
-        if found:
-            yield found
 
 
 def _folders(root: Path) -> Iterator[tuple[str, Path]]:
