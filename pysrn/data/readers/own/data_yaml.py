@@ -61,6 +61,11 @@ def named_places(root: Path, file: Path, top: object, value: object) -> Iterator
         tops = [Path(top)] if isinstance(top, str) and top else []
         tails = ("/".join(name_parts(text)), text)
         tries = [base / tail for tail in tails for base in (*(file.parent / one for one in tops), file.parent, root)]
-        found = next((path for path in tries if path.is_dir() or (path.is_file() and path.suffix == ".txt")), None)
+        found = next((path for path in tries if _holds_images(path)), None)
         if found:
             yield found
+
+
+def _holds_images(path: Path) -> bool:
+    """Whether it is a folder, not an empty one, or a list."""
+    return any(path.iterdir()) if path.is_dir() else path.is_file() and path.suffix == ".txt"

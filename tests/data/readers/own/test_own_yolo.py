@@ -52,6 +52,14 @@ def test_an_export_is_read_from_itself_wherever_it_lies(tmp_path):
     assert shown(read_own(tmp_path / "images" / "mine")) == EXPECTED
 
 
+def test_an_empty_test_folder_is_none(tmp_path, capsys):
+    write_yolo(tmp_path, {"train": PARTS["train"], "valid": PARTS["test"]})
+    (tmp_path / "test" / "images").mkdir(parents=True)
+    assert shown(read_own(tmp_path)) == EXPECTED
+    said = capsys.readouterr().err
+    assert "data.yaml: test: ../test/images is not there" in said and "its validation part is the test split" in said
+
+
 def test_lists_of_images(tmp_path):
     write_yolo(tmp_path)
     (tmp_path / "lists").mkdir()
