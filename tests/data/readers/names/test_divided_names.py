@@ -43,6 +43,14 @@ def test_two_names_with_a_bar_are_enough_and_one_is_told(tmp_path, capsys):
     assert "warning: " in capsys.readouterr().err
 
 
+def test_a_table_of_nus_wide_is_asked_too(tmp_path):
+    write(tmp_path, train=f"{HEAD}p1.jpg,sky|clouds\np2.jpg,sun\n", test=f"{HEAD}p9.jpg,sun\n")
+    with pytest.raises(SrnError, match=r"line 2: label 'sky\|clouds' looks like 2 labels divided by '\|'"):
+        read_splits("nus_wide", tmp_path)
+    found = read_splits("nus_wide", tmp_path, ReaderOptions(separator="|"))
+    assert named(found["train"]) == {"p1.jpg": {"sky", "clouds"}, "p2.jpg": {"sun"}}
+
+
 def test_commas_need_the_separator(tmp_path):
     write(tmp_path, train=f'{HEAD}p1.jpg,"cat, dog"\np2.jpg,cow\n', test=TEST)
     with pytest.raises(SrnError, match="line 2: 'cat, dog' is no list") as caught:
