@@ -109,13 +109,14 @@ def read_label_table(path: Path, separator: str | None = None) -> LabelTable:
     )
     try:
         heads = [class_name(head, path, before + 1) for head in next(reader)]
-        file_column, split_column, names_column, columns = _columns(path, heads, before + 1)
+        split_column, names_column, columns = _columns(path, heads, before + 1)
         named = names_column is not None
         cells = NamedCells(path, separator) if named else MatrixCells(path, [heads[c] for c in columns], before + 1)
         pick = itemgetter(*columns) if len(columns) > 1 else lambda row: [row[column] for column in columns]
         names, numbers, splits = [], [], []
+        end = reader.line_num
         for row in reader:
-            line = reader.line_num + before
+            line, end = before + end + 1, reader.line_num  # a row may have several lines
             if not any(row):
                 continue
             if len(row) != len(heads):
@@ -123,7 +124,7 @@ def read_label_table(path: Path, separator: str | None = None) -> LabelTable:
                     f"{path} line {line}: {len(row)} columns where the header has {len(heads)}",
                     f"put a cell that holds {delimiter!r} into double quotes" if len(row) > len(heads) else "",
                 )
-            names.append(row[file_column].strip())
+            names.append(row[0].strip())
             numbers.append(line)
             if split_column is not None:
                 splits.append(_split(path, line, row[split_column]))
@@ -144,8 +145,8 @@ def _delimiter(header: str) -> str:
     return (signs or [sign for sign in ",\t;" if sign in header] or [","])[0]
 
 
-def _columns(path: Path, heads: list[str], line: int) -> tuple[int, int | None, int | None, Sequence[int]]:
-    """Columns of the file name, of the split, of the label names, and of the classes."""
+def _columns(path: Path, heads: list[str], line: int) -> tuple[int | None, int | None, Sequence[int]]:
+    """Columns of the split, of the label names, and of the classes, behind that of the file name."""
     plain, place = [head.lower() for head in heads], f"{path} line {line}"
     if not plain or plain[0] not in FILE_HEADS:
         first = shown(heads[0] if heads else "")
@@ -156,7 +157,7 @@ def _columns(path: Path, heads: list[str], line: int) -> tuple[int, int | None, 
     split_column = next((column for column, head in enumerate(plain) if head in SPLIT_HEADS), None)
     rest = [column for column in range(1, len(heads)) if column != split_column]
     if len(rest) == 1 and plain[rest[0]] in NAMES_HEADS:
-        return 0, split_column, rest[0], ()
+        return split_column, rest[0], ()
     if not rest:
         raise SrnError(f"{place}: the header has no label column")
     seen: dict[str, int] = {}
@@ -167,7 +168,7 @@ def _columns(path: Path, heads: list[str], line: int) -> tuple[int, int | None, 
             both = f"{seen[heads[column]] + 1} and {column + 1}"
             raise SrnError(f"{place}: class {shown(heads[column])} has two columns, {both}", "rename or remove one")
         seen[heads[column]] = column
-    return 0, split_column, None, rest
+    return split_column, None, rest
 
 
 def _split(path: Path, line: int, cell: str) -> str:

@@ -17,7 +17,7 @@ def test_another_sign_divides_names_that_stand_alone(tmp_path, sign, test):
     """The pieces are classes of their own, in whichever of the two tables."""
     other = "cow" if "Cat" in test else "cat"
     write(tmp_path, train=f'{HEAD}p1.jpg,"cat{sign}dog"\np2.jpg,{other}\np3.jpg,dog\n', test=test)
-    with pytest.raises(SrnError, match=f"train.csv line {3 if sign == chr(10) else 2}: label .* 2 labels") as caught:
+    with pytest.raises(SrnError, match="train.csv line 2: label .* 2 labels") as caught:
         read(tmp_path)
     assert f"--separator {SIGNS[sign]} divides" in caught.value.cure and "--separator ';'" in caught.value.cure
     found = read(tmp_path, separator=sign.strip() or sign)["train"] if "Cat" not in test else None
