@@ -130,7 +130,7 @@ def compare_run(
         UsageError: a bad tolerance.
     """
     paths = find_predictions(run, split)
-    loaded = [load_labelled(path, labels) for path in paths]
+    loaded = load_labelled(paths, labels)
     system, dataset = system_of(paths[0]), dataset_of(paths[0], loaded[0])
     classes = loaded[0].classes if dataset == OWN_DATASET else class_names(dataset)
     for path, found in zip(paths, loaded, strict=True):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,71 +17,71 @@ from pysrn.data.pair.pair_reader import KEY_NUMBER
 from pysrn.predict.predictions import CURE, Predictions, check_classes, load_predictions
 
 
-def load_labelled(path: Path, folder: Path | None = None) -> Predictions:
-    """A predictions file with the labels of the pair in `folder`; without it with its own, which may be old: then said.
+def load_labelled(paths: Sequence[Path], folder: Path | None = None) -> list[Predictions]:
+    """Predictions files with the labels of the pair in `folder`; by default with their own, saying where these are old.
 
     Raises MissingError where there is no such file, pair or split, SrnError when the pair has other images or classes.
     """
-    found = load_predictions(path)
-    if folder is None:
-        _warn_of_other_labels(found, path)
-        return found
-    labels = _labels_now(found, PairReader(folder, found.about.get("split", "test")), path)
-    return replace(found, labels=labels, about={**found.about, "labels": str(folder)})
+    labelled = cache(_labelled)  # the stages of a run come from one pair
+    return [_load(path, folder, labelled) for path in paths]
 
 
-def changed_labels(found: Predictions, pair: PairReader) -> tuple[int, int]:
+def changed_labels(found: Predictions, pair: PairReader, labels: np.ndarray | None = None) -> tuple[int, int]:
     """How many of the labels that predictions hold are others in the pair, and on how many images.
 
+    `labels`: all of the pair's, where they are read already.
     Raises SrnError when the pair has other images or classes, or is broken.
     """
-    changed = _labels_now(found, pair, pair.folder) != found.labels
+    labels = pair.all_labels() if labels is None else labels
+    changed = labels[_rows(found, pair, pair.folder)] != found.labels
     return int(changed.sum()), int(changed.any(1).sum())
 
 
-def _warn_of_other_labels(found: Predictions, path: Path) -> None:
-    folder = found.about.get("data")
-    if found.labels is None or folder is None:
-        return
+def _labelled(folder: str, split: str) -> tuple[PairReader, np.ndarray]:
+    pair = PairReader(folder, split)
+    return pair, pair.all_labels().astype(np.int8)
+
+
+def _load(
+    path: Path, folder: Path | None, labelled: Callable[[str, str], tuple[PairReader, np.ndarray]]
+) -> Predictions:
+    found = load_predictions(path)
+    split = found.about.get("split", "test")
+    if folder is not None:
+        pair, labels = labelled(str(folder), split)
+        return replace(found, labels=labels[_rows(found, pair, path)], about={**found.about, "labels": str(folder)})
+    if found.labels is None or "data" not in found.about:
+        return found
     try:
-        labels, images = changed_labels(found, PairReader(folder, found.about.get("split", "test")))
+        pair, labels = labelled(found.about["data"], split)
+        number, images = changed_labels(found, pair, labels)
     except MissingError:  # the pair is gone, or lies elsewhere
-        return
+        return found
     except SrnError as error:
         message(f"beware: {path} is measured by the labels that it holds, not by those of the pair: {error}")
-        return
-    if labels:
+        return found
+    if number:
         message(
-            f"beware: {path} is measured by the labels that it holds; {labels:,} of them, on {images:,} images, "
-            f"are others in {folder} now"
+            f"beware: {path} is measured by the labels that it holds; {number:,} of them, on {images:,} images, "
+            f"are others in {pair.folder} now"
         )
-        message(f"  mend it: --labels {shlex.quote(folder)} takes those of the pair")
+        message(f"  mend it: --labels {shlex.quote(str(pair.folder))} takes those of the pair")
+    return found
 
 
-def _labels_now(found: Predictions, pair: PairReader, where: Path) -> np.ndarray:
-    """The pair's labels int8 N x C in the order of the predictions."""
-    check_classes(found.classes, pair.classes, where)
-    rows = _rows(pair.keys, found.keys)
-    if rows is None:
-        odd = set(map(_name, pair.keys)) ^ set(map(_name, found.keys))
-        first = f"{len(odd)} are in one only, the first: {min(odd)}" if odd else "their keys do not tell which is which"
-        raise SrnError(f"{where} and {pair.folder}, {pair.split}, are of different images: {first}", CURE)
-    return pair.all_labels().astype(np.int8)[rows]
-
-
-def _rows(there: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
-    """The row in the pair of each key; None when the images are others.
+def _rows(found: Predictions, pair: PairReader, where: Path) -> list[int]:
+    """The pair's row for each image of the predictions.
 
     A table in another order gives the images other numbers, so without the same keys the names decide: unless two
     images had one name, for then `~2` says only which came second.
     """
+    check_classes(found.classes, pair.classes, where)
+    there, wanted = list(pair.keys), list(found.keys)
     if set(there) != set(wanted):
-        there, wanted = [_name(key) for key in there], [_name(key) for key in wanted]
-        if sorted(there) != sorted(wanted) or any(re.search(r"~\d+$", name) for name in there):
-            return None
+        there, wanted = ([key[KEY_NUMBER:] for key in keys] for keys in (there, wanted))
+        odd = set(there) ^ set(wanted)
+        if odd or any(re.search(r"~\d+$", name) for name in there):
+            first = f"{len(odd)} are in one only, the first: {min(odd)}" if odd else "names do not tell which is which"
+            raise SrnError(f"{where} and {pair.folder}, {pair.split}, are of different images: {first}", CURE)
     row_of = {key: row for row, key in enumerate(there)}
     return [row_of[key] for key in wanted]
-
-
-def _name(key: str) -> str:
-    return key[KEY_NUMBER:]

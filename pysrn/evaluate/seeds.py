@@ -36,7 +36,7 @@ def comparison(system: System, seeds: Sequence[int], runs: Sequence[tuple[Path, 
 
 def mean_ap(path: Path) -> dict[str, float]:
     """mAP of every score in a predictions file with labels."""
-    found = load_labelled(path)
+    (found,) = load_labelled([path])
     return {name: evaluate(scores, found.labels).mean_ap for name, scores in found.scores.items()}
 
 

@@ -52,7 +52,7 @@ def evaluate_files(
     With `resamples`, also the bootstrap interval of every mAP; the same images are drawn for all of them.
     `labels`: the folder of the LMDB pair whose labels are taken in place of those that the files hold.
     """
-    loaded = [load_labelled(path, labels) for path in paths]
+    loaded = load_labelled(paths, labels)
     first = loaded[0]
     for path, found in zip(paths, loaded, strict=True):
         check_classes(found.classes, first.classes, path)

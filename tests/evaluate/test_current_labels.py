@@ -59,7 +59,7 @@ def test_nothing_is_said_while_they_are_the_same(corrected, capsys):
 def test_corrected_labels_are_told_and_taken_on_demand(corrected, capsys, order):
     path, changes = corrected / "p.npz", {"n0.jpg": "dog", "n4.jpg": "dog;cow"}  # two changes and one
     folder = build(corrected / "root", changes, order)
-    old, now = load_predictions(path), load_labelled(path, folder)
+    old, (now,) = load_predictions(path), load_labelled([path], folder)
     changed = {old.keys[row][9:] for row in np.flatnonzero((old.labels != now.labels).any(1))}
     assert changed == {"n0", "n4"}
     assert changed_labels(old, PairReader(folder, "test")) == (3, 2)
@@ -90,7 +90,7 @@ def test_a_pair_of_other_images_or_classes_is_refused_or_told(corrected, capsys)
     ):
         folder = build(corrected / "root", changes, order)
         with pytest.raises(SrnError, match=words):
-            load_labelled(corrected / "p.npz", folder)
+            load_labelled([corrected / "p.npz"], folder)
         assert main([str(corrected / "p.npz")]) == 0
         assert re.search(f"beware: .*{words}", capsys.readouterr().err)
     assert main([str(corrected / "p.npz"), "--labels", str(corrected / "nowhere")]) == 3
@@ -106,5 +106,5 @@ def test_names_that_do_not_tell_which_is_which(tmp_path):
     predicted(build(tmp_path / "root", {"n1.png": "cow"}, names), tmp_path / "p.npz")
     assert changed_labels(load_predictions(tmp_path / "p.npz"), PairReader(tmp_path / "root/data", "test")) == (0, 0)
     folder = build(tmp_path / "root", {"n1.png": "cow"}, names[::-1])
-    with pytest.raises(SrnError, match="of different images: their keys do not tell which is which"):
-        load_labelled(tmp_path / "p.npz", folder)
+    with pytest.raises(SrnError, match="of different images: names do not tell which is which"):
+        load_labelled([tmp_path / "p.npz"], folder)

@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from pysrn.console import UsageError, existing_folder, message
+from pysrn.console import existing_folder, message
 from pysrn.data.readers.image_lists import CLASSES_NAME
-from pysrn.data.readers.label_table import LabelTable, read_split_tables
+from pysrn.data.readers.label_table import LabelTable
 from pysrn.data.readers.label_text import listed_namings, printable
 from pysrn.data.readers.listed_images import annotated_split
-from pysrn.data.readers.names.divided_names import check_names
-from pysrn.data.readers.names.look_alikes import Naming, one_spelling
+from pysrn.data.readers.names.look_alikes import one_spelling
 from pysrn.data.readers.names.repeated_rows import REFUSED, UNITED
 from pysrn.data.readers.records import POSITIVE, AnnotatedSplit
+from pysrn.data.readers.split_tables import check_cells, read_split_tables
 
 
 def read_folder(
@@ -36,7 +36,7 @@ def read_folder(
     path = root / CLASSES_NAME
     listed = listed_namings(path) if path.is_file() else []
     different = list(dict.fromkeys(tables.values()))  # one table may hold both splits
-    _check_names(different, listed, separator)
+    check_cells(different, [naming.name for naming in listed], separator)
     kept = one_spelling([*listed, *(naming for table in different for naming in table.namings)], merge_alike)
     renamed = {table: table.renamed(kept) for table in different}
     classes = tuple(dict.fromkeys(kept[naming.name] for naming in listed)) or _classes(renamed[tables["train"]])
@@ -53,15 +53,6 @@ def read_folder(
         )
         for split, part in parts.items()
     }
-
-
-def _check_names(tables: list[LabelTable], listed: list[Naming], separator: str | None) -> None:
-    named = [table for table in tables if table.named]
-    if separator is not None and not named:
-        raise UsageError("--separator divides names in cells, but the tables have a column a class")
-    several = any((table.rows.labels == POSITIVE).sum(1).max() > 1 for table in named)
-    found = [naming for table in named for naming in table.namings]
-    check_names(found, [naming.name for naming in listed], separator, several)
 
 
 def _classes(train: LabelTable) -> tuple[str, ...]:

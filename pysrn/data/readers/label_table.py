@@ -17,20 +17,18 @@ from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import MissingError, SrnError, message
+from pysrn.console import MissingError, SrnError
 from pysrn.data.readers.annotation_checks import shown
 from pysrn.data.readers.label_cells import MatrixCells, NamedCells
 from pysrn.data.readers.label_text import class_name, printable, text_lines
 from pysrn.data.readers.listed_images import LabelRows
-from pysrn.data.readers.names.image_places import SPLIT_FOLDERS
 from pysrn.data.readers.names.look_alikes import Naming
 from pysrn.data.readers.names.repeated_rows import LEFT_OUT, UNITED
 from pysrn.data.readers.records import NEGATIVE, POSITIVE
 
-FILE_HEADS = ("file", "filename", "file_name", "filepath", "path", "image", "image_id", "name")
+FILE_HEADS = ("file", "filename", "file_name", "filepath", "path", "image", "image_id", "image_name", "name", "id")
 NAMES_HEADS = ("labels", "label", "tags", "classes")
 SPLIT_HEADS = ("split", "split_name")
-BESIDE_IMAGES = "_classes.csv"  # Roboflow's multi-label export: one in the folder of each split
 SPLIT_OF = {"train": "train", "trainval": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 
 
@@ -111,13 +109,14 @@ def read_label_table(path: Path, separator: str | None = None) -> LabelTable:
     )
     try:
         heads = [class_name(head, path, before + 1) for head in next(reader)]
-        file_column, split_column, names_column, columns = _columns(path, heads, before + 1)
+        split_column, names_column, columns = _columns(path, heads, before + 1)
         named = names_column is not None
         cells = NamedCells(path, separator) if named else MatrixCells(path, [heads[c] for c in columns], before + 1)
         pick = itemgetter(*columns) if len(columns) > 1 else lambda row: [row[column] for column in columns]
         names, numbers, splits = [], [], []
+        end = reader.line_num
         for row in reader:
-            line = reader.line_num + before
+            line, end = before + end + 1, reader.line_num  # a row may have several lines
             if not any(row):
                 continue
             if len(row) != len(heads):
@@ -125,7 +124,7 @@ def read_label_table(path: Path, separator: str | None = None) -> LabelTable:
                     f"{path} line {line}: {len(row)} columns where the header has {len(heads)}",
                     f"put a cell that holds {delimiter!r} into double quotes" if len(row) > len(heads) else "",
                 )
-            names.append(row[file_column].strip())
+            names.append(row[0].strip())
             numbers.append(line)
             if split_column is not None:
                 splits.append(_split(path, line, row[split_column]))
@@ -146,8 +145,8 @@ def _delimiter(header: str) -> str:
     return (signs or [sign for sign in ",\t;" if sign in header] or [","])[0]
 
 
-def _columns(path: Path, heads: list[str], line: int) -> tuple[int, int | None, int | None, Sequence[int]]:
-    """Columns of the file name, of the split, of the label names, and of the classes."""
+def _columns(path: Path, heads: list[str], line: int) -> tuple[int | None, int | None, Sequence[int]]:
+    """Columns of the split, of the label names, and of the classes, behind that of the file name."""
     plain, place = [head.lower() for head in heads], f"{path} line {line}"
     if not plain or plain[0] not in FILE_HEADS:
         first = shown(heads[0] if heads else "")
@@ -158,7 +157,7 @@ def _columns(path: Path, heads: list[str], line: int) -> tuple[int, int | None, 
     split_column = next((column for column, head in enumerate(plain) if head in SPLIT_HEADS), None)
     rest = [column for column in range(1, len(heads)) if column != split_column]
     if len(rest) == 1 and plain[rest[0]] in NAMES_HEADS:
-        return 0, split_column, rest[0], ()
+        return split_column, rest[0], ()
     if not rest:
         raise SrnError(f"{place}: the header has no label column")
     seen: dict[str, int] = {}
@@ -169,7 +168,7 @@ def _columns(path: Path, heads: list[str], line: int) -> tuple[int, int | None, 
             both = f"{seen[heads[column]] + 1} and {column + 1}"
             raise SrnError(f"{place}: class {shown(heads[column])} has two columns, {both}", "rename or remove one")
         seen[heads[column]] = column
-    return 0, split_column, None, rest
+    return split_column, None, rest
 
 
 def _split(path: Path, line: int, cell: str) -> str:
@@ -180,54 +179,3 @@ def _split(path: Path, line: int, cell: str) -> str:
             f"a class called {' or '.join(SPLIT_HEADS)} needs named labels (file,labels)",
         )
     return split
-
-
-def read_split_tables(root: Path, separator: str | None = None) -> dict[str, LabelTable]:
-    """The tables of a folder: one with `train` and one with `test` in its name, or one with a split column.
-
-    Where there is none, those beside the images of each split: `train/_classes.csv` and `test/_classes.csv`.
-    Raises MissingError where none of these is there, and as `read_label_table`.
-    """
-    tables = _tables_in(root)
-    named = {split: [path for path in tables if path.stem.lower() == split] for split in ("train", "test")}
-    if not all(named.values()):
-        named = {split: [path for path in tables if split in path.stem.lower()] for split in ("train", "test")}
-    if not tables:
-        named = _tables_beside_images(root)
-    if all(len(paths) == 1 for paths in named.values()) and named["train"] != named["test"]:
-        return {split: read_label_table(paths[0], separator) for split, paths in named.items()}
-    if len(tables) != 1:
-        seen = f"; there are {', '.join(printable(path.name) for path in tables[:5])}" if tables else ""
-        raise MissingError(
-            f"{root}: train.csv and test.csv are needed, or one CSV file with a split column, or train/{BESIDE_IMAGES} "
-            f"and test/{BESIDE_IMAGES}{seen}"
-        )
-    table = read_label_table(tables[0], separator)
-    if table.split_of is None:
-        raise MissingError(
-            f"{tables[0]}: only one table, and it has no column `split`", "add one, or write train.csv and test.csv"
-        )
-    present = set(table.split_of)
-    if "train" not in present or not present & {"test", "val"}:
-        raise MissingError(f"{tables[0]}: its split column names only {', '.join(sorted(present))}: both are needed")
-    if {"test", "val"} <= present:
-        message(f"{tables[0]}: the {table.split_of.count('val')} rows of split 'val' are not read")
-        table = table.without("val")
-    return {"train": table, "test": table}
-
-
-def _tables_in(folder: Path) -> list[Path]:
-    tables = (path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
-    return sorted(path for path in tables if path.is_file() and not path.name.startswith("."))
-
-
-def _tables_beside_images(root: Path) -> dict[str, list[Path]]:
-    """The tables in the folder of each split, as Roboflow exports them; without `test`, `valid` is the test split."""
-    found = {
-        split: [table for name in names if (root / name).is_dir() for table in _tables_in(root / name)]
-        for split, names in SPLIT_FOLDERS.items()
-    }
-    chosen = {split: [path for path in found[split] if path.name == BESIDE_IMAGES] or found[split] for split in found}
-    if chosen["val"] and chosen["test"]:
-        message(f"{chosen['val'][0]}: the split 'val' is not read")
-    return {"train": chosen["train"], "test": chosen["test"] or chosen["val"]}

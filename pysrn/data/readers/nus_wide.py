@@ -13,12 +13,13 @@ import numpy as np
 
 from pysrn.console import MissingError, SrnError, existing_folder, message
 from pysrn.data.readers.annotation_checks import shown
-from pysrn.data.readers.label_table import LabelTable, read_split_tables
+from pysrn.data.readers.label_table import LabelTable
 from pysrn.data.readers.label_text import class_list, labels_of, number_rows, printable, text_lines
 from pysrn.data.readers.listed_images import LabelRows, annotated_split
 from pysrn.data.readers.names.image_places import FOLDERS
 from pysrn.data.readers.names.look_alikes import matched, one_spelling
 from pysrn.data.readers.records import POSITIVE, AnnotatedSplit
+from pysrn.data.readers.split_tables import check_cells, read_split_tables
 from pysrn.recipes import class_names
 
 LISTS = {"train": "TrainImagelist.txt", "test": "TestImagelist.txt"}
@@ -42,6 +43,7 @@ def read_nus_wide(root: Path, *, merge_alike: bool = False, separator: str | Non
     _check_concepts(folders, classes)
     if _found(folders, LISTS["train"]) is None and any(root.glob("*.[ct]sv")):
         tables = read_split_tables(root, separator)
+        check_cells(dict.fromkeys(tables.values()), classes, separator)
         right = {table: _unswapped(_documented(table, classes, merge_alike)) for table in tables.values()}
         parts = {split: right[table].part(split) for split, table in tables.items()}
     else:

@@ -44,7 +44,7 @@ def test_a_multi_label_export_of_roboflow(tmp_path, capsys, held_out):
     ):
         (tmp_path / split).mkdir()
         (tmp_path / split / "_classes.csv").write_text(f'filename, cat, dog, "cow, brown"\n{rows}')
-    touch(tmp_path, "train/a.rf.1f0.jpg", "train/a.rf.2e9.jpg", f"{held_out}/a.rf.1f0.jpg")
+    touch(tmp_path, "train/a.rf.1f0.jpg", "train/a.rf.2e9.jpg", f"{held_out}/a.rf.1f0.jpg", "a.rf.1f0.jpg")
     splits = read(tmp_path)
     assert splits["train"].classes == ("cat", "dog", "cow, brown")
     assert named(splits["train"]) == {"a.rf.1f0.jpg": {"cat", "cow, brown"}, "a.rf.2e9.jpg": set()}
