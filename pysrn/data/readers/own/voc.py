@@ -7,6 +7,7 @@ without labels; an image without an XML file is left out.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
@@ -82,6 +83,9 @@ def read_own_voc(root: Path, part: _Part) -> NamedSplit:
     found = NamedSplit(part.where, [], (), sources=(part.where,) if part.where.is_file() else ())
     difficult = boxless = 0
     for file in progress(part.files, len(part.files), f"reading {part.name} annotations", "files"):
+        if not os.path.lexists(file):
+            found.left_out.append((str(file), "no XML file"))
+            continue
         try:
             tree = annotation_tree(file)
             path = images.of(file, (tree.findtext("filename") or "").strip())
