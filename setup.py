@@ -16,6 +16,8 @@ setup(
         "six>=1.16,<2",  # imported by the Python package `caffe`
         "lmdb>=1.4,<4",
         "opencv-python>=4.8,<6",
+        "pillow>=10,<14",  # how large a picture is, before it is decoded; matplotlib needs it anyway
+        "PyYAML>=6,<7",  # data.yaml of YOLO data sets
         "matplotlib>=3.8,<4",
         "tqdm>=4.66,<5",
         "packaging>=23,<27",
@@ -25,6 +27,6 @@ setup(
         "torch": ["torch>=2.2,<3", "safetensors>=0.4,<1"],
         "onnx": ["onnx>=1.16,<2", "onnxruntime>=1.18,<2"],  # tools/to_torch.py --onnx
         "tensorboard": ["tensorboardX>=2.6,<3"],
-        "test": ["pytest>=8,<10", "ruff>=0.6,<1", "scikit-learn>=1.4,<2", "scipy>=1.11,<2", "pillow>=10,<14"],
+        "test": ["pytest>=8,<10", "ruff>=0.6,<1", "scikit-learn>=1.4,<2", "scipy>=1.11,<2"],
     },
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from pysrn.console import SrnError, existing_file
@@ -15,10 +15,13 @@ from pysrn.console import SrnError, existing_file
 LARGEST_FILE = 2**30  # bytes; assumed: twice the largest instances file of COCO
 
 
-def load_json(path: str | Path, needed: Collection[str] | None = None) -> dict:
+def load_json(
+    path: str | Path, needed: Collection[str] | None = None, change: Callable[[dict], dict] | None = None
+) -> dict:
     """The object in a JSON file, of every object in it only the fields `needed` (default: all).
 
-    Fields that are not needed are forgotten while parsing: polygons are nine tenths of a COCO file.
+    Fields that are not needed are forgotten while parsing: polygons are nine tenths of a COCO file. `change` is called
+    with every object before.
     Raises MissingError when there is no such file, SrnError when it holds no JSON object.
     """
     path = existing_file(path, "annotation file")
@@ -26,6 +29,7 @@ def load_json(path: str | Path, needed: Collection[str] | None = None) -> dict:
         raise SrnError(f"{path}: larger than {LARGEST_FILE} bytes: too large for an annotation file")
 
     def forget(row: dict) -> dict:
+        row = change(row) if change else row
         return {name: row[name] for name in needed if name in row}
 
     try:

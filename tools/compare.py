@@ -31,6 +31,10 @@ def main(argv: list[str] | None = None) -> int:
         "--resamples", type=int, default=1000, help="for the interval of mAP; 0: none (default: %(default)s)"
     )
     parser.add_argument("--seed", type=seed_number, default=0, help="of the resamples (default: %(default)s)")
+    parser.add_argument(
+        "--labels", type=Path, metavar="FOLDER",
+        help="LMDB pair whose labels are taken (default: those that the predictions hold)",
+    )  # fmt: skip
     parser.add_argument("-o", "--out", type=Path, help="default: compare.json in the folder, or beside the file")
     return run_main(work, parser.parse_args(argv))
 
@@ -56,7 +60,9 @@ def work(arguments: argparse.Namespace) -> None:
     run, changes = arguments.run or default_run(), dict(arguments.tolerance)
     if arguments.expect:
         compare.check_published(run, arguments.split)
-    system, dataset, found = compare.compare_run(run, arguments.split, changes, arguments.resamples, arguments.seed)
+    system, dataset, found = compare.compare_run(
+        run, arguments.split, changes, arguments.resamples, arguments.seed, arguments.labels
+    )
     out = arguments.out or (run if run.is_dir() else run.parent) / "compare.json"
     compare.write_json(system, dataset, found, out)
     print(text(system, dataset, found, arguments.all))

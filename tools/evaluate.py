@@ -27,6 +27,10 @@ def main(argv: list[str] | None = None) -> int:
         help="bootstrap interval of every mAP from N resamples of the images (default: none)",
     )  # fmt: skip
     parser.add_argument("--seed", type=seed_number, default=0, help="of the resamples (default: %(default)s)")
+    parser.add_argument(
+        "--labels", type=Path, metavar="FOLDER",
+        help="LMDB pair whose labels are taken (default: those that the predictions hold)",
+    )  # fmt: skip
     parser.add_argument("-o", "--out", type=Path, help="default: metrics.json in the folder of the first argument")
     return run_main(work, parser.parse_args(argv))
 
@@ -43,7 +47,7 @@ def work(arguments: argparse.Namespace) -> None:
     if arguments.resamples < 0:
         raise UsageError("--resamples: a whole number from 0")
     check_output_file(arguments.out)
-    results = table.evaluate_files(paths, arguments.resamples, arguments.seed)
+    results = table.evaluate_files(paths, arguments.resamples, arguments.seed, arguments.labels)
     out = arguments.out or (first if first.is_dir() else first.parent) / "metrics.json"
     table.write_json(results, out)
     print(table.text(results, arguments.per_class))

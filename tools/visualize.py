@@ -34,7 +34,11 @@ def main(argv: list[str] | None = None) -> int:
     maps.add_argument("--count", type=int, default=6, help="how many images without --images (default: %(default)s)")
     maps.add_argument("--labels", nargs="+", metavar="LABEL", help="class names (default: each image's own labels)")
     maps.add_argument("--maps", nargs="+", metavar="MAP", help="names (default: all that are marked as shown)")
-    maps.add_argument("--annotations", type=Path, help="COCO JSON with boxes (default: DATA/annotations/SPLIT.json)")
+    maps.add_argument(
+        "--annotations",
+        type=Path,
+        help="COCO JSON with boxes, or the folder of your own data (default: DATA/annotations/SPLIT.json)",
+    )
     maps.add_argument("--image-folder", type=Path, help="of the annotations (default: DATA/images/SPLIT)")
     maps.add_argument(
         "--pointing",

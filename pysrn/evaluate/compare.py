@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pysrn.console import MissingError, UsageError
 from pysrn.evaluate.bootstrap import RESAMPLES, Interval, mean_ap_interval
+from pysrn.evaluate.current_labels import load_labelled
 from pysrn.evaluate.metrics import Evaluation, evaluate
 from pysrn.evaluate.table import save_json
 from pysrn.predict.predictions import (
@@ -21,7 +22,6 @@ from pysrn.predict.predictions import (
     check_classes,
     check_same_images,
     find_predictions,
-    load_predictions,
     warn_of_other_weights,
 )
 from pysrn.predict.trained import settings_of, system_of
@@ -118,10 +118,11 @@ def compare_run(
     changes: Mapping[str, float] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    labels: Path | None = None,
 ) -> tuple[System, str, list[Comparison]]:
     """System and data set of a run's folder (or of a predictions file), and a comparison for each of its methods.
 
-    Resampled for the interval of mAP is the first of them; `resamples` 0: none.
+    Resampled for the interval of mAP is the first of them; `resamples` 0: none. `labels`: see `evaluate_files`.
 
     Raises:
         MissingError: no predictions, or none with labels.
@@ -129,7 +130,7 @@ def compare_run(
         UsageError: a bad tolerance.
     """
     paths = find_predictions(run, split)
-    loaded = [load_predictions(path) for path in paths]
+    loaded = load_labelled(paths, labels)
     system, dataset = system_of(paths[0]), dataset_of(paths[0], loaded[0])
     classes = loaded[0].classes if dataset == OWN_DATASET else class_names(dataset)
     for path, found in zip(paths, loaded, strict=True):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pysrn.evaluate.current_labels import load_labelled
 from pysrn.evaluate.metrics import evaluate
 from pysrn.evaluate.table import aligned
-from pysrn.predict.predictions import load_predictions
 from pysrn.systems.system import System
 from pysrn.train.run_folder import RunFolder
 
@@ -36,7 +36,7 @@ def comparison(system: System, seeds: Sequence[int], runs: Sequence[tuple[Path, 
 
 def mean_ap(path: Path) -> dict[str, float]:
     """mAP of every score in a predictions file with labels."""
-    found = load_predictions(path)
+    (found,) = load_labelled([path])
     return {name: evaluate(scores, found.labels).mean_ap for name, scores in found.scores.items()}
 
 

@@ -15,12 +15,12 @@ import numpy as np
 
 from pysrn.console import MissingError
 from pysrn.evaluate.bootstrap import Interval, mean_ap_interval
+from pysrn.evaluate.current_labels import load_labelled
 from pysrn.evaluate.metrics import BLOCKS, DECISION_METRICS, Evaluation, evaluate
 from pysrn.predict.predictions import (
     Predictions,
     check_classes,
     check_same_images,
-    load_predictions,
     warn_of_other_weights,
 )
 from pysrn.whole_files import written_beside
@@ -44,12 +44,15 @@ class Result:
     intervals: Mapping[str, Interval] = field(default_factory=dict)
 
 
-def evaluate_files(paths: Sequence[Path], resamples: int = 0, seed: int = 0) -> list[Result]:
+def evaluate_files(
+    paths: Sequence[Path], resamples: int = 0, seed: int = 0, labels: Path | None = None
+) -> list[Result]:
     """Load and evaluate predictions files; SrnError where they are not of the same images and classes.
 
     With `resamples`, also the bootstrap interval of every mAP; the same images are drawn for all of them.
+    `labels`: the folder of the LMDB pair whose labels are taken in place of those that the files hold.
     """
-    loaded = [load_predictions(path) for path in paths]
+    loaded = load_labelled(paths, labels)
     first = loaded[0]
     for path, found in zip(paths, loaded, strict=True):
         check_classes(found.classes, first.classes, path)

@@ -17,6 +17,7 @@ from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.data.pair.pair_reader import KEY_NUMBER
 from pysrn.data.pair.pixels import BadImage, decode_file
 from pysrn.data.readers.coco import read_coco
+from pysrn.data.readers.own.formats import read_own
 from pysrn.data.readers.records import POSITIVE
 from pysrn.data.shapes import scene as shapes_scene
 
@@ -97,10 +98,15 @@ def read_boxes(
 ) -> list[dict[int, list[Box]]]:
     """For every chosen sample of a pair: label -> boxes, from a COCO annotation file and its image folder.
 
+    `annotation` may be the folder of one's own data, too, whatever their format (`readers/own/formats.py`).
+
     Raises MissingError when the annotation file does not know an image of the pair, SrnError when it gives one other
     labels than the pair has (names repeat from split to split: 000000.jpg), else as `read_coco`.
     """
-    found = read_coco(annotation, images, pair.classes)
+    is_own = Path(annotation).is_dir()
+    found = read_own(Path(annotation))[pair.split] if is_own else read_coco(annotation, images, pair.classes)
+    if found.classes != pair.classes:
+        raise SrnError(f"{annotation} has other classes than {pair.folder}")
     samples = {sample.key_name: sample for sample in found.samples}
     names = [key[KEY_NUMBER:] for key in pair.keys]
     if unknown := [name for name in names if name not in samples]:
@@ -122,6 +128,8 @@ def read_boxes(
                 raise SrnError(f"{samples[name].path}: {error}", "give the images of the annotations") from None
         for place in found.boxes[name]:
             x, y, w, h = place.box
+            if place.relative:
+                width = height = 1
             corners = (x / width, y / height, (x + w) / width, (y + h) / height)
             boxes.setdefault(place.label, []).append(corners)
         result.append(boxes)

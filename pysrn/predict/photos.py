@@ -7,6 +7,7 @@ input. An LMDB pair may hold them as JPEG, which a photo here does not become on
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -14,6 +15,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from pysrn.console import MissingError, SrnError, UsageError, message, progress
+from pysrn.data.image_files import ENDINGS, FOREIGN, images_below
 from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.data.pair.pixels import BadImage, decode_file, warp
 from pysrn.data.readers.annotation_checks import key_names
@@ -25,7 +27,7 @@ from pysrn.predict.probability import sigmoid
 from pysrn.predict.splits import views_of
 from pysrn.predict.trained import settings_of
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")  # what a folder is searched for
+_NAMED = 6  # files that cannot be read are named one by one, so many of them
 SHOWN_SIDE = 448  # pixels of the longer side in a picture
 
 
@@ -42,10 +44,10 @@ def is_photo_argument(text: str) -> bool:
     """Whether a word of the command line means photos: by a file's ending, or a folder with images that is no run."""
     path = Path(text)
     if not path.is_dir():
-        return path.suffix.lower() in ENDINGS
+        return path.suffix.lower() in (*ENDINGS, *FOREIGN)
     signs = ("run.json", "weights.caffemodel", "stage?/weights.caffemodel")
     is_run = any(next(path.glob(sign), None) for sign in signs)
-    return not is_run and bool(_images_below(path))
+    return not is_run and bool(images_below(path))
 
 
 def find_photos(arguments: Sequence[str | Path]) -> list[Path]:
@@ -56,9 +58,9 @@ def find_photos(arguments: Sequence[str | Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in map(Path, arguments):
         if path.is_dir():
-            inside = _images_below(path)
+            inside = images_below(path)
             if not inside:
-                raise MissingError(f"no image in the folder {path}: none ends in {', '.join(ENDINGS)}")
+                raise MissingError(f"no image in the folder {path}: no file in it, whatever its ending, begins as one")
             found.update(dict.fromkeys(inside))
         elif os.path.lexists(path):
             found[path] = None
@@ -68,17 +70,23 @@ def find_photos(arguments: Sequence[str | Path]) -> list[Path]:
 
 
 def read_photos(paths: Sequence[Path], stored_size: int) -> Iterator[Photo]:
-    """Decode the files; one that cannot be used is said on stderr and left out."""
+    """Decode the files; those that cannot be used are left out and said on stderr: the first ones, and their number."""
+    reasons: Counter[str] = Counter()
     for path in paths:
         try:
-            image = decode_file(path)
+            image = decode_file(path, max(stored_size, SHOWN_SIDE))
         except BadImage as error:
-            message(f"not read: {printable(str(path), 300)}: {error}")
+            reasons[str(error)] += 1
+            if reasons.total() <= _NAMED:
+                message(f"not read: {printable(str(path), 300)}: {error}")
             continue
         height, width = image.shape[:2]
         ratio = min(1.0, SHOWN_SIDE / max(height, width))
         small = warp(image, max(1, round(width * ratio)), max(1, round(height * ratio)))
         yield Photo(path, warp(image, stored_size, stored_size), small)
+    if reasons.total() > _NAMED:
+        grouped = "; ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common(_NAMED))
+        message(f"not read: {reasons.total():,} of {len(paths):,} files ({grouped})")
 
 
 def predict_photos(
@@ -133,12 +141,6 @@ def label_names(net: DeployNet, weights: Path, data: str | Path | None) -> tuple
     if len(classes) != net.architecture.classes:
         raise SrnError(f"{net.path} predicts {net.architecture.classes} labels, {data or 'its run'} has {len(classes)}")
     return classes
-
-
-def _images_below(folder: Path) -> list[Path]:
-    """Files in a folder and those below it that end as images do, sorted, hidden ones left out."""
-    inside = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
-    return sorted(path for path in inside if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def _gathered(photos: Iterator[Photo], size: int) -> Iterator[list[Photo]]:

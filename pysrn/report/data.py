@@ -16,6 +16,7 @@ import numpy as np
 from pysrn.console import MissingError, SrnError, existing_folder
 from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.evaluate.bootstrap import Interval, mean_ap_interval
+from pysrn.evaluate.current_labels import changed_labels
 from pysrn.evaluate.metrics import Evaluation, evaluate
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.predict.predictions import Predictions, check_same_images, load_predictions
@@ -145,6 +146,9 @@ def gather(path: Path, data: str | Path | None = None, split: str = "test") -> G
             cure = f"--data FOLDER, or predict again: {predict_command(run, None, split)}"
             gaps.append(Gap(f"images: {pair.folder}, {split}, is not what was predicted", cure))
             pair = None
+        elif found.labels is not None and (changed := _changed(found, pair)):
+            what = f"today's labels: {changed:,} were others in {pair.folder}, {split}, when the images were predicted"
+            gaps.append(Gap(what, f"predict again: {predict_command(run, None, split)}"))
     return Gathered(run, settings, split, finished, hashes, predictions, pair, gaps)
 
 
@@ -185,6 +189,14 @@ def _predictions(
         if early.keys != late.keys:
             raise SrnError(f"{where} and {other} list the images in another order", predict_command(run, first, split))
     return found
+
+
+def _changed(found: Predictions, pair: PairReader) -> int:
+    """How many labels are others now; 0 where the pair's cannot be read, which matters to nobody else here."""
+    try:
+        return changed_labels(found, pair)[0]
+    except SrnError:
+        return 0
 
 
 def _pair(folder: str | Path, split: str, gaps: list[Gap]) -> PairReader | None:

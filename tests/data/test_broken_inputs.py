@@ -373,7 +373,11 @@ def of_folder():
     table, row = "train.csv", "n1.jpg,"
     for name in (b"", b"../n1.jpg", b"\xe9.jpg", b"\x07.jpg", b"no.jpg", b"n" * 3000):
         yield f"lists {name[:20]}", replaced(table, b"n1.jpg", name), {"n1"}
-    yield "lists one twice", replaced(table, "n1", "n0"), {"n0", "n1"}
+    yield (
+        "lists one twice",
+        replaced(table, "n2", "n0"),
+        "train.csv line 2 and line 4: the same image, n0.jpg, has 'cat'",
+    )
     for name, head in (
         ("no header", ""),
         ("only a file column", "file\n"),

@@ -133,6 +133,25 @@ def test_other_classes_replace_the_old_ones_only_with_force(tmp_path):
         assert reader.classes == ("b", "c", "d") and reader.labels(0).tolist() == labels
 
 
+def test_own_tables_with_look_alikes_and_another_separator(tmp_path):
+    """Refused in two lines, each with the flag that mends it; with both flags nothing is lost."""
+    for name in ("a", "b", "c"):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((9, 9, 3), np.uint8))
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text("file,labels\na.png,cat\tdog\nb.png,Cat\nc.png,dog\n")
+    words, out = ["folder", "--root", tmp_path, "--out", tmp_path / "out"], tmp_path / "out"
+    for flags in ([], ["--separator", r"\t"]):
+        made = run(*words, *flags)
+        flag = "--merge-alike" if flags else r"--separator '\t'"
+        assert made.returncode == 1 and flag in made.stderr and "Traceback" not in made.stderr and not out.exists()
+    made = run(*words, "--separator", r"\t", "--merge-alike")
+    assert made.returncode == 0, made.stderr
+    pair = PairReader(out, "train")
+    labels = {key[9:]: vector.tolist() for key, vector in zip(pair.keys, pair.all_labels(), strict=True)}
+    assert len(pair.classes) == 2 and pair.classes[1] == "dog"
+    assert labels == {"a": [1, 1], "b": [1, -1], "c": [-1, 1]}
+
+
 def test_another_data_set_is_neither_replaced_nor_verified(small_shapes, tmp_path):
     own_data(tmp_path / "own", "ab")
     before = contents(small_shapes)

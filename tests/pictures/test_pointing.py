@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError
+from pysrn.data.build import build_dataset
 from pysrn.data.pair.lmdb_pair import PairReader, write_pair
 from pysrn.data.readers.coco import read_coco
 from pysrn.pictures.activation_map import activation_maps_of
@@ -15,6 +16,7 @@ from pysrn.pictures.pointing import Pointing, cells_inside, label_groups, pointi
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.splits import whole_views
 from pysrn.recipes import class_names
+from tests.data.readers.own.exported import SIZE, TRAIN, write_coco, write_voc, write_yolo
 from tests.srn import INPUT
 
 
@@ -87,6 +89,25 @@ def test_files_of_equal_stems_keep_their_own_boxes(tmp_path):
     assert boxes["a"] == {0: [pytest.approx((0.1, 0.0, 0.3, 0.2))]}
     assert boxes["a~2"] == {1: [pytest.approx((0.2, 0.1, 0.6, 0.2))]}
     assert boxes["b_a"] == {0: [pytest.approx((0.125, 0.25, 0.375, 0.375))]}
+
+
+@pytest.mark.parametrize("write", [write_coco, write_voc, write_yolo])
+def test_boxes_from_the_folder_of_ones_own_data(write, tmp_path):
+    write(tmp_path / "mine")
+    build_dataset("folder", tmp_path / "pair", tmp_path / "mine", workers=1)
+    pair = PairReader(tmp_path / "pair", "train")
+    places = dict(zip(pair.keys, read_boxes(tmp_path / "mine", tmp_path / "none", pair, range(3)), strict=True))
+    found = next(boxes for key, boxes in places.items() if key.endswith("b c"))
+    width, height = SIZE
+    assert {pair.classes[label]: boxes for label, boxes in found.items()} == {
+        name: [pytest.approx((x / width, y / height, (x + w) / width, (y + h) / height))]
+        for name, (x, y, w, h) in TRAIN["b c.jpg"].items()
+    }
+    write(
+        tmp_path / "other", {"train": {"a.jpg": {"no": [1, 1, 2, 2]}}, "test": {"b.jpg": {"no": [1, 1, 2, 2]}}}, ("no",)
+    )
+    with pytest.raises(SrnError, match="other classes than"):
+        read_boxes(tmp_path / "other", tmp_path, pair, range(3))
 
 
 def test_kinds_of_labels():

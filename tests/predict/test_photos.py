@@ -96,6 +96,26 @@ def test_ranked_labels_of_a_photo_and_a_folder(run, photo, shapes_model, tmp_pat
     assert not list(tmp_path.glob("*.npz")) + list(tmp_path.glob("*.png"))
 
 
+def test_a_folder_of_unusual_files(run, photo, tmp_path, capsys):
+    """What can be decoded is predicted, whatever it is called; what cannot is named, and counted where it is much."""
+    album = tmp_path / "album"
+    album.mkdir()
+    for name, kind in (("a.jfif", "JPEG"), ("b.gif", "GIF"), ("c.avif", "AVIF"), ("d.jp2", "JPEG2000"), ("e", "PNG")):
+        Image.open(photo).save(album / name, kind)
+    (album / "f.txt").write_text("no image")
+    for number in range(9):
+        (album / f"IMG_{number}.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
+    (album / "z.jpe").write_bytes(photo.read_bytes()[:200])
+    assert main(["album", "--top", "1"]) == 0
+    printed, said = capsys.readouterr()
+    found = [line.partition("/")[2] for line in printed.splitlines() if line.startswith("album")]
+    assert found == ["a.jfif", "b.gif", "c.avif", "d.jp2", "e"]
+    assert "not read: album/IMG_0.HEIC: HEIC, which OpenCV cannot decode" in said and "f.txt" not in said
+    assert "not read: 10 of 15 files (HEIC, which OpenCV cannot decode: 9; the JPEG is cut off: 1)" in said
+    assert sum(line.startswith("not read: album/") for line in said.splitlines()) == 6
+    assert main([str(album / "IMG_0.HEIC")]) == 1
+
+
 def test_attention_picture(run, photo, tmp_path, capsys):
     assert main(["photo.jpg", "--attention", "--top", "2"]) == 0
     assert "attention.png: 1 photos" in capsys.readouterr().out

@@ -276,6 +276,20 @@ def test_other_weights_and_other_images_are_noticed(finished, shapes_folder, sha
     assert f"{shapes_folder}, test, is not what was predicted" in text and found.keys[-1] not in text
 
 
+def test_labels_that_changed_since_the_prediction_are_noticed(finished, shapes_folder, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    assert "today's labels" not in write(run, tmp_path / "report.html")
+    for stage in (1, 4):
+        path = run / f"stage{stage}" / "predictions_test.npz"
+        one = load_predictions(path)
+        one.labels[[0, 1, 1], [3, 3, 5]] *= -1
+        one.save(path)
+    text = write(run, tmp_path / "report.html")
+    assert f"today's labels: 3 were others in {shapes_folder}, test" in text
+    assert f"predict again: tools/predict.py {run}" in text
+
+
 def test_predictions_of_other_classes_than_the_runs_are_named(finished, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(finished, run)

@@ -6,25 +6,41 @@ is multiplied by it, by libtiff); 16 bits become 8; of several frames or pages t
 (or the part of the box that is inside it) is warped, not padded, to the square: with "area" by averaging where
 it shrinks and bilinearly where it grows, with "linear" bilinearly always, as Caffe's `convert_imageset` does.
 
-What is not whole, not a plain file or too large is refused with a reason, and so costs little memory; how many
-pixels OpenCV accepts is set in `pysrn/__init__.py`. Wrong bytes within the data of a complete JPEG pass, as
-everywhere: the decoder says so on stderr, without a name, and goes on.
+What is not whole, not a plain file or too large is refused with a reason, and so costs little memory. The header says
+how large an image is, before anything is decoded. Up to `FULL` pixels it is decoded as it is. A larger JPEG is decoded
+in half, a quarter or an eighth of its size, as long as that is more than what is stored: 200 megapixels take 150 MB.
+Other formats are decoded whole (0.8 GB at most), as are the coefficients of a progressive JPEG (1.6 GB at most), for
+one image at a time. How many pixels OpenCV accepts is set in `pysrn/__init__.py`.
+
+Wrong bytes within the data of a complete JPEG pass, as everywhere: the decoder says so on stderr, without a name, and
+goes on.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import stat
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 
 import cv2
 import numpy as np
+from PIL import Image
 
+from pysrn.data.image_files import is_heif
 from pysrn.data.readers.records import Sample
 
 INTERPOLATIONS = ("area", "linear")
 LARGEST_FILE = 1 << 28  # bytes; assumed: a photo has 1/20 of it, and every thread holds one
+FULL = 1 << 27  # pixels; assumed: 134 million, 0.4 GB decoded; every thread may hold so many
+MOST = 1 << 28  # pixels that are decoded whole: those of `pysrn/__init__.py`
+MOST_REDUCED = 1 << 30  # pixels; assumed: ten of today's largest photos side by side
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+_ONE_AT_A_TIME = Lock()
+Image.MAX_IMAGE_PIXELS = None  # Pillow reads headers only
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 
@@ -32,26 +48,56 @@ class BadImage(Exception):
     """An image cannot be used; the message is the reason, without its path."""
 
 
-def decode_file(path: Path) -> np.ndarray:
-    """Decode an image file into uint8 H x W x 3 BGR. Raises BadImage."""
-    return decode_bytes(_read(path))
+def decode_file(path: Path, least: int | None = None) -> np.ndarray:
+    """Decode an image file into uint8 H x W x 3 BGR. Raises BadImage.
+
+    `least`: a picture of more than FULL pixels may come out smaller, by whole factors, with no side below `least`.
+    """
+    content = _read(path)
+    width, height, in_one_pass = _size(content)
+    if 0 < width * height <= FULL:
+        return decode_bytes(content)
+    is_jpeg = content.startswith(_JPEG_START)
+    factor = _reduction(width, height, least) if least and is_jpeg else 1
+    light = factor > 1 and in_one_pass
+    if width * height > (MOST_REDUCED if light else MOST):
+        raise BadImage("too many pixels")
+    with nullcontext() if light else _ONE_AT_A_TIME:
+        return decode_bytes(content, factor)
 
 
-def decode_bytes(content: bytes) -> np.ndarray:
-    """Decode the bytes of an image file into uint8 H x W x 3 BGR. Raises BadImage."""
+def decode_bytes(content: bytes, factor: int = 1) -> np.ndarray:
+    """Decode the bytes of an image file into uint8 H x W x 3 BGR, each side divided by `factor`. Raises BadImage."""
     # OpenCV decodes a JPEG that is cut off, grey from there on, without a word. The end is sought behind the last
     # scan: a thumbnail before it has an end of its own, and some cameras write more behind it.
     is_open = content.startswith(_JPEG_START) and not content.endswith(_JPEG_END)
     if is_open and content.find(_JPEG_END, max(0, content.rfind(_JPEG_SCAN))) < 0:
         raise BadImage("the JPEG is cut off")
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), _REDUCED.get(factor, cv2.IMREAD_COLOR))
     except cv2.error as error:
         too_large = "CV_IO_MAX_IMAGE" in error.err
         raise BadImage("too many pixels" if too_large else f"cannot be decoded: {error.err}") from None
     if image is None:
-        raise BadImage("not an image that OpenCV can decode")
+        raise BadImage(
+            "HEIC, which OpenCV cannot decode" if is_heif(content) else "not an image that OpenCV can decode"
+        )
     return image
+
+
+def _size(content: bytes) -> tuple[int, int, bool]:
+    """Width, height, and whether it is no progressive JPEG; no pixels where Pillow does not know the header."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return *image.size, "progressive" not in image.info
+    except Exception:  # whatever a damaged header makes of a decoder: OpenCV says what is wrong with the file
+        return 0, 0, False
+
+
+def _reduction(width: int, height: int, least: int) -> int:
+    """The smallest factor that leaves at most FULL pixels; a smaller one where a side would be less than `least`."""
+    allowed = [factor for factor in _REDUCED if min(width, height) // factor >= least]
+    return next((factor for factor in allowed if width * height <= FULL * factor**2), max(allowed, default=1))
 
 
 def warp(image: np.ndarray, width: int, height: int, interpolation: str = "area") -> np.ndarray:
@@ -64,7 +110,7 @@ def warp(image: np.ndarray, width: int, height: int, interpolation: str = "area"
 
 def sample_pixels(sample: Sample, size: int, interpolation: str = "area") -> np.ndarray:
     """The sample as uint8 size x size x 3 BGR: its file or its box in it, warped. Raises BadImage."""
-    image = decode_file(sample.path)
+    image = decode_file(sample.path, size if sample.box is None else None)
     if sample.box is not None:
         if not all(map(math.isfinite, sample.box)):
             raise BadImage(f"the box is not four numbers: {sample.box}")

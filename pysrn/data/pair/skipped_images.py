@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from pysrn.console import message
+from pysrn.data.readers.label_text import printable
 from pysrn.whole_files import replace_text
 
 SKIPPED_NAME = "skipped.csv"
 _SHOWN = 6  # reasons
+# What differs among reasons of one kind: quoted values, lists, names of files, numbers.
+_DIFFERENT = re.compile(r"""'[^']*'|"[^"]*"|[\[({].*|\S+\.\w{1,5}\b|\d+""")
 
 
 def write_skipped(folder: Path, split: str, skipped: Iterable[tuple[str, str]]) -> None:
@@ -28,13 +31,22 @@ def write_skipped(folder: Path, split: str, skipped: Iterable[tuple[str, str]]) 
 
 
 def say_skipped(split: str, skipped: list[tuple[str, str]], path: Path) -> None:
-    """One line on stderr: how many were left out, by reason."""
+    """One line on stderr: how many were left out, by kind of reason, the first of a kind as its example."""
     if not skipped:
         return
-    found = Counter(reason.partition(":")[0] for _, reason in skipped).most_common()
-    shown = "; ".join(f"{reason}: {number:,}" for reason, number in found[:_SHOWN])
-    more = f"; and {len(found) - _SHOWN} more reasons" if len(found) > _SHOWN else ""
+    kinds: dict[str, list[str]] = {}
+    for _, reason in skipped:
+        kinds.setdefault(_DIFFERENT.sub("#", reason), []).append(reason)
+    common = sorted(kinds.items(), key=lambda kind: -len(kind[1]))[:_SHOWN]
+    shown = "; ".join(
+        _counted(printable(reasons[0], 120), len(reasons), reasons[0] == kind) for kind, reasons in common
+    )
+    more = f"; and {len(kinds) - _SHOWN} more reasons" if len(kinds) > _SHOWN else ""
     message(f"{split}: {len(skipped):,} images left out ({shown}{more}); {path} lists them")
+
+
+def _counted(reason: str, times: int, same: bool) -> str:
+    return f"{reason}: {times:,}" if same or times == 1 else f"{times:,} like: {reason}"
 
 
 def _plain(text: str) -> str:

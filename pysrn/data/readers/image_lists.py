@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from pysrn.console import MissingError, SrnError, UsageError, existing_folder, message
-from pysrn.data.readers.label_text import class_list, labels_of, number_rows, printable, text_lines
+from pysrn.data.readers.label_text import labels_of, listed_namings, number_rows, printable, text_lines
 from pysrn.data.readers.listed_images import LabelRows, annotated_split
+from pysrn.data.readers.names.look_alikes import matched, one_spelling
+from pysrn.data.readers.names.repeated_rows import LEFT_OUT, REFUSED
 from pysrn.data.readers.records import POSITIVE, AnnotatedSplit
-from pysrn.recipes import class_names
+from pysrn.recipes import OWN_DATASET, class_names
 
 CLASSES_NAME = "classes.txt"
 UNTAGGED_REMOVED = ("nus_wide",)  # official repo, README: "invalid and untagged images" are removed
@@ -26,7 +28,7 @@ _ENOUGH = 1000  # rows; assumed: enough for the commonest class to show
 
 
 def read_image_lists(
-    dataset: str, root: Path, folder: Path, *, drop_unlabelled: bool = False
+    dataset: str, root: Path, folder: Path, *, drop_unlabelled: bool = False, merge_alike: bool = False
 ) -> dict[str, AnnotatedSplit]:
     """Read the train and test lists in `folder`; the names in them start from `root`.
 
@@ -35,16 +37,17 @@ def read_image_lists(
     """
     folder = existing_folder(folder, "folder of the lists")
     names = _text_files(folder)
-    classes, order = _classes(dataset, folder)
+    classes, order = _classes(dataset, folder, merge_alike)
     paired = [name for name in names if re.search(r"_imglist\.txt(\.gz)?$", name)]
     chosen = _split_files(paired or names, folder, dataset, bool(paired))
     read = _read_pair if paired else _read_single
     splits = {}
     for split, files in chosen.items():
-        parts = [read(folder / name, len(order), dataset) for name in files]
+        parts = [read(folder / name, sum(map(len, order)), dataset) for name in files]
         if not (folder / CLASSES_NAME).is_file():
             _check_column_order(dataset, parts, classes)
-        parts = [replace(part, labels=np.ascontiguousarray(part.labels[:, order])) for part in parts]
+        repeated = REFUSED if dataset == OWN_DATASET else LEFT_OUT
+        parts = [replace(part, labels=_ordered(part.labels, order), repeated=repeated) for part in parts]
         untagged = drop_unlabelled or dataset in UNTAGGED_REMOVED
         splits[split] = annotated_split(parts, root, classes, drop_unlabelled=untagged)
     return splits
@@ -81,28 +84,31 @@ def _split_files(names: list[str], folder: Path, dataset: str, paired: bool) -> 
     return found
 
 
-def _classes(dataset: str, folder: Path) -> tuple[tuple[str, ...], list[int]]:
-    """The classes, and for each of them its column in the files."""
+def _classes(dataset: str, folder: Path, merge_alike: bool) -> tuple[tuple[str, ...], list[list[int]]]:
+    """The classes, and for each of them its column in the files (several, if look-alikes are merged)."""
     path = folder / CLASSES_NAME
-    listed = class_list(path) if path.is_file() else None
-    if dataset == "folder":
-        if listed is None:
+    if not path.is_file():
+        if dataset == OWN_DATASET:
             raise MissingError(f"no file {path}: lists do not name their label columns", "write it, one class a line")
-        return listed, list(range(len(listed)))
-    classes = class_names(dataset)
-    if listed is None:
-        return classes, list(range(len(classes)))
-    plain = [plain_name(name) for name in listed]
-    expected = [plain_name(name) for name in classes]
-    if sorted(plain) != sorted(expected):
-        odd = sorted(set(plain) ^ set(expected)) or ["two are the same but for case or underscores"]
-        raise SrnError(f"{path}: not the {len(classes)} classes of {dataset}; differing: {printable(', '.join(odd))}")
-    return classes, [plain.index(name) for name in expected]
+        return class_names(dataset), [[column] for column in range(len(class_names(dataset)))]
+    namings = listed_namings(path)
+    kept = one_spelling(namings, merge_alike)
+    if dataset == OWN_DATASET:
+        classes = tuple(dict.fromkeys(kept.values()))
+    else:
+        classes = class_names(dataset)
+        known = matched(set(kept.values()), classes)
+        kept = {name: known[spelling] for name, spelling in kept.items()}
+        if odd := sorted(set(kept.values()) ^ set(classes)):
+            differing = printable(", ".join(odd), 300)
+            raise SrnError(f"{path}: not the {len(classes)} classes of {dataset}; differing: {differing}")
+    own = [kept[naming.name] for naming in namings]
+    return classes, [[column for column, name in enumerate(own) if name == wanted] for wanted in classes]
 
 
-def plain_name(name: str) -> str:
-    """A class name without what copies of a data set write differently: `Traffic_Light` is `traffic light`."""
-    return " ".join(re.split(r"[\s_]+", name.strip().lower()))
+def _ordered(labels: np.ndarray, order: Sequence[Sequence[int]]) -> np.ndarray:
+    """The label columns in the order of the classes, those of one class united: 1 before 0 before -1."""
+    return np.stack([labels[:, columns].max(1) for columns in order], 1)
 
 
 def _read_pair(path: Path, columns: int, dataset: str) -> LabelRows:

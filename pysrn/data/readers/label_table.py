@@ -9,22 +9,24 @@ A user's own data (`folder.py`) and copies of NUS-WIDE (`nus_wide.py`) come in t
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import MissingError, SrnError, message
+from pysrn.console import MissingError, SrnError
 from pysrn.data.readers.annotation_checks import shown
-from pysrn.data.readers.image_lists import plain_name
 from pysrn.data.readers.label_cells import MatrixCells, NamedCells
-from pysrn.data.readers.label_text import printable, text_lines
+from pysrn.data.readers.label_text import class_name, printable, text_lines
 from pysrn.data.readers.listed_images import LabelRows
+from pysrn.data.readers.names.look_alikes import Naming
+from pysrn.data.readers.names.repeated_rows import LEFT_OUT, UNITED
 from pysrn.data.readers.records import NEGATIVE, POSITIVE
 
-FILE_HEADS = ("file", "filename", "file_name", "filepath", "path", "image", "image_id", "name")
+FILE_HEADS = ("file", "filename", "file_name", "filepath", "path", "image", "image_id", "image_name", "name", "id")
 NAMES_HEADS = ("labels", "label", "tags", "classes")
 SPLIT_HEADS = ("split", "split_name")
 SPLIT_OF = {"train": "train", "trainval": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
@@ -35,9 +37,14 @@ class LabelTable:
     """A table: its rows, its classes in the order of the label columns, and the split of each row if it says so."""
 
     rows: LabelRows
-    classes: tuple[str, ...]
+    namings: tuple[Naming, ...]
     split_of: list[str] | None
     named: bool  # labels were given by name: a class that no row has does not show
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The exact names of the label columns."""
+        return tuple(naming.name for naming in self.namings)
 
     def part(self, split: str) -> LabelRows:
         """The rows of a split; a table without a split column is one split."""
@@ -47,119 +54,128 @@ class LabelTable:
         wanted = held_out if split == "test" else split
         return self.rows.chosen(row for row, own in enumerate(self.split_of) if own == wanted)
 
+    def without(self, split: str) -> LabelTable:
+        """The same table without the rows of a split, and without the names that only these have."""
+        keep = [row for row, own in enumerate(self.split_of) if own != split]
+        rows = self.rows.chosen(keep)
+        used = np.flatnonzero((rows.labels == POSITIVE).any(0)) if self.named else range(len(self.namings))
+        namings = tuple(self.namings[column] for column in used)
+        rows = replace(rows, labels=rows.labels[:, used])
+        return LabelTable(rows, namings, [self.split_of[row] for row in keep], self.named)
+
+    def renamed(self, names: Mapping[str, str]) -> LabelTable:
+        """The same table under other names; columns that get one name are united: 1 before 0 before -1."""
+        columns: dict[str, list[int]] = {}
+        for column, name in enumerate(self.classes):
+            columns.setdefault(names[name], []).append(column)
+        if tuple(columns) == self.classes:
+            return self
+        labels = np.stack([self.rows.labels[:, together].max(1) for together in columns.values()], 1)
+        namings = tuple(replace(self.namings[together[0]], name=name) for name, together in columns.items())
+        return replace(self, rows=replace(self.rows, labels=labels), namings=namings)
+
     def in_order(self, classes: Sequence[str]) -> LabelTable:
         """The same table with its label columns in the order of `classes`; a named table may lack some of them.
 
-        Raises SrnError when the classes are others. Names are compared without case and underscores.
+        Raises SrnError when the classes are others. Names are compared exactly.
         """
-        own = {plain_name(name): column for column, name in enumerate(self.classes)}
-        expected = [plain_name(name) for name in classes]
-        odd = set(own) - set(expected) if self.named else set(own) ^ set(expected)
+        own = {naming.name: column for column, naming in enumerate(self.namings)}
+        odd = sorted(set(own) - set(classes) if self.named else set(own) ^ set(classes))
         if odd:
-            where = ""
-            if self.named:  # the row that first has one of them
-                rows = (self.rows.labels[:, [own[name] for name in odd]] == POSITIVE).any(1)
-                where = f" line {self.rows.lines[int(rows.argmax())]}"
-            raise SrnError(
-                f"{self.rows.source}{where}: its classes are not the {len(classes)} expected; differing: "
-                f"{printable(', '.join(sorted(odd)), 200)}"
-            )
+            where = self.namings[own[odd[0]]].place if self.named else self.rows.source
+            differing = printable(", ".join(printable(name, None) for name in odd), 300)
+            raise SrnError(f"{where}: its classes are not the {len(classes)} expected; differing: {differing}")
         labels = np.full((len(self.rows.labels), len(classes)), NEGATIVE, np.int8)
-        for column, name in enumerate(expected):
+        for column, name in enumerate(classes):
             if name in own:
                 labels[:, column] = self.rows.labels[:, own[name]]
-        return replace(self, rows=replace(self.rows, labels=labels), classes=tuple(classes))
+        namings = tuple(
+            self.namings[own[name]] if name in own else Naming(name, self.rows.source, "") for name in classes
+        )
+        return replace(self, rows=replace(self.rows, labels=labels), namings=namings)
 
 
-def read_label_table(path: Path) -> LabelTable:
-    """Read a table; no image is looked for.
+def read_label_table(path: Path, separator: str | None = None) -> LabelTable:
+    """Read a table; no image is looked for. `separator`: what divides the names in a cell (default: `;`).
 
     Raises MissingError for none or an empty one, SrnError for a damaged one, with the line.
     """
     lines = text_lines(path)
-    delimiter = next((sign for sign in ",\t;" if sign in lines[0]), ",")
-    reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, strict=True)
+    told = re.fullmatch(r'"?sep=([,;|\t]|\\t)"?[,;\s]*', lines[0], re.IGNORECASE)  # Excel's
+    before = 1 if told and len(lines) > 1 else 0
+    delimiter = told[1].replace("\\t", "\t") if before else _delimiter(lines[0])
+    reader = csv.reader(
+        (f"{line}\n" for line in lines[before:]), delimiter=delimiter, strict=True, skipinitialspace=delimiter != "\t"
+    )
     try:
-        heads = [head.strip() for head in next(reader)]
-        file_column, split_column, names_column, columns = _columns(path, heads)
-        cells = NamedCells(path) if names_column is not None else MatrixCells(path, [heads[c] for c in columns])
+        heads = [class_name(head, path, before + 1) for head in next(reader)]
+        split_column, names_column, columns = _columns(path, heads, before + 1)
+        named = names_column is not None
+        cells = NamedCells(path, separator) if named else MatrixCells(path, [heads[c] for c in columns], before + 1)
         pick = itemgetter(*columns) if len(columns) > 1 else lambda row: [row[column] for column in columns]
         names, numbers, splits = [], [], []
+        end = reader.line_num
         for row in reader:
-            line = reader.line_num
+            line, end = before + end + 1, reader.line_num  # a row may have several lines
             if not any(row):
                 continue
             if len(row) != len(heads):
-                raise SrnError(f"{path} line {line}: {len(row)} columns where the header has {len(heads)}")
-            names.append(row[file_column].strip())
+                raise SrnError(
+                    f"{path} line {line}: {len(row)} columns where the header has {len(heads)}",
+                    f"put a cell that holds {delimiter!r} into double quotes" if len(row) > len(heads) else "",
+                )
+            names.append(row[0].strip())
             numbers.append(line)
             if split_column is not None:
                 splits.append(_split(path, line, row[split_column]))
-            cells.add(line, row[names_column] if names_column is not None else pick(row))
+            cells.add(line, row[names_column] if named else pick(row))
     except csv.Error as error:
-        raise SrnError(f"{path} line {reader.line_num}: {error}") from None
+        raise SrnError(f"{path} line {reader.line_num + before}: {error}") from None
     if not names:
         raise MissingError(f"{path}: the table has a header but no rows")
-    labels, classes = cells.result(numbers)
-    rows = LabelRows(path, names, labels, numbers)
-    return LabelTable(rows, classes, splits if split_column is not None else None, names_column is not None)
+    labels, namings = cells.result(numbers)
+    rows = LabelRows(path, names, labels, numbers, repeated=UNITED if named else LEFT_OUT)
+    return LabelTable(rows, tuple(namings), splits if split_column is not None else None, named)
 
 
-def _columns(path: Path, heads: list[str]) -> tuple[int, int | None, int | None, Sequence[int]]:
-    """Columns of the file name, of the split, of the label names, and of the classes."""
-    plain = [head.lower() for head in heads]
-    file_column = next((plain.index(head) for head in FILE_HEADS if head in plain), None)
-    if file_column != 0:
+def _delimiter(header: str) -> str:
+    """The sign behind the file column's name, else the commonest form's."""
+    signs = [sign for sign in ",\t;|" if header.partition(sign)[0].strip(" \"'").lower() in FILE_HEADS]
+    signs = [sign for sign in signs if sign in header]
+    return (signs or [sign for sign in ",\t;" if sign in header] or [","])[0]
+
+
+def _columns(path: Path, heads: list[str], line: int) -> tuple[int | None, int | None, Sequence[int]]:
+    """Columns of the split, of the label names, and of the classes, behind that of the file name."""
+    plain, place = [head.lower() for head in heads], f"{path} line {line}"
+    if not plain or plain[0] not in FILE_HEADS:
         first = shown(heads[0] if heads else "")
         raise SrnError(
-            f"{path} line 1: the header's first column is {first}; not one of {', '.join(FILE_HEADS)}",
-            "write a header: file,<class>,<class>,... or file,labels",
+            f"{place}: the header's first column is {first}; not one of {', '.join(FILE_HEADS)}",
+            "write a header: file,<class>,<class>,... or file,labels (pandas: to_csv(..., index=False))",
         )
     split_column = next((column for column, head in enumerate(plain) if head in SPLIT_HEADS), None)
     rest = [column for column in range(1, len(heads)) if column != split_column]
     if len(rest) == 1 and plain[rest[0]] in NAMES_HEADS:
-        return 0, split_column, rest[0], ()
+        return split_column, rest[0], ()
     if not rest:
-        raise SrnError(f"{path} line 1: the header has no label column")
-    seen: set[str] = set()
+        raise SrnError(f"{place}: the header has no label column")
+    seen: dict[str, int] = {}
     for column in rest:
         if not heads[column]:
-            raise SrnError(f"{path} line 1: column {column + 1} has no class name")
-        if plain_name(heads[column]) in seen:
-            raise SrnError(f"{path} line 1: class {shown(heads[column])} has two columns")
-        seen.add(plain_name(heads[column]))
-    return 0, split_column, None, rest
+            raise SrnError(f"{place}: column {column + 1} has no class name")
+        if heads[column] in seen:
+            both = f"{seen[heads[column]] + 1} and {column + 1}"
+            raise SrnError(f"{place}: class {shown(heads[column])} has two columns, {both}", "rename or remove one")
+        seen[heads[column]] = column
+    return split_column, None, rest
 
 
 def _split(path: Path, line: int, cell: str) -> str:
     split = SPLIT_OF.get(cell.strip().lower())
     if split is None:
-        raise SrnError(f"{path} line {line}: split {shown(cell)} is none of {', '.join(SPLIT_OF)}")
-    return split
-
-
-def read_split_tables(root: Path) -> dict[str, LabelTable]:
-    """The tables of a folder: one with `train` and one with `test` in its name, or one with a split column.
-
-    Raises MissingError where neither is there, and as `read_label_table`.
-    """
-    tables = sorted(path for path in root.iterdir() if path.suffix.lower() in (".csv", ".tsv") and path.is_file())
-    named = {split: [path for path in tables if path.stem.lower() == split] for split in ("train", "test")}
-    if not all(named.values()):
-        named = {split: [path for path in tables if split in path.stem.lower()] for split in ("train", "test")}
-    if all(len(paths) == 1 for paths in named.values()) and named["train"] != named["test"]:
-        return {split: read_label_table(paths[0]) for split, paths in named.items()}
-    if len(tables) != 1:
-        seen = f"; there are {', '.join(printable(path.name) for path in tables[:5])}" if tables else ""
-        raise MissingError(f"{root}: train.csv and test.csv are needed, or one CSV file with a split column{seen}")
-    table = read_label_table(tables[0])
-    if table.split_of is None:
-        raise MissingError(
-            f"{tables[0]}: only one table, and it has no column `split`", "add one, or write train.csv and test.csv"
+        raise SrnError(
+            f"{path} line {line}: split {shown(cell)} is none of {', '.join(SPLIT_OF)}",
+            f"a class called {' or '.join(SPLIT_HEADS)} needs named labels (file,labels)",
         )
-    present = set(table.split_of)
-    if "train" not in present or not present & {"test", "val"}:
-        raise MissingError(f"{tables[0]}: its split column names only {', '.join(sorted(present))}: both are needed")
-    if {"test", "val"} <= present:
-        message(f"{tables[0]}: the {table.split_of.count('val')} rows of split 'val' are not read")
-    return {"train": table, "test": table}
+    return split

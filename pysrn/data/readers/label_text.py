@@ -6,6 +6,7 @@ The list-like readers (`image_lists.py`, `label_table.py`, `nus_wide.py`) parse 
 from __future__ import annotations
 
 import gzip
+import shlex
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +15,10 @@ import numpy as np
 
 from pysrn.console import MissingError, SrnError, existing_file, message
 from pysrn.data.readers.annotation_checks import shown
+from pysrn.data.readers.names.look_alikes import Naming
 from pysrn.data.readers.records import NEGATIVE, POSITIVE, UNSPECIFIED
 
+LONGEST_NAME = 1000  # characters; assumed: more are a quote that was left open
 LARGEST_TEXT = 2**27  # bytes; assumed: four times the largest list of labels that circulates, NUS-WIDE's
 
 
@@ -35,7 +38,10 @@ def text_lines(path: Path) -> list[str]:
     if len(data) > LARGEST_TEXT:
         raise SrnError(f"{path}: more than {LARGEST_TEXT >> 20} MiB: too large for a list of labels")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise SrnError(f"{path}: the file is UTF-16", "save it as UTF-8")
+        raise SrnError(f"{path}: the file is UTF-16 (its first bytes are {data[:2]})", _recoded(path, "UTF-16"))
+    for begin, encoding in ((1, "UTF-16LE"), (0, "UTF-16BE")):  # every other byte of a Latin letter is 0
+        if 2 * data[begin:64:2].count(0) > len(data[:64:2]):
+            raise SrnError(f"{path} line 1: {data[:8]} is {encoding} without its mark", _recoded(path, encoding))
     lines = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
     if len(lines) == 1:
         lines = lines[0].split("\r")  # line ends of old Macs
@@ -46,19 +52,57 @@ def text_lines(path: Path) -> list[str]:
     return lines
 
 
+def _recoded(path: Path, encoding: str) -> str:
+    """The command that makes UTF-8 of a file."""
+    old, new = shlex.quote(str(path)), shlex.quote(f"{path}.utf8")
+    return f"iconv -f {encoding} -t UTF-8 {old} -o {new} && mv {new} {old}"
+
+
+def class_name(text: str, path: Path, line: int) -> str:
+    """A class name without the blanks around it: exactly as the file has it, which is what makes a class.
+
+    Raises SrnError, with the line, for one that is not UTF-8 or is longer than `LONGEST_NAME`.
+    """
+    name = text.strip()
+    if not name.isascii() and any("\ud800" <= sign <= "\udfff" for sign in name):
+        raw = name.encode("utf-8", "surrogateescape")
+        raise SrnError(
+            f"{path} line {line}: class name {shown(raw)} is not UTF-8",
+            f"{_recoded(path, 'CP1252')}  (or whichever it is: CP1252 is Windows in Western Europe)",
+        )
+    if len(name) > LONGEST_NAME:
+        raise SrnError(f"{path} line {line}: a class name of {len(name)} characters: was a quote left open?")
+    return name
+
+
+def listed_namings(path: Path) -> list[Naming]:
+    """The class names of a file with one a line, exactly as they stand there, and where.
+
+    Raises SrnError when a line is empty or stands there twice, or is no class name.
+    """
+    lines: dict[str, int] = {}
+    for line, text in enumerate(text_lines(path), 1):
+        name = class_name(text, path, line)
+        if not name or name in lines:
+            what = f"line {line} is empty" if not name else f"line {line}: {shown(name)}, as line {lines[name]}"
+            raise SrnError(f"{path}: a class stands there twice, or a line is empty: {what}")
+        lines[name] = line
+    return [Naming(name, path, f"line {line}", listed=True) for name, line in lines.items()]
+
+
 def class_list(path: Path) -> tuple[str, ...]:
-    """The class names of a file with one a line. Raises SrnError when a line is empty or stands there twice."""
-    names = tuple(printable(line.strip()) for line in text_lines(path))
-    if "" in names or len(set(names)) != len(names):
-        raise SrnError(f"{path}: a class stands there twice, or a line is empty")
-    return names
+    """The names of `listed_namings`."""
+    return tuple(naming.name for naming in listed_namings(path))
 
 
-def printable(text: str, longest: int = 80) -> str:
-    """Text that can be shown and stored as UTF-8: whatever cannot is escaped, and the end of a long one is cut."""
+def printable(text: str, longest: int | None = 80) -> str:
+    """Text that can be shown and stored as UTF-8: whatever cannot is escaped, and the end of a long one is cut.
+
+    What is to be told from others, as a class name, is never cut (`longest` None).
+    """
     text = text.encode("utf-8", "backslashreplace").decode()
     text = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
-    return text if len(text) <= longest else f"{text[:longest]}..."
+    return text if longest is None or len(text) <= longest else f"{text[:longest]}..."
 
 
 def number_rows(rows: list[str], path: Path) -> np.ndarray:

@@ -13,10 +13,13 @@ import numpy as np
 
 from pysrn.console import MissingError, SrnError, existing_folder, message
 from pysrn.data.readers.annotation_checks import shown
-from pysrn.data.readers.label_table import LabelTable, read_split_tables
+from pysrn.data.readers.label_table import LabelTable
 from pysrn.data.readers.label_text import class_list, labels_of, number_rows, printable, text_lines
-from pysrn.data.readers.listed_images import FOLDERS, LabelRows, annotated_split
+from pysrn.data.readers.listed_images import LabelRows, annotated_split
+from pysrn.data.readers.names.image_places import FOLDERS
+from pysrn.data.readers.names.look_alikes import matched, one_spelling
 from pysrn.data.readers.records import POSITIVE, AnnotatedSplit
+from pysrn.data.readers.split_tables import check_cells, read_split_tables
 from pysrn.recipes import class_names
 
 LISTS = {"train": "TrainImagelist.txt", "test": "TestImagelist.txt"}
@@ -27,9 +30,11 @@ SWAPPED = (("sun", "sunset"), ("water", "waterfall"))
 _ENOUGH = 1000  # rows; assumed: enough for the commoner of two classes to show
 
 
-def read_nus_wide(root: Path) -> dict[str, AnnotatedSplit]:
+def read_nus_wide(root: Path, *, merge_alike: bool = False, separator: str | None = None) -> dict[str, AnnotatedSplit]:
     """Read both splits; the images are in `root`, or in `Flickr`, `images` or `Images` in it.
 
+    A table's names may be spelled otherwise (`Traffic_Light`), but no two alike, unless `merge_alike`; `separator`:
+    what divides the names in a cell.
     Raises MissingError for files or images that are not there, SrnError for a damaged file, with its line.
     """
     root = existing_folder(root, "folder of NUS-WIDE")
@@ -37,12 +42,19 @@ def read_nus_wide(root: Path) -> dict[str, AnnotatedSplit]:
     folders = _folders(root)
     _check_concepts(folders, classes)
     if _found(folders, LISTS["train"]) is None and any(root.glob("*.[ct]sv")):
-        tables = read_split_tables(root)
-        right = {table.rows.source: _unswapped(table.in_order(classes)) for table in dict.fromkeys(tables.values())}
-        parts = {split: right[table.rows.source].part(split) for split, table in tables.items()}
+        tables = read_split_tables(root, separator)
+        check_cells(dict.fromkeys(tables.values()), classes, separator)
+        right = {table: _unswapped(_documented(table, classes, merge_alike)) for table in tables.values()}
+        parts = {split: right[table].part(split) for split, table in tables.items()}
     else:
         parts = {split: _distributed(root, folders, split, classes) for split in LISTS}
     return {split: annotated_split([part], root, classes, drop_unlabelled=True) for split, part in parts.items()}
+
+
+def _documented(table: LabelTable, classes: tuple[str, ...], merge_alike: bool) -> LabelTable:
+    """The table under the documented names and in their order."""
+    table = table.renamed(one_spelling(table.namings, merge_alike))
+    return table.renamed(matched(table.classes, classes)).in_order(classes)
 
 
 def _folders(root: Path) -> list[Path]:

@@ -29,10 +29,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class ObjectBox:
-    """Where a label is in an image: (x, y, width, height) in pixels of the image file."""
+    """Where a label is in an image: (x, y, width, height) in pixels of the image file, or relative to its sides."""
 
     label: int
     box: tuple[float, float, float, float]
+    relative: bool = False
 
 
 @dataclass(frozen=True)

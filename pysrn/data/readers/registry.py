@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pysrn.console import MissingError, UsageError, existing_folder, message
 from pysrn.data.readers.coco import read_coco
-from pysrn.data.readers.folder import read_folder
 from pysrn.data.readers.image_lists import read_image_lists
 from pysrn.data.readers.nus_wide import read_nus_wide
+from pysrn.data.readers.own.formats import read_own
 from pysrn.data.readers.records import AnnotatedSplit
 from pysrn.data.readers.voc2007 import read_voc2007
 from pysrn.data.readers.wider_attribute import read_wider_attribute
@@ -19,6 +19,7 @@ SPLITS = ("train", "test")
 AVAILABLE = ("shapes", "coco", "nus_wide", "wider_attribute", "voc2007", "folder")
 COCO_PARTS = {"train": "train", "test": "val"}  # official repo, README: train2014 and val2014
 CAN_DROP = ("coco", "nus_wide", "folder")  # `drop_unlabelled`; NUS-WIDE always does, as the paper
+TABLES = ("nus_wide", "folder")  # `separator`; and `merge_alike`, which is for all lists, too
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,11 @@ class ReaderOptions:
 
     drop_unlabelled: bool = False
     lists: Path | None = None
+    form: str | None = None
+    coco_json: tuple[Path, Path] | None = None
+    test_fraction: float | None = None
+    merge_alike: bool = False
+    separator: str | None = None
 
 
 NO_OPTIONS = ReaderOptions()
@@ -54,16 +60,39 @@ def check_options(dataset: str, options: ReaderOptions) -> None:
         raise UsageError(f"--drop-unlabelled is not for {dataset}, only for {', '.join(CAN_DROP)}")
     if options.lists is not None and dataset == "shapes":
         raise UsageError("--lists is not for shapes, which is drawn")
+    own = {"format": options.form, "coco-json": options.coco_json, "test-fraction": options.test_fraction}
+    for name, value in own.items():
+        if value is not None and (dataset != "folder" or options.lists is not None):
+            raise UsageError(f"--{name} is for one's own data: folder, without --lists")
+    if options.coco_json is not None and options.form not in (None, "coco"):
+        raise UsageError(f"--coco-json is not for --format {options.form}")
+    if options.test_fraction is not None and not 0 < options.test_fraction < 1:
+        raise UsageError("--test-fraction must lie between 0 and 1")
+    if options.merge_alike and dataset not in TABLES and options.lists is None:
+        raise UsageError(f"--merge-alike is for tables ({', '.join(TABLES)}) and --lists: {dataset} has its own names")
+    if options.separator is not None and (dataset not in TABLES or options.lists is not None):
+        raise UsageError(f"--separator is for tables only: {', '.join(TABLES)}")
+    if options.separator == "":
+        raise UsageError("--separator: a sign is needed, for example '|'")
 
 
 def _read(dataset: str, root: Path, options: ReaderOptions) -> dict[str, AnnotatedSplit]:
     drop = options.drop_unlabelled
     if options.lists is not None:
-        return read_image_lists(dataset, root, Path(options.lists), drop_unlabelled=drop)
+        merge = options.merge_alike
+        return read_image_lists(dataset, root, Path(options.lists), drop_unlabelled=drop, merge_alike=merge)
     if dataset == "nus_wide":
-        return read_nus_wide(root)
+        return read_nus_wide(root, merge_alike=options.merge_alike, separator=options.separator)
     if dataset == "folder":
-        return read_folder(root, drop_unlabelled=drop)
+        return read_own(
+            root,
+            form=options.form,
+            coco_json=options.coco_json,
+            test_fraction=options.test_fraction,
+            drop_unlabelled=drop,
+            merge_alike=options.merge_alike,
+            separator=options.separator,
+        )
     if dataset == "coco":
         return {split: _read_coco(root, split, drop) for split in SPLITS}
     read = {"shapes": _read_shapes, "voc2007": read_voc2007, "wider_attribute": read_wider_attribute}[dataset]

@@ -17,6 +17,7 @@ from pysrn.console import MissingError, SrnError
 from pysrn.data.pair import datum, image_writer, lmdb_file
 from pysrn.data.pair.lmdb_pair import Encoding, PairReader, pair_paths, write_pair
 from pysrn.data.pair.pixels import BadImage, decode_bytes, sample_pixels
+from pysrn.data.pair.skipped_images import say_skipped
 from pysrn.data.readers.records import Sample
 from pysrn.recipes import DATASETS, DatasetSpec
 
@@ -144,6 +145,24 @@ def test_what_the_reader_left_out_is_listed_too(tmp_path, capsys):
     ]
     assert "train: 3 images left out (no label: 2; empty file: 1)" in capsys.readouterr().err
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["splits"]["train"]["skipped"] == 3
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("no label", "no label: 10,000"),
+        ("the file name is not UTF-8: train.csv line {}", "10,000 like: the file name is not UTF-8: train.csv line 5"),
+        ('"annotations" row {} names category 7: not listed', '10,000 like: "annotations" row 5 names category 7'),
+        ("n{}.xml: object 1: unknown class 'Cat'", "10,000 like: n5.xml: object 1: unknown class 'Cat'"),
+        ("person {}: no valid box: [{}, None]", "10,000 like: person 5: no valid box: [5, None]"),
+        ("file_name 'a/../{}.jpg' leads out of the image folder", "10,000 like: file_name 'a/../5.jpg' leads out"),
+    ],
+)
+def test_reasons_of_one_kind_are_one_line_with_the_first_as_example(tmp_path, capsys, reason, shown):
+    skipped = [("x.jpg", reason.format(number, number)) for number in range(5, 10_005)]
+    say_skipped("train", [*skipped, ("y.jpg", "empty file")], tmp_path)
+    line = capsys.readouterr().err
+    assert f"train: 10,001 images left out ({shown}" in line and "; empty file: 1);" in line and len(line) < 400
 
 
 def test_names_that_are_too_long_or_not_utf8_keep_their_image(tmp_path):

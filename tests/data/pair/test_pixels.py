@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from pysrn.data.pair import pixels as pixels_module
 from pysrn.data.pair.datum import Datum
 from pysrn.data.pair.pair_writer import write_pair
 from pysrn.data.pair.pixels import LARGEST_FILE, BadImage, decode_bytes, decode_file, sample_pixels, warp
@@ -155,17 +156,72 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 def test_a_decompression_bomb_costs_no_memory(tmp_path):
     (tmp_path / "bomb.png").write_bytes(bomb(30000))
+    reason, megabytes = in_a_process_of_its_own(BOMBED, tmp_path / "bomb.png")
+    assert reason == "too many pixels" and int(megabytes) < 50  # the pixels would be 2.7 GB
+
+
+REDUCED = """
+import resource, sys
+from pathlib import Path
+from pysrn.data.pair.pixels import decode_file
+import cv2
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+image = decode_file(Path(sys.argv[1]), 256)
+print(image.shape, image[100, 100].tolist(), image[-100, -100].tolist())
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def in_a_process_of_its_own(script, path):
     environment = {name: value for name, value in os.environ.items() if name != "OPENCV_IO_MAX_IMAGE_PIXELS"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-c", BOMBED, tmp_path / "bomb.png"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    reason, megabytes = done.stdout.splitlines()
-    assert reason == "too many pixels" and int(megabytes) < 50  # the pixels would be 2.7 GB
+    words = [sys.executable, "-c", script, path]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_a_photo_of_200_megapixels_takes_the_memory_of_50(tmp_path):
+    pixels = np.zeros((12240, 16320), np.uint8)
+    pixels[:, 8160:] = 200
+    cv2.imwrite(str(tmp_path / "large.jpg"), pixels)
+    shown, megabytes = in_a_process_of_its_own(REDUCED, tmp_path / "large.jpg")
+    assert shown == "(6120, 8160, 3) [0, 0, 0] [200, 200, 200]"
+    assert int(megabytes) < 250  # 150 of pixels, and the file; whole it would be 600
+
+
+def test_only_what_is_larger_than_a_limit_is_reduced_and_never_below_what_is_stored(tmp_path, monkeypatch):
+    image = smooth(600, 800)
+    cv2.imwrite(str(tmp_path / "a.jpg"), image)
+    whole = cv2.imread(str(tmp_path / "a.jpg"))
+    sample = Sample("a", tmp_path / "a.jpg", LABELS)
+    monkeypatch.setattr(pixels_module, "FULL", 600 * 800)
+    np.testing.assert_array_equal(sample_pixels(sample, 256), warp(whole, 256, 256))
+    for limit, least, height in (
+        (600 * 800 - 1, 64, 300), (300 * 400, 64, 300), (300 * 400 - 1, 64, 150), (9, 64, 75), (9, 76, 150),
+        (9, 300, 300), (9, 301, 600), (9, None, 600),
+    ):  # fmt: skip
+        monkeypatch.setattr(pixels_module, "FULL", limit)
+        found = decode_file(tmp_path / "a.jpg", least)
+        assert found.shape == (height, height * 4 // 3, 3), (limit, least)
+        assert np.abs(found.astype(int) - warp(whole, height * 4 // 3, height)).mean() < 2
+    boxed = Sample("a", tmp_path / "a.jpg", LABELS, (100, 50, 300, 200))
+    np.testing.assert_array_equal(sample_pixels(boxed, 64), warp(whole[50:250, 100:400], 64, 64))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "progressive", "PNG", "WEBP", "TIFF", "GIF", "BMP"])
+def test_limits_for_what_cannot_be_reduced(kind, tmp_path, monkeypatch):
+    is_jpeg, progressive = kind in ("JPEG", "progressive"), kind == "progressive"
+    options = {"progressive": True} if progressive else {}
+    (tmp_path / "a").write_bytes(saved(Image.fromarray(smooth()), "JPEG" if is_jpeg else kind, **options))
+    monkeypatch.setattr(pixels_module, "FULL", 1000)
+    monkeypatch.setattr(pixels_module, "MOST", 90 * 120)
+    assert decode_file(tmp_path / "a", 20).shape[0] == (23 if is_jpeg else 90)
+    monkeypatch.setattr(pixels_module, "MOST", 90 * 120 - 1)
+    if kind == "JPEG":
+        assert decode_file(tmp_path / "a", 20).shape[0] == 23
+        monkeypatch.setattr(pixels_module, "MOST_REDUCED", 90 * 120 - 1)
+    with pytest.raises(BadImage, match="too many pixels"):
+        decode_file(tmp_path / "a", 20)
 
 
 def pipe(path):

@@ -2,6 +2,7 @@
 
 import csv
 import random
+import subprocess
 
 import numpy as np
 import pytest
@@ -56,6 +57,15 @@ def test_two_tables(root):
         TRAIN + "\n,,\n\n",
         'filename,"cat","dog"\n"a.jpg",1,0\n"sub\\b.jpg",0,1',
         "image,cat,dog\n./a.jpg,1,0\nsub//b.jpg,0,1\n",
+        TRAIN.replace("1,0", "True,FALSE").replace("0,1", "false,true"),
+        TRAIN.replace("1,0", "1.0,0.0"),
+        TRAIN.replace(",", ", "),
+        TRAIN.replace(",", "|"),
+        "sep=;\r\n" + TRAIN.replace(",", ";").replace("\n", "\r\n"),
+        '"sep=\t"\n' + TRAIN.replace(",", "\t"),
+        'file;"cat";"dog"\na.jpg;1;0\nsub/b.jpg;0;1\n',
+        'sep=;\nfile;labels\na.jpg;cat\nsub/b.jpg;"dog;dog"\n',
+        "id,cat,dog\na,1,0\nsub/b,0,1\n",
         "file,labels\na.jpg,cat\nsub/b.jpg, dog ;dog\n",
         "file,labels\na.jpg,['cat']\nsub/b.jpg,\"['dog', 'dog']\"\n",
     ],
@@ -65,6 +75,59 @@ def test_the_same_table_in_other_clothes(root, text):
     train = read(root)["train"]
     assert [sample.path for sample in train.samples] == [root / "a.jpg", root / "sub/b.jpg"]
     assert labels(train) == [[1, -1], [-1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("head", "row"),
+    [("file,cat,dog,file", "1,0,1"), ("file,cat,dog,name", "1,0,1"), ("name,cat,dog,image,labels", "1,0,1,1")],
+)
+def test_classes_may_be_called_as_columns_are(root, head, row):
+    for name, file in (("train", "a.jpg"), ("test", "c.jpg")):
+        (root / f"{name}.csv").write_text(f"{head}\n{file},{row}\n")
+    train = read(root)["train"]
+    assert train.classes == tuple(head.split(",")[1:]) and labels(train) == [[1, -1, 1, 1][: len(train.classes)]]
+
+
+@pytest.mark.parametrize("table", [TRAIN, "file,labels\na.jpg,cat\nsub/b.jpg,dog\n"])
+@pytest.mark.parametrize("names", [("caf\u00e9", "dog"), ("\u72ac", "\u732b"), ("hot dog", "\U0001f415")])
+def test_names_of_any_script(root, table, names):
+    for part, text in (("train", table), ("test", TEST)):
+        for old, new in zip(("cat", "dog"), ("<0>", "<1>"), strict=True):
+            text = text.replace(old, new)
+        text = text.replace("<0>", f'"{names[0]}"').replace("<1>", names[1]).replace("\n", "\r\n")
+        (root / f"{part}.csv").write_bytes(text.encode())
+    train = read(root)["train"]
+    assert labels(train) == [[1, -1], [-1, 1]] and train.classes == names
+
+
+def test_a_name_over_two_lines_of_a_header(root):
+    for part, file in (("train", "a.jpg"), ("test", "c.jpg")):
+        (root / f"{part}.csv").write_text(f'file,"hot\ndog",dog\n{file},1,0\n')
+    assert read(root)["train"].classes == ("hot\\ndog", "dog")
+
+
+@pytest.mark.parametrize("table", ["file,caf\u00e9,dog\na.jpg,1,0\n", "file,labels\na.jpg,dog\nsub/b.jpg,caf\u00e9\n"])
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "cp850", "mac-roman"])
+def test_names_in_another_encoding_are_refused_with_line_bytes_and_cure(root, table, encoding):
+    """They would become broken class names, or others than those of a table in UTF-8."""
+    path, raw = root / "train.csv", "caf\u00e9".encode(encoding)
+    path.write_bytes(table.encode(encoding))
+    line = 3 if "labels" in table else 1
+    with pytest.raises(SrnError) as caught:
+        read(root)
+    assert f"{path} line {line}: class name {raw!r} is not UTF-8" in str(caught.value)
+    assert f"iconv -f CP1252 -t UTF-8 {path}" in caught.value.cure
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["train.csv", "classes.txt"])
+def test_utf_16_is_refused_with_its_command_which_mends_it(root, encoding, name):
+    (root / "classes.txt").write_text("cat\ndog\n")
+    (root / name).write_bytes((root / name).read_text().encode(encoding))
+    with pytest.raises(SrnError, match=f"{name}.*UTF-16") as caught:
+        read(root)
+    subprocess.run(caught.value.cure, shell=True, check=True)
+    assert labels(read(root)["train"]) == [[1, -1], [-1, 1]]
 
 
 def test_images_may_lie_in_a_folder_images(root):
@@ -146,7 +209,8 @@ def test_an_image_in_both_splits_is_told(root, capsys):
         ("cat,file,dog\n1,a.jpg,0\n", "line 1: the header's first column is 'cat'"),
         ("file\na.jpg\n", "line 1: the header has no label column"),
         ("file,cat,\na.jpg,1,0\n", "line 1: column 3 has no class name"),
-        ("file,cat,Cat\na.jpg,1,0\n", "line 1: class 'Cat' has two columns"),
+        ("file,cat,Cat\na.jpg,1,0\n", "look alike: .*line 1 'cat', line 1 'Cat'"),
+        ("file,cat,cat\na.jpg,1,0\n", "line 1: class 'cat' has two columns, 2 and 3"),
         ("file,cat,dog\na.jpg,1,0\nsub/b.jpg,1\n", "line 3: 2 columns where the header has 3"),
         ("file,cat,dog\na.jpg,1,0,1\n", "line 2: 4 columns"),
         ("file,cat,dog\na.jpg,1,4\n", "line 2: '4' in column 'dog' is no label"),
@@ -158,10 +222,17 @@ def test_an_image_in_both_splits_is_told(root, capsys):
         ("file,cat,cow\na.jpg,1,0\n", None),
         ("file,cat,dog\nx.jpg,1,0\ny.jpg,1,1\n", "none of 2 images .*looked for .*x.jpg"),
         ("file,cat,dog\n,1,0\n", "no usable image name"),
-        ("file,cat,dog\na.jpg,1,0\na.jpg,1,1\n", "no usable image is left.*different labels"),
+        (
+            "file,cat,dog\na.jpg,1,1\na.jpg,1,0\n",
+            "line 2 and line 3: the same image, a.jpg, has 'dog' in one and has it",
+        ),
         ("file,labels\na.jpg,['cat'\n", "line 2: .* is no list of label names"),
         ("file,labels\na.jpg," + "[" * 3000 + "\n", "line 2: .* is no list of label names"),
         ("file,labels\na.jpg,\n", "no row has a label"),
+        ("file,labels\na.jpg,cat,dog\n", "line 2: 3 columns where the header has 2"),
+        ("file,labels\na.jpg," + "c" * 2000 + "\n", "line 2: a class name of 2000 characters"),
+        ("sep=;\nfile;cat;cat\na.jpg;1;0\n", "line 2: class 'cat' has two columns"),
+        ("file,split,cat,dog\na.jpg,1,1,0\n", "line 2: split '1' is none of"),
     ],
 )
 def test_damaged_tables_are_refused_with_file_and_line(root, text, words):
@@ -177,18 +248,16 @@ def test_damaged_tables_are_refused_with_file_and_line(root, text, words):
 
 
 def test_one_bad_row_does_not_cost_the_others(root):
-    rows = TRAIN + "../x.jpg,1,0\ncaf\udce9.jpg,1,0\na\x00.jpg,1,0\n,1,1\na.jpg,1,0\nsub/b.jpg,1,1\n"
+    rows = TRAIN + "../x.jpg,1,0\ncaf\udce9.jpg,1,0\na\x00.jpg,1,0\n,1,1\na.jpg,1,0\n"
     (root / "train.csv").write_bytes(rows.encode("utf-8", "surrogateescape"))
     train = read(root)["train"]
-    assert [sample.key_name for sample in train.samples] == ["a"]
+    assert [sample.key_name for sample in train.samples] == ["a", "sub_b"]
     assert [reason.partition(":")[0] for _, reason in train.left_out] == [
         "the file name leads out of the folder",
         "the file name is not UTF-8",
         "the file name has control characters",
         "no file name",
         "listed twice",
-        "listed several times with different labels",
-        "listed several times with different labels",
     ]
     assert train.left_out[0] == ("../x.jpg", "the file name leads out of the folder: train.csv line 4")
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError
-from pysrn.data.readers.voc2007 import LARGEST_XML, read_voc2007
+from pysrn.data.readers.voc2007 import read_voc2007
+from pysrn.data.readers.voc_xml import LARGEST_XML
 from pysrn.recipes import DATASETS, class_names
 
 CLASSES = class_names("voc2007")

@@ -1,0 +1,75 @@
+"""Which label tables (`label_table.py`) hold the splits of a folder, and what is asked of the names in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pysrn.console import MissingError, UsageError, message
+from pysrn.data.readers.label_table import LabelTable, read_label_table
+from pysrn.data.readers.label_text import printable
+from pysrn.data.readers.names.divided_names import check_names
+from pysrn.data.readers.names.image_places import SPLIT_FOLDERS
+from pysrn.data.readers.records import POSITIVE
+
+BESIDE_IMAGES = "_classes.csv"  # Roboflow's multi-label export: one in the folder of each split
+
+
+def read_split_tables(root: Path, separator: str | None = None) -> dict[str, LabelTable]:
+    """The tables of a folder: one with `train` and one with `test` in its name, or one with a split column.
+
+    Where there is none, those beside the images of each split: `train/_classes.csv` and `test/_classes.csv`.
+    Raises MissingError where none of these is there, and as `read_label_table`.
+    """
+    tables = _tables_in(root)
+    named = {split: [path for path in tables if path.stem.lower() == split] for split in ("train", "test")}
+    if not all(named.values()):
+        named = {split: [path for path in tables if split in path.stem.lower()] for split in ("train", "test")}
+    if not tables:
+        named = _tables_beside_images(root)
+    if all(len(paths) == 1 for paths in named.values()) and named["train"] != named["test"]:
+        return {split: read_label_table(paths[0], separator) for split, paths in named.items()}
+    if len(tables) != 1:
+        seen = f"; there are {', '.join(printable(path.name) for path in tables[:5])}" if tables else ""
+        raise MissingError(
+            f"{root}: train.csv and test.csv are needed, or one CSV file with a split column, or train/{BESIDE_IMAGES} "
+            f"and test/{BESIDE_IMAGES}{seen}"
+        )
+    table = read_label_table(tables[0], separator)
+    if table.split_of is None:
+        raise MissingError(
+            f"{tables[0]}: only one table, and it has no column `split`", "add one, or write train.csv and test.csv"
+        )
+    present = set(table.split_of)
+    if "train" not in present or not present & {"test", "val"}:
+        raise MissingError(f"{tables[0]}: its split column names only {', '.join(sorted(present))}: both are needed")
+    if {"test", "val"} <= present:
+        message(f"{tables[0]}: the {table.split_of.count('val')} rows of split 'val' are not read")
+        table = table.without("val")
+    return {"train": table, "test": table}
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    tables = (path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
+    return sorted(path for path in tables if path.is_file() and not path.name.startswith("."))
+
+
+def _tables_beside_images(root: Path) -> dict[str, list[Path]]:
+    """The tables in the folder of each split, as Roboflow exports them; without `test`, `valid` is the test split."""
+    found = {
+        split: [table for name in names if (root / name).is_dir() for table in _tables_in(root / name)]
+        for split, names in SPLIT_FOLDERS.items()
+    }
+    chosen = {split: [path for path in found[split] if path.name == BESIDE_IMAGES] or found[split] for split in found}
+    if chosen["val"] and chosen["test"]:
+        message(f"{chosen['val'][0]}: the split 'val' is not read")
+    return {"train": chosen["train"], "test": chosen["test"] or chosen["val"]}
+
+
+def check_cells(tables: Iterable[LabelTable], listed: Sequence[str], separator: str | None) -> None:
+    """`check_names` for the tables whose cells name labels; UsageError for a `separator` where there is none."""
+    named = [table for table in tables if table.named]
+    if separator is not None and not named:
+        raise UsageError("--separator divides names in cells, but the tables have a column a class")
+    several = any((table.rows.labels == POSITIVE).sum(1).max() > 1 for table in named)
+    check_names([naming for table in named for naming in table.namings], listed, separator, several)

@@ -1,0 +1,78 @@
+"""The XML files of PASCAL VOC: an `annotation` with an `object` for each thing in an image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from pysrn.data.readers.annotation_checks import shown
+
+LARGEST_XML = 2**20  # bytes; assumed: a hundred times the largest of VOC 2007
+DIFFICULT = {"0": False, "false": False, "1": True, "true": True}
+
+
+class Damaged(Exception):
+    """The annotation of an image cannot be used; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class VocObject:
+    """An object: its number from 1, its class, whether it is marked `difficult`, and the element of its box."""
+
+    number: int
+    name: str
+    is_difficult: bool
+    element: ElementTree.Element
+
+
+def objects(tree: ElementTree.Element) -> Iterator[VocObject]:
+    """The objects of an annotation. Raises Damaged."""
+    for number, element in enumerate(tree.findall("object"), 1):
+        name = (element.findtext("name") or "").strip()
+        difficult = element.findtext("difficult", "0").strip().lower()  # the devkit takes a missing one for 0
+        if difficult not in DIFFICULT:
+            raise Damaged(f"object {number}: difficult is {shown(difficult)}, not 0 or 1")
+        yield VocObject(number, name, DIFFICULT[difficult], element)
+
+
+class _PlainTree(ElementTree.TreeBuilder):
+    """Builds the tree; refuses a document type, by which a small file can define text of any length."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise Damaged("it has a DOCTYPE, which no annotation needs")
+
+
+def annotation_tree(path: Path) -> ElementTree.Element:
+    """The `annotation` of a file. Raises Damaged."""
+    try:
+        if not path.is_file():  # a named pipe would be waited for
+            raise Damaged("no such file")
+        with path.open("rb") as stream:
+            content = stream.read(LARGEST_XML + 1)
+    except OSError as error:
+        raise Damaged(error.strerror or "cannot be read") from None
+    if len(content) > LARGEST_XML:
+        raise Damaged(f"more than {LARGEST_XML // 2**20} MiB, too large for an annotation")
+    try:
+        tree = ElementTree.fromstring(content, ElementTree.XMLParser(target=_PlainTree()))
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the latter two: of its encoding
+        raise Damaged(f"not an XML file: {error}") from None
+    if tree.tag != "annotation":
+        raise Damaged(f"its root is {shown(tree.tag)}, not 'annotation'")
+    return tree
+
+
+def box(thing: VocObject) -> tuple[float, float, float, float]:
+    """(x, y, width, height) from corners that count from 1 and both belong to the object. Raises Damaged."""
+    corners = [thing.element.findtext(f"bndbox/{name}") for name in ("xmin", "ymin", "xmax", "ymax")]
+    try:
+        left, top, right, bottom = (float(corner or "") for corner in corners)
+    except ValueError:
+        raise Damaged(f"object {thing.number}: no valid bndbox: {shown(corners)}") from None
+    width, height = right - left + 1, bottom - top + 1
+    if not all(map(math.isfinite, (left, top, right, bottom))) or min(width, height) <= 0:
+        raise Damaged(f"object {thing.number}: no valid bndbox: {shown(corners)}")
+    return left - 1, top - 1, width, height
