@@ -3,7 +3,7 @@
 | in our nets                   | unknown there | in its place                                               |
 |-------------------------------|---------------|------------------------------------------------------------|
 | a sum over all positions      | `Reduction`   | mean (global Pooling), times H x W (Power), Flatten        |
-| max pooling by the floor rule | `round_mode`  | 2 x 2 beside each other, then one smaller by the ceil rule |
+| max pooling by the floor rule | `round_mode`  | 2 x 2 at stride 1, then one smaller by the ceil rule       |
 
 Layers with weights stay as they are: the same caffemodel fills both. Max pooling gives the same bits, the sum differs
 by its rounding. Our own prediction runs the net as it is trained, so that its bytes stay.
@@ -51,10 +51,18 @@ def _add_pooling(
     The map between is one smaller, so that the ceil rule's last window begins behind it, and is left out.
     """
     told = layer.pooling_param
-    first, second = {"kernel_size": 2, "stride": 1}, {"kernel_size": told.kernel_size - 1, "stride": told.stride}
-    sides = [pooled_side(side - 1, second["kernel_size"], told.stride, told.pad) for side in before[2:]]
-    if told.pool != told.MAX or told.pad >= second["kernel_size"] or sides != list(after[2:]):
-        raise ValueError(f"{layer.name}: no pooling by the ceil rule is known that does the same")
-    pairs = add_layer(net, f"{layer.name}_pairs", "Pooling", layer.bottom[0], pooling_param=first | {"pool": "MAX"})
-    second |= {"pad": told.pad, "pool": "MAX"}
-    add_layer(net, layer.name, "Pooling", pairs, layer.top[0], pooling_param=second)
+
+    def comes_to_the_same(kernel: int, smaller: int = 0) -> bool:
+        return list(after[2:]) == [pooled_side(side - smaller, kernel, told.stride, told.pad) for side in before[2:]]
+
+    bottom, kernel = layer.bottom[0], told.kernel_size
+    if not comes_to_the_same(kernel):
+        kernel -= 1
+        if told.pool != told.MAX or told.pad >= kernel or not comes_to_the_same(kernel, smaller=1):
+            raise ValueError(f"{layer.name}: no pooling by the ceil rule is known that does the same")
+        pair = {"kernel_size": 2, "stride": 1, "pool": "MAX"}
+        bottom = add_layer(net, f"{layer.name}_pairs", "Pooling", bottom, pooling_param=pair)
+    new = net.layer.add()
+    new.CopyFrom(layer)
+    new.bottom[0], new.pooling_param.kernel_size = bottom, kernel
+    new.pooling_param.ClearField("round_mode")
