@@ -20,8 +20,9 @@ from pysrn.predict.deploy import DeployNet
 from pysrn.predict.photos import read_photos
 from pysrn.predict.splits import views_of
 from pysrn.systems.deploy_files import write_deploy
+from pysrn.systems.system import Architecture
 from tests.calibrated_weights import write_calibrated
-from tests.srn import INPUT, RECIPES, SCORES, Architecture, replace
+from tests.srn import INPUT, RECIPES, SCORES, replace
 
 pytestmark = pytest.mark.slow
 OTHERS = "PYSRN_OTHER_TOOLS"
