@@ -2,8 +2,10 @@
 
 import os
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -24,6 +26,19 @@ def test_what_was_there_stays_until_the_new_one_is_whole(tmp_path):
         raise RuntimeError
     assert path.read_text() == "first"
     assert names(path.parent) == ["file"]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_files_may_be_read_as_any_new_file_may(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        with written_beside(tmp_path / "file") as partial:
+            descriptor, own = tempfile.mkstemp(dir=tmp_path)  # 0600, as libraries make theirs
+            os.close(descriptor)
+            os.replace(own, partial)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~mask
 
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 from pysrn.console import run_main, seed_number
 from pysrn.data.build import build_dataset, shapes_counts
 from pysrn.data.pair.build_lock import end_like_an_interrupt
+from pysrn.data.pair.datum import SIGNED, ZERO_ONE
 from pysrn.data.pair.encoding import JPEG_QUALITY, Encoding
 from pysrn.data.pair.pixels import INTERPOLATIONS
 from pysrn.data.readers.own.formats import FORMATS
@@ -43,6 +44,12 @@ def main(argv: list[str] | None = None) -> int:
         default=STORED_SIZE,
         metavar="N",
         help="pixels of a stored image's side, as the system's nets want it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--labels-as",
+        choices=(SIGNED, ZERO_ONE),
+        default=SIGNED,
+        help="0-1: for other tools, 0 where this would store -1 (no) or 0 (unspecified); ours read both",
     )
     parser.add_argument("--drop-unlabelled", action="store_true", help="leave out images without a positive label")
     parser.add_argument("--lists", type=Path, help="folder of the authors' *_imglist.txt and *_label.txt to read")
@@ -84,7 +91,13 @@ def _work(arguments: argparse.Namespace) -> None:
             out,
             root,
             seed=arguments.seed,
-            encoding=Encoding(arguments.encoding, arguments.quality, arguments.interpolation, arguments.image_size),
+            encoding=Encoding(
+                arguments.encoding,
+                arguments.quality,
+                arguments.interpolation,
+                arguments.image_size,
+                arguments.labels_as,
+            ),
             counts={"train": arguments.train, "test": arguments.test},
             workers=arguments.workers,
             force=arguments.force,

@@ -2,6 +2,7 @@
 """Write the generated nets and solvers to prototxt/<system>/<dataset>/, or check that they are up to date.
 
 All variants of each; another than the default in <dataset>_<variant>/. Those that are checked in are the default.
+With --run: deploy.prototxt and labels.txt beside the weights of a run's stages, for other tools.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pysrn.console import ToleranceError, message, run_main
+from pysrn.console import MissingError, ToleranceError, message, run_main
 from pysrn.recipes import DATASETS
 from pysrn.systems.registry import systems
 
@@ -33,15 +34,26 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--count", action="store_true", help="write nothing; print how many weights the parts have")
     parser.add_argument("--out", type=Path, default=ROOT, help="folder to write to (default: %(default)s)")
     parser.add_argument(
-        "--stock", action="store_true", help="write only the stage nets with two stock Data layers, for `caffe train`"
+        "--stock", action="store_true", help="write only nets with two stock Data layers and solvers, for `caffe train`"
     )
-    return parser.parse_args(argv)
+    parser.add_argument("--run", type=Path, help="a run's folder: the deploy nets of its finished stages")
+    parser.add_argument("--stage", type=int, metavar="N", help="with --run: of this stage only")
+    arguments = parser.parse_args(argv)
+    if arguments.run and (arguments.datasets or arguments.system or arguments.check or arguments.count):
+        parser.error("--run takes no data set, --system, --check or --count: the run says what it is of")
+    if arguments.stage is not None and (not arguments.run or arguments.stock):
+        parser.error("--stage goes with --run alone")
+    return arguments
 
 
 def work(arguments: argparse.Namespace) -> None:
     """Write, check or count."""
     from pysrn.systems import generated, parameters
 
+    if arguments.run:
+        for path in of_run(arguments.run, arguments.stage, arguments.out if arguments.stock else None):
+            print(path)
+        return
     chosen = [system for name, system in systems().items() if arguments.system in (None, name)]
     stale = []
     for system in chosen:
@@ -61,6 +73,25 @@ def work(arguments: argparse.Namespace) -> None:
         for line in stale:
             message(line)
         raise ToleranceError(f"{len(stale)} prototxt files are out of date", "tools/make_prototxt.py")
+
+
+def of_run(folder: Path, stage: int | None, stock: Path | None) -> list[Path]:
+    """Write the deploy nets of a run's stages (None: all that are finished), or below `stock` its recipe's nets."""
+    from pysrn.predict.trained import find_weights
+    from pysrn.systems.deploy_files import write_deploy
+    from pysrn.systems.generated import write_stock
+    from pysrn.train.run_folder import RunFolder
+    from pysrn.train.settings import with_real_counts
+
+    run = RunFolder(folder)
+    if (settings := run.read_settings()) is None:
+        raise MissingError(f"no run in {folder}: no run.json", "tools/run_stage.py begins one")
+    if stock:
+        settings = with_real_counts(settings)
+        return write_stock(settings.recipe, stock, settings.data)
+    numbers = [one.number for one in settings.recipe.system.stages]
+    wanted = [stage] if stage is not None else [n for n in numbers if run.weights(n).is_file()] or numbers[-1:]
+    return [path for n in wanted for path in write_deploy(settings.recipe, n, find_weights(folder, n))]
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def has_caffe() -> bool:
 
 def verify(net, model: nn.Module, images: np.ndarray) -> dict[str, Difference]:
     """Compare every blob of Caffe (a `DeployNet`) and PyTorch on N x 3 x S x S images, one after the other."""
-    from pysrn.predict.deploy import deploy_message
+    from pysrn.systems.stage_nets import deploy_message
 
     message = deploy_message(net.architecture)
     worst: dict[str, Difference] = {}

@@ -21,7 +21,7 @@ from pysrn.console import SrnError, existing_file
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.systems.registry import default_system, system_named
 from pysrn.systems.system import Architecture
-from pysrn.whole_files import written_beside
+from pysrn.whole_files import usual_mode, written_beside
 
 DIGITS = 8  # of the SHA-256 in a file's name, as PyTorch's own published weights have them
 SUFFIXES = (".safetensors", ".pth")
@@ -36,7 +36,8 @@ def write_named(out: Path, suffix: str, write: Callable[[Path], object]) -> Path
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.stem}.{os.getpid()}.part")
     try:
-        write(partial)
+        with usual_mode(partial):
+            write(partial)
         path = out.with_name(f"{out.stem}-{sha256_of(partial)[:DIGITS]}{suffix}")
         partial.replace(path)
     finally:

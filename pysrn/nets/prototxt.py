@@ -27,15 +27,16 @@ def check_net(net: messages.NetParameter) -> None:
         blobs.update(layer.top)
 
 
-def to_text(message: Message) -> str:
-    """The message as prototxt, with the header that says where it comes from."""
-    return HEADER + text_format.MessageToString(message)
+def to_text(message: Message, words: str = "") -> str:
+    """The message as prototxt, with the header that says where it comes from, and `words` in it as a comment."""
+    comment = "".join(f"# {line}".rstrip() + "\n" for line in words.splitlines())
+    return HEADER + comment + text_format.MessageToString(message)
 
 
-def write_message(message: Message, path: Path) -> None:
-    """Write a message as prototxt by way of a temporary name."""
+def write_message(message: Message, path: Path, words: str = "") -> None:
+    """Write a message as prototxt by way of a temporary name; `words` become a comment at its head."""
     with written_beside(path) as partial:
-        partial.write_text(to_text(message), encoding="utf-8")
+        partial.write_text(to_text(message, words), encoding="utf-8")
 
 
 def read_message(path: Path, kind: type[Message]) -> Message:

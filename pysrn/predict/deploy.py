@@ -18,25 +18,8 @@ from pysrn.nets.forward_net import ForwardNet
 from pysrn.nets.in_caffe import use_device
 from pysrn.nets.layers import parameter_layers
 from pysrn.predict.trained import architecture_of
-from pysrn.systems.stage_nets import deploy_net
-from pysrn.systems.system import Architecture, System
-
-
-def deploy_message(architecture: Architecture, layers: Collection[str] | None = None, batch_size: int = 1):
-    """The deploy net (a NetParameter), cut to the scores that the named `layers` can compute (None: all)."""
-    net = deploy_net(architecture, batch_size)
-    if layers is None:
-        return net
-    weighted = set(parameter_layers(net))
-    kept: set[int] = set()
-    for score in architecture.system.score_names:
-        needed = _ancestors(net, score)
-        if all(net.layer[i].name in layers for i in needed if net.layer[i].name in weighted):
-            kept |= needed
-    for i in reversed(range(len(net.layer))):
-        if i not in kept:
-            del net.layer[i]
-    return net
+from pysrn.systems.stage_nets import deploy_message
+from pysrn.systems.system import System
 
 
 class DeployNet:
@@ -101,13 +84,3 @@ class DeployNet:
     ) -> dict[str, np.ndarray]:
         """Run records of a split, whose images `views` loads; returns `outputs` (default: the scores)."""
         return self.forward(views(), outputs)
-
-
-def _ancestors(net, output: str) -> set[int]:
-    """Positions of the layers that a blob depends on."""
-    wanted, kept = {output}, set()
-    for i in reversed(range(len(net.layer))):
-        if wanted.intersection(net.layer[i].top):
-            kept.add(i)
-            wanted.update(net.layer[i].bottom)
-    return kept

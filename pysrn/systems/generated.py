@@ -11,12 +11,16 @@ from pathlib import Path
 from google.protobuf.message import Message
 
 from pysrn.nets.messages import NetParameter
+from pysrn.nets.portable import portable
 from pysrn.nets.prototxt import check_net, read_message, write_message
 from pysrn.nets.solvers import stage_solver
 from pysrn.recipes import EMBEDDED, Recipe
-from pysrn.systems.stage_nets import DataSource, recipe_deploy_net, stage_net, stock_stage_net
-from pysrn.systems.system import System
+from pysrn.systems.deploy_files import DEPLOY, words_on
+from pysrn.systems.stage_nets import DataSource, recipe_deploy_net, stage_net
+from pysrn.systems.stock import stock_files
+from pysrn.systems.system import Architecture, System
 
+Files = dict[Path, tuple[Message, str]]  # path -> message, and the words at its head
 READ_BY_PEOPLE = "coco"  # checked in beside the embedded data set: the others differ from it in counts only
 
 
@@ -41,42 +45,42 @@ def run_name(recipe: Recipe) -> str:
     return recipe.dataset.name + ("" if variant == next(iter(recipe.system.variants)) else f"_{variant}")
 
 
-def generated_files(recipe: Recipe, root: Path) -> dict[Path, Message]:
+def generated_files(recipe: Recipe, root: Path) -> Files:
     """All nets and solvers of a recipe by the path they have below `root`: the stages and deploy."""
     folder = root / folder_name(recipe)
     source = DataSource(folder=f"data/{recipe.dataset.name}")
-    files: dict[Path, Message] = {}
+    files: Files = {}
     for stage in recipe.system.stages:
         number = stage.number
         net_path = folder / f"stage{number}_{stage.name}.prototxt"
-        files[net_path] = stage_net(recipe, number, source)
+        files[net_path] = stage_net(recipe, number, source), ""
         prefix = f"runs/{run_name(recipe)}/stage{number}/snapshot"
-        files[folder / f"stage{number}_solver.prototxt"] = stage_solver(recipe, number, net_path.as_posix(), prefix)
-    files[folder / "deploy.prototxt"] = recipe_deploy_net(recipe)
-    for message in files.values():
+        files[folder / f"stage{number}_solver.prototxt"] = stage_solver(recipe, number, net_path.as_posix(), prefix), ""
+    deploy = portable(recipe_deploy_net(recipe))
+    files[folder / DEPLOY] = deploy, words_on(Architecture.of(recipe), deploy)
+    for message, _ in files.values():
         if isinstance(message, NetParameter):
             check_net(message)
     return files
 
 
-def stock_files(recipe: Recipe, root: Path) -> dict[Path, Message]:
-    """The stage nets with stock `Data` layers, by path; not checked in."""
-    folder, data = root / folder_name(recipe) / "stock", f"data/{recipe.dataset.name}"
-    return {
-        folder / f"stage{stage.number}_{stage.name}.prototxt": stock_stage_net(recipe, stage.number, data)
-        for stage in recipe.system.stages
-    }
-
-
 def write_all(system: System, root: Path, datasets: list[str], stock: bool = False) -> list[Path]:
     """Write the generated files of the named data sets below `root`; returns their paths."""
     written = []
-    make = stock_files if stock else generated_files
     for recipe in recipes_of(system, datasets):
-        for path, message in make(recipe, root).items():
-            write_message(message, path)
-            written.append(path)
+        written += write_stock(recipe, root) if stock else _write(generated_files(recipe, root))
     return written
+
+
+def write_stock(recipe: Recipe, root: Path, data: str | None = None) -> list[Path]:
+    """Write what plain `caffe train` needs, for the LMDB pair `data`; not checked in. Returns the paths."""
+    return _write(stock_files(recipe, root / folder_name(recipe) / "stock", data or f"data/{recipe.dataset.name}"))
+
+
+def _write(files: Files) -> list[Path]:
+    for path, (message, words) in files.items():
+        write_message(message, path, words)
+    return list(files)
 
 
 def stale_files(system: System, root: Path, datasets: list[str]) -> list[str]:
@@ -84,7 +88,7 @@ def stale_files(system: System, root: Path, datasets: list[str]) -> list[str]:
     lines = []
     for recipe in recipes_of(system, datasets):
         expected = generated_files(recipe, root)
-        for path, message in expected.items():
+        for path, (message, _) in expected.items():
             if not path.is_file():
                 lines.append(f"{path}: missing")
             elif read_message(path, type(message)) != message:

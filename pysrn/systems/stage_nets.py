@@ -6,6 +6,7 @@ its stage needs.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from pysrn.data.feed.batches import FeedSettings
@@ -82,6 +83,25 @@ def deploy_net(architecture: Architecture, batch_size: int = 1) -> messages.NetP
     return net
 
 
+def deploy_message(
+    architecture: Architecture, layers: Collection[str] | None = None, batch_size: int = 1
+) -> messages.NetParameter:
+    """The net for prediction, cut to the scores that the named `layers` can compute (None: all)."""
+    net = deploy_net(architecture, batch_size)
+    if layers is None:
+        return net
+    weighted = set(parameter_layers(net))
+    kept: set[int] = set()
+    for score in architecture.system.score_names:
+        needed = _ancestors(net, score)
+        if all(net.layer[i].name in layers for i in needed if net.layer[i].name in weighted):
+            kept |= needed
+    for i in reversed(range(len(net.layer))):
+        if i not in kept:
+            del net.layer[i]
+    return net
+
+
 def net_name(architecture: Architecture) -> str:
     """What a net for prediction is called, in its file and in a weight file."""
     return f"{architecture.system.title}_{architecture.trunk}_{architecture.classes}_labels"
@@ -95,6 +115,16 @@ def recipe_deploy_net(recipe: Recipe) -> messages.NetParameter:
 def new_layers(net: messages.NetParameter, recipe: Recipe, stage: Stage) -> set[str]:
     """Names of the layers with weights that a stage itself initialises."""
     return {name for name in parameter_layers(net) if recipe.system.part_of(name) in stage.adds}
+
+
+def _ancestors(net: messages.NetParameter, output: str) -> set[int]:
+    """Positions of the layers that a blob depends on."""
+    wanted, kept = {output}, set()
+    for i in reversed(range(len(net.layer))):
+        if wanted.intersection(net.layer[i].top):
+            kept.add(i)
+            wanted.update(net.layer[i].bottom)
+    return kept
 
 
 def _title(recipe: Recipe, stage: int) -> str:

@@ -17,6 +17,7 @@ from pysrn.data.pair.encoding import Encoding
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.nets.in_caffe import check_gpu, engine_in_use
 from pysrn.recipes import EMBEDDED
+from pysrn.systems.deploy_files import write_deploy
 from pysrn.train.fixed.feature_room import announce
 from pysrn.train.fixed.split_net import WHOLE_NET
 from pysrn.train.machine import Machine
@@ -113,6 +114,7 @@ def _run_stage(stage: PreparedStage, first: int, machine: Machine) -> None:
     started = time.monotonic()
     environment = ONE_THREAD if stage.recipe.system.trunks[stage.recipe.trunk].small else None
     last = run_child(folder, stage.title, stage.iterations, first, environment, machine.launch)
+    write_deploy(stage.recipe, number, stage.run.weights(number))
     write_json(
         folder / MANIFEST,
         {

@@ -1,8 +1,9 @@
 """A run's folder: its settings (`run.json`), its stages, and what state each is in.
 
-runs/<name>/run.json and runs/<name>/stageN/{weights.caffemodel, iter_*.{caffemodel,solverstate,json}, log.csv,
-validation.csv, events/, train.log, manifest.json, begun.json, net.prototxt, validation.prototxt, solver.prototxt,
-job.json}; with a fixed trunk also {whole,trunk,fixed_heads}.prototxt: the stage's net in one piece, and its fixed part
+runs/<name>/run.json and runs/<name>/stageN/{weights.caffemodel, deploy.prototxt, labels.txt,
+iter_*.{caffemodel,solverstate,json}, log.csv, validation.csv, events/, train.log, manifest.json, begun.json,
+net.prototxt, validation.prototxt, solver.prototxt, job.json}; with a fixed trunk also
+{whole,trunk,fixed_heads}.prototxt: the stage's net in one piece, and its fixed part
 """
 
 from __future__ import annotations

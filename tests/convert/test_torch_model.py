@@ -1,4 +1,6 @@
-"""What PyTorch's own tools make of the module: traced, exported."""
+"""What PyTorch's own tools make of the module: scripted, compiled, traced, exported."""
+
+import shutil
 
 import pytest
 import torch
@@ -8,11 +10,13 @@ from pysrn.systems.srn.torch_model import SRN, SRNOutput
 from pysrn.systems.trunks.resnet import TRUNKS
 
 
-@pytest.fixture(params=VARIANTS)
+@pytest.fixture(params=[*VARIANTS, "released, confidence on X"])
 def model(request):
     torch.manual_seed(0)
-    trunk = "resnet14_preact" if request.param == "released" else "resnet14"
-    return SRN(TRUNKS[trunk], 5, HeadSpec(16, 16, 2, variant=request.param, confidence_width=16)).eval()
+    variant, _, apart = request.param.partition(", ")
+    trunk = "resnet14_preact" if variant == "released" else "resnet14"
+    heads = HeadSpec(16, 16, 2, variant=variant, confidence_width=16, confidence_sees_blocks=not apart)
+    return SRN(TRUNKS[trunk], 5, heads).eval()
 
 
 def images(count):
@@ -24,6 +28,28 @@ def same(expected, found):
     assert len(found) == len(SRNOutput._fields)
     for a, b in zip(expected, found, strict=True):
         assert a.shape == b.shape and torch.allclose(a, b, atol=1e-5)
+
+
+def test_torchscript_by_script(model, tmp_path):
+    for net in (model, model.with_preprocessing()):
+        torch.jit.script(net).save(tmp_path / "srn.pt")
+        with torch.no_grad():
+            found = torch.jit.load(tmp_path / "srn.pt")(images(3))
+            assert found._fields == SRNOutput._fields
+            same(net(images(3)), found)
+    scripted = torch.jit.script(model).train()
+    scripted(images(2))
+    assert model.trunk.res3.res3a.bn_branch2a.num_batches_tracked == 1  # the scripted net shares them
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler")
+def test_compiled_for_pictures_of_any_number():
+    torch.manual_seed(0)
+    model = SRN(TRUNKS["resnet14"], 5, HeadSpec(16, 16, 2)).eval()
+    compiled = torch.compile(model, dynamic=True, fullgraph=True)
+    with torch.no_grad():
+        for count in (2, 3):
+            same(model(images(count)), compiled(images(count)))
 
 
 def test_torchscript_by_trace(model, tmp_path):

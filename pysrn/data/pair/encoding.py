@@ -16,12 +16,15 @@ JPEG_QUALITY = 95  # assumed: no visible loss; a quarter of the bytes of raw pix
 
 @dataclass(frozen=True)
 class Encoding:
-    """`name`: "jpeg" or "raw", `interpolation`: one of `pixels.INTERPOLATIONS`, `size`: pixels of a side."""
+    """`name`: "jpeg" or "raw", `interpolation`: one of `pixels.INTERPOLATIONS`, `size`: pixels of a side,
+    `labels_as`: datum.SIGNED or ZERO_ONE.
+    """
 
     name: str = "jpeg"
     quality: int = JPEG_QUALITY
     interpolation: str = "area"
     size: int = STORED_SIZE
+    labels_as: str = datum.SIGNED
 
     def record(self, sample: Sample) -> bytes:
         """Serialized Datum of a sample's size x size x 3 BGR pixels. Raises BadImage."""
@@ -35,6 +38,8 @@ class Encoding:
         """What the manifest says of it."""
         facts = {"encoding": self.name} | asdict(self)
         del facts["name"], facts["size"]  # the manifest has the size of all splits, too
+        if self.labels_as == datum.SIGNED:  # as ever: manifests of before this could be chosen do not say it
+            del facts["labels_as"]
         if self.name != "jpeg":
             del facts["quality"]
         return facts

@@ -11,7 +11,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from pysrn.console import MissingError, SrnError, existing_folder
-from pysrn.data.pair.datum import Datum
+from pysrn.data.pair.datum import SIGNED, Datum, label_values
 from pysrn.data.pair.lmdb_file import open_whole, pair_paths
 from pysrn.data.pair.manifest import NAME, read_manifest
 from pysrn.data.pair.pixels import BadImage, decode_bytes
@@ -45,6 +45,7 @@ class PairReader:
         self._images, self._labels = (open_whole(path, REBUILD) for path in pair_paths(self.folder, split))
         keys, label_keys = _keys(self._images), _keys(self._labels)
         count = manifest["splits"][split].get("count")
+        self._labels_as = manifest["splits"][split].get("labels_as", SIGNED)
         if keys != label_keys:
             raise SrnError(f"{self.folder}: {_difference(keys, label_keys, split)}", REBUILD)
         if len(keys) != count:
@@ -64,8 +65,8 @@ class PairReader:
             raise self._broken("image", index, error) from None
 
     def labels(self, index: int) -> np.ndarray:
-        """Label vector of a sample as stored (1, -1, 0): float32 of shape (C,)."""
-        values = np.array(self._datum(self._labels, "label", index).float_data, np.float32)
+        """Label vector of a sample (1, -1, 0), however it is stored: float32 of shape (C,)."""
+        values = label_values(self._datum(self._labels, "label", index), self._labels_as)
         if len(values) != len(self.classes):
             raise self._broken("label", index, f"{len(values)} labels instead of {len(self.classes)}")
         return values

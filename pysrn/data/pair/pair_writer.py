@@ -22,7 +22,7 @@ from pysrn.data.pair.image_writer import shuffled, thread_count, write_images
 from pysrn.data.pair.lmdb_file import RecordsHash, append, open_growing, pair_paths
 from pysrn.data.pair.manifest import file_hashes, read_manifest, versions, write_manifest
 from pysrn.data.pair.skipped_images import SKIPPED_NAME, say_skipped, write_skipped
-from pysrn.data.readers.records import Sample
+from pysrn.data.readers.records import NEGATIVE, UNSPECIFIED, Sample
 from pysrn.recipes import DATASETS, EMBEDDED
 from pysrn.whole_files import discard, sync_folder
 
@@ -77,7 +77,10 @@ def write_pair(
             discard_unfinished(folder, split)
             reason = ", ".join(journal.skipped[0])
             raise MissingError(f"no image of the {split} split can be read; the first: {reason}")
-        hashes["labels"], values = _write_labels(samples, order, images, labels)
+        hashes["labels"], values = _write_labels(samples, order, images, labels, encoding.labels_as)
+        if encoding.labels_as == datum.ZERO_ONE and (unspecified := int((values == UNSPECIFIED).sum())):
+            message(f"warning: {split}: {unspecified:,} unspecified labels are stored as no")
+            values = np.where(values == UNSPECIFIED, NEGATIVE, values)
         entry = {
             "count": len(values),
             **_published(dataset, split, len(values)),
@@ -129,7 +132,7 @@ def discard_unfinished(folder: Path, split: str) -> None:
 
 
 def _write_labels(
-    samples: Sequence[Sample], order: Sequence[int], images: Path, labels: Path
+    samples: Sequence[Sample], order: Sequence[int], images: Path, labels: Path, labels_as: str
 ) -> tuple[RecordsHash, np.ndarray]:
     """Store the label vectors under the keys of the image database; returns their hash and all values (N, C).
 
@@ -148,7 +151,10 @@ def _write_labels(
     try:
         for start in range(0, len(keys), _LABEL_TRANSACTION):
             part = slice(start, start + _LABEL_TRANSACTION)
-            batch = list(zip(keys[part], map(datum.label_vector, vectors[part]), strict=True))
+            batch = [
+                (key, datum.label_vector(vector, labels_as))
+                for key, vector in zip(keys[part], vectors[part], strict=True)
+            ]
             for key, value in batch:
                 digest.update(key, value)
             append(environment, batch)

@@ -5,8 +5,9 @@ is `trunk.res4.res4b1.branch2a`, the pair `bn4b1_branch2a` and `scale4b1_branch2
 `trunk.res4.res4b1.bn_branch2a`; in variant `released` `bn4b1` and `scale4b1` are `trunk.res4.res4b1.bn`, and
 `att_conv1_bn` and `att_conv1_scale` are `att_conv1_bn`.
 
-`torch.jit.trace` and `torch.export.export` take the module as it is (not `torch.jit.script`: parts are looked up by
-name). `Preprocessing` in front of it lets users feed RGB pictures from 0 to 1.
+`torch.jit.script`, `torch.jit.trace`, `torch.compile` and `torch.export.export` take the module as it is. So `forward`
+names its parts (it looks none up by name), and the numbers that it needs are the module's own.
+`Preprocessing` in front of it lets users feed RGB pictures from 0 to 1.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class SRN(nn.Module):
     `half()` a variance of inputs up to 255 may go beyond 65,504, and the scores are wrong without a word.
     """
 
+    __constants__ = ("released", "shared")  # TorchScript compiles only the branch that they choose
+
     def __init__(self, trunk: TrunkSpec, classes: int, heads: HeadSpec | None = None) -> None:
         super().__init__()
         heads = heads or HeadSpec()
@@ -70,7 +73,8 @@ class SRN(nn.Module):
             heads.attention_width,
             heads.regulariser_width,
         )
-        self.heads, self.released = heads, heads.variant == "released"
+        self.heads, self.released, self.shared = heads, heads.variant == "released", heads.confidence_sees_blocks
+        self.classes, self.side, self.score_weight = classes, FEATURE_SIZE, SCORE_WEIGHT
         if self.released:
             prefix = blocks_prefix(heads)
             self.add_module(f"{prefix}input_bn", BatchNorm2d(features))
@@ -119,41 +123,45 @@ class SRN(nn.Module):
         score_cls = self.cls_fc(functional.avg_pool2d(top, 7).flatten(1))
         blocks = self.residual_blocks(features) if self.released else features
         att_map = self.attention(blocks)
-        conf_map = self.confidence(blocks if self.heads.confidence_sees_blocks else features)
+        conf_map = self.confidence(blocks if self.shared else features)
         score_att = (conf_map * att_map).sum((2, 3))  # the raw confidence
         sr_map = torch.sigmoid(conf_map) * att_map  # Eq. 8
         score_sr = self.regulariser(sr_map)
-        score = SCORE_WEIGHT * score_cls + (1 - SCORE_WEIGHT) * score_sr
+        score = self.score_weight * score_cls + (1 - self.score_weight) * score_sr
         return SRNOutput(score_cls, score_att, score_sr, score, att_map, conf_map, sr_map)
 
     def residual_blocks(self, features: Tensor) -> Tensor:
         """Features X -> what the two residual blocks of variant `released` make of them, same shape."""
-        prefix = blocks_prefix(self.heads)
-        pair = features, functional.relu(getattr(self, f"{prefix}input_bn")(features))
-        for number in range(1, RESIDUAL_BLOCKS + 1):
-            pair = getattr(self, f"{prefix}res{number}")(pair)
+        if self.shared:
+            pair = features, functional.relu(self.att_conf_input_bn(features))
+            pair = self.att_conf_res2(self.att_conf_res1(pair))
+        else:
+            pair = features, functional.relu(self.att_input_bn(features))
+            pair = self.att_res2(self.att_res1(pair))
         return pair[1]
 
     def attention(self, features: Tensor) -> Tensor:
         """Features -> attention maps A: per label, a softmax over the 196 positions."""
-        values = self.att_conv3(self._hidden("att_conv2", self._hidden("att_conv1", features)))
-        return functional.softmax(values.flatten(2), dim=2).view_as(values)
+        x = functional.relu(self.att_conv1_bn(self.att_conv1(features)))
+        values = self.att_conv3(functional.relu(self.att_conv2_bn(self.att_conv2(x))))
+        # The number of images alone is left open: ONNX then has one Reshape, which OpenCV reads with any number.
+        flat = values.reshape(-1, self.classes, self.side * self.side)
+        return functional.softmax(flat, dim=2).reshape(-1, self.classes, self.side, self.side)
 
     def confidence(self, features: Tensor) -> Tensor:
         """Features -> confidence maps S."""
-        return self.conf_conv2(self._hidden("conf_conv1", features)) if self.released else self.conf_conv1(features)
+        if self.released:
+            return self.conf_conv2(functional.relu(self.conf_conv1_bn(self.conf_conv1(features))))
+        else:  # TorchScript leaves out a branch, not what stands behind it
+            return self.conf_conv1(features)
 
     def regulariser(self, weighted: Tensor) -> Tensor:
         """Weighted attention maps U -> `score_sr`."""
-        x = self._hidden("sr_conv3", self._hidden("sr_conv2", weighted))
-        return self.sr_fc(self._hidden("sr_conv4", x).flatten(1))
+        x = functional.relu(self.sr_conv2_bn(self.sr_conv2(weighted)))
+        x = functional.relu(self.sr_conv3_bn(self.sr_conv3(x)))
+        return self.sr_fc(functional.relu(self.sr_conv4_bn(self.sr_conv4(x))).flatten(1))
 
     def _add_hidden(self, name: str, inputs: int, outputs: int, kernel: int, **options) -> None:
         """A hidden convolution; in variant `released` with BN and therefore no bias."""
         self.add_module(name, nn.Conv2d(inputs, outputs, kernel, bias=not self.released, **options))
-        if self.released:
-            self.add_module(f"{name}_bn", BatchNorm2d(outputs))
-
-    def _hidden(self, name: str, x: Tensor) -> Tensor:
-        x = getattr(self, name)(x)
-        return functional.relu(getattr(self, f"{name}_bn")(x) if self.released else x)
+        self.add_module(f"{name}_bn", BatchNorm2d(outputs) if self.released else nn.Identity())

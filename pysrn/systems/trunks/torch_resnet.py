@@ -65,8 +65,20 @@ class PreactBottleneck(nn.Module):
         return total, functional.relu(self.bn(total))
 
 
+class PreactBlocks(nn.Sequential):
+    """Such blocks one after the other. TorchScript wants to be told that no single tensor goes through."""
+
+    def forward(self, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """The pair of the last block."""
+        for block in self:
+            pair = block(pair)
+        return pair
+
+
 class Trunk(nn.Module):
     """The residual trunk: N x 3 x 224 x 224 -> X (N x 16w x 14 x 14) and its top (N x 32w x 7 x 7)."""
+
+    __constants__ = ("preact",)  # TorchScript compiles only the branch that it chooses
 
     def __init__(self, spec: TrunkSpec) -> None:
         super().__init__()
@@ -83,19 +95,19 @@ class Trunk(nn.Module):
                 stride = 2 if position == 0 and stage > 2 else 1
                 blocks[name] = block(inputs, inside, stride, position == 0, spec.stride_in_3x3)
                 inputs = 4 * inside
-            self.add_module(f"res{stage}", nn.Sequential(blocks))
+            self.add_module(f"res{stage}", (PreactBlocks if spec.preact else nn.Sequential)(blocks))
             if stage == FEATURE_STAGE:
                 self.feature_channels = inputs
         self.channels = inputs
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images -> (X, top)."""
-        x = self.conv1(x)
-        if not self.preact:
-            x = functional.relu(self.bn_conv1(x))
-        x = self.pool1(x)
         if self.preact:
-            features = self.res4(self.res3(self.res2((x, functional.relu(self.bn_pool1(x))))))
-            return features[1], self.res5(features)[1]
-        features = self.res4(self.res3(self.res2(x)))
-        return features, self.res5(features)
+            x = self.pool1(self.conv1(x))
+            pair = self.res4(self.res3(self.res2((x, functional.relu(self.bn_pool1(x))))))
+            features, top = pair[1], self.res5(pair)[1]
+        else:
+            x = self.pool1(functional.relu(self.bn_conv1(self.conv1(x))))
+            features = self.res4(self.res3(self.res2(x)))
+            top = self.res5(features)
+        return features, top

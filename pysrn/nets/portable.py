@@ -1,0 +1,68 @@
+"""A deploy net in the layers that other readers of Caffe's nets know, too: OpenCV's dnn (4.x), converters.
+
+| in our nets                   | unknown there | in its place                                               |
+|-------------------------------|---------------|------------------------------------------------------------|
+| a sum over all positions      | `Reduction`   | mean (global Pooling), times H x W (Power), Flatten        |
+| max pooling by the floor rule | `round_mode`  | 2 x 2 at stride 1, then one smaller by the ceil rule       |
+
+Layers with weights stay as they are: the same caffemodel fills both. Max pooling gives the same bits, the sum differs
+by its rounding. Our own prediction runs the net as it is trained, so that its bytes stay.
+"""
+
+from __future__ import annotations
+
+from pysrn.nets import messages
+from pysrn.nets.blob_shapes import blob_shapes, pooled_side
+from pysrn.nets.layers import add_layer
+
+
+def portable(net: messages.NetParameter) -> messages.NetParameter:
+    """The same net in such layers; ValueError where none is known in a layer's place."""
+    shapes = blob_shapes(net)
+    result = messages.NetParameter()
+    result.CopyFrom(net)
+    del result.layer[:]
+    for layer in net.layer:
+        if layer.type == "Reduction":
+            _add_sum(result, layer, shapes[layer.bottom[0]])
+        elif layer.type == "Pooling" and layer.pooling_param.HasField("round_mode"):
+            _add_pooling(result, layer, shapes[layer.bottom[0]], shapes[layer.top[0]])
+        else:
+            result.layer.add().CopyFrom(layer)
+    return result
+
+
+def _add_sum(net: messages.NetParameter, layer: messages.LayerParameter, before: tuple[int, ...]) -> None:
+    told = layer.reduction_param
+    if told.operation != told.SUM or told.axis != 2 or len(before) != 4:
+        raise ValueError(f"{layer.name}: only a sum over the positions of maps is known in other layers")
+    everywhere = {"pool": "AVE", "global_pooling": True}
+    mean = add_layer(net, f"{layer.name}_mean", "Pooling", layer.bottom[0], pooling_param=everywhere)
+    scale = told.coeff * before[2] * before[3]
+    total = add_layer(net, f"{layer.name}_sum", "Power", mean, power_param={"scale": scale})
+    add_layer(net, layer.name, "Flatten", total, layer.top[0])
+
+
+def _add_pooling(
+    net: messages.NetParameter, layer: messages.LayerParameter, before: tuple[int, ...], after: tuple[int, ...]
+) -> None:
+    """The greatest of k in a row is the greatest of k - 1 that each are the greater of two neighbours.
+
+    The map between is one smaller, so that the ceil rule's last window begins behind it, and is left out.
+    """
+    told = layer.pooling_param
+
+    def comes_to_the_same(kernel: int, smaller: int = 0) -> bool:
+        return list(after[2:]) == [pooled_side(side - smaller, kernel, told.stride, told.pad) for side in before[2:]]
+
+    bottom, kernel = layer.bottom[0], told.kernel_size
+    if not comes_to_the_same(kernel):
+        kernel -= 1
+        if told.pool != told.MAX or told.pad >= kernel or not comes_to_the_same(kernel, smaller=1):
+            raise ValueError(f"{layer.name}: no pooling by the ceil rule is known that does the same")
+        pair = {"kernel_size": 2, "stride": 1, "pool": "MAX"}
+        bottom = add_layer(net, f"{layer.name}_pairs", "Pooling", bottom, pooling_param=pair)
+    new = net.layer.add()
+    new.CopyFrom(layer)
+    new.bottom[0], new.pooling_param.kernel_size = bottom, kernel
+    new.pooling_param.ClearField("round_mode")
