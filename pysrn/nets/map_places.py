@@ -19,9 +19,9 @@ from pysrn.nets import messages
 
 # Layers whose cell (i, j) stands for the same place as that of what they read.
 # A softmax over the positions sees all of them, but gives each its own share.
-KEEPING = set(
-    "AbsVal BNLL BatchNorm Bias Concat Dropout ELU Eltwise Exp LRN Log MVN PReLU Power ReLU Scale Sigmoid Silence "
-    "Slice Softmax Split TanH Threshold".split()
+KEEPING = (
+    *("AbsVal", "BNLL", "BatchNorm", "Bias", "Concat", "Dropout", "ELU", "Eltwise", "Exp", "LRN", "Log", "MVN"),
+    *("PReLU", "Power", "ReLU", "Scale", "Sigmoid", "Slice", "Softmax", "Split", "TanH", "Threshold"),
 )
 JOINING = ("Concat", "Eltwise")  # all bottoms are maps; of other layers the first is
 
@@ -56,8 +56,8 @@ class Side:
 class Places:
     """Cells of a map, along the image's height and its width.
 
-    `uneven`: sums and concatenations on the way whose branches are centred apart, each as `layer: branch, branch`. Their
-    cells see what any branch sees, and lie in the middle of that.
+    `uneven`: sums and concatenations on the way whose branches are centred apart, each as `layer: branch, branch`.
+    Their cells see what any branch sees, and lie in the middle of that.
     """
 
     vertical: Side

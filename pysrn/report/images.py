@@ -186,7 +186,11 @@ def _probability(value: float) -> Html:
 
 
 def _cell(
-    image: np.ndarray, caption: Html, description: str, boxes: Sequence[Box], one: tuple[np.ndarray, Places] | None = None
+    image: np.ndarray,
+    caption: Html,
+    description: str,
+    boxes: Sequence[Box],
+    one: tuple[np.ndarray, Places] | None = None,
 ) -> Html:
     shown = picture(jpeg(image, boxes, one), "jpeg", description, (SIDE, SIDE))
     return element("figure", shown, element("figcaption", caption))

@@ -22,7 +22,7 @@ MATRIX_COLOURS = "Blues"
 
 
 def jpeg(image: np.ndarray, boxes: Sequence[Box] = (), one: tuple[np.ndarray, Places] | None = None) -> bytes:
-    """An image (H x W x 3 BGR) as a JPEG of `SIDE` x `SIDE`, a map (h x w, where its cells lie) over it, boxes drawn in."""
+    """An image (H x W x 3 BGR) as a JPEG of `SIDE` x `SIDE`, a map (h x w, and its places) over it, boxes drawn in."""
     small = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     if one is not None:
         grey = cv2.cvtColor(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
