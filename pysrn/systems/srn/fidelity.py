@@ -14,7 +14,8 @@ def against_the_paper(recipe: Recipe, weights: str | None) -> list[tuple[str, st
 
     `weights`: the file of ImageNet weights, None: from scratch.
     """
-    dataset, heads, paper_trunk = recipe.dataset, recipe.heads, "resnet101_preact"
+    dataset, heads = recipe.dataset, recipe.heads
+    paper_trunk = "resnet101_preact_fb"  # official repo issue 14
     released = recipe.heads.variant == "released"
     crops = ", ".join(str(int(recipe.input.stored_size * ratio)) for ratio in recipe.augmentation.scale_ratios)
     widths = sorted({heads.attention_width, heads.regulariser_width})

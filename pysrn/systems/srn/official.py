@@ -19,7 +19,7 @@ import numpy as np
 from pysrn.console import SrnError, UsageError
 from pysrn.nets.caffemodel import StoredLayer, read_net
 from pysrn.nets.weight_graph import Mismatch, match, units_of
-from pysrn.systems.srn.official_layers import OurLayer, Target, kind_of, likeness, targets
+from pysrn.systems.srn.official_layers import OurLayer, Target, kind_of, likeness, mark_of, targets
 
 VARIANCE, INVERSE_STD = "variance", "inverse-std"
 DIALECTS = (VARIANCE, INVERSE_STD)
@@ -86,7 +86,13 @@ def _best_match(
     if absent:
         raise UsageError(f"{path} has no layer {absent[0]} with weights")
     their_units = units_of(
-        (layer.name, layer.bottoms, layer.tops, likeness(layer, geometry) if layer.blobs else None) for layer in stored
+        (
+            layer.name,
+            layer.bottoms,
+            layer.tops,
+            likeness(layer, geometry) if layer.blobs else mark_of(layer.kind, layer.message.pooling_param),
+        )
+        for layer in stored
     )
     found, failures, ambiguous = [], [], []
     for target in targets(theirs.values(), geometry):

@@ -70,9 +70,9 @@ class Trunk(nn.Module):
 
     def __init__(self, spec: TrunkSpec) -> None:
         super().__init__()
-        self.preact = spec.preact
+        self.preact, self.first_norm = spec.preact, spec.first_norm
         self.conv1 = nn.Conv2d(3, spec.width, 7, 2, 3, bias=spec.conv1_bias)
-        self.add_module("bn_pool1" if spec.preact else "bn_conv1", BatchNorm2d(spec.width))
+        self.add_module(f"bn_{spec.first_norm}", BatchNorm2d(spec.width))
         # Without padding Caffe's own ceil rule.
         self.pool1 = nn.MaxPool2d(3, 2, padding=spec.pool1_pad, ceil_mode=not spec.pool1_pad)
         block = PreactBottleneck if spec.preact else Bottleneck
@@ -91,11 +91,12 @@ class Trunk(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images -> (X, top)."""
         x = self.conv1(x)
-        if not self.preact:
+        if self.first_norm == "conv1":
             x = functional.relu(self.bn_conv1(x))
         x = self.pool1(x)
         if self.preact:
-            features = self.res4(self.res3(self.res2((x, functional.relu(self.bn_pool1(x))))))
+            activated = functional.relu(self.bn_pool1(x)) if self.first_norm == "pool1" else x
+            features = self.res4(self.res3(self.res2((x, activated))))
             return features[1], self.res5(features)[1]
         features = self.res4(self.res3(self.res2(x)))
         return features, self.res5(features)
