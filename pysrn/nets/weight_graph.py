@@ -20,7 +20,7 @@ NAMES_SHOWN = 4
 class Unit:
     """A layer with weights; `likeness` is what two that correspond must share, `sources` are places in the list.
 
-    `behind`: the marks of what lies between it and its sources.
+    `behind`: the marks of what lies between it and its sources; without wiring, of what comes before it.
     """
 
     name: str
@@ -44,18 +44,21 @@ class Mismatch(Exception):
         self.weight, self.ambiguous = weight, ambiguous
 
 
-def units_of(layers: Iterable[tuple[str, Sequence[str], Sequence[str], Hashable | None]]) -> list[Unit]:
+def units_of(
+    layers: Iterable[tuple[str, Sequence[str], Sequence[str], Hashable | None]], wired: bool = True
+) -> list[Unit]:
     """(name, bottoms, tops, likeness or, without weights, Mark or None) in order of computation -> the units."""
     units: list[Unit] = []
-    nothing = frozenset(), frozenset()
+    nothing, before = (frozenset(), frozenset()), frozenset()
     reached: dict[str, tuple[frozenset, frozenset]] = {}  # blob -> the units whose values it carries, marks since then
     for name, bottoms, tops, likeness in layers:
         read = [reached.get(bottom, nothing) for bottom in bottoms]
         sources, marks = (frozenset().union(*parts) for parts in zip(nothing, *read, strict=True))
         if isinstance(likeness, Mark):
             marks |= {likeness}
+            before |= {likeness}
         elif likeness is not None:
-            units.append(Unit(name, likeness, sources, marks))
+            units.append(Unit(name, likeness, sources, marks if wired else before))
             sources, marks = frozenset({len(units) - 1}), frozenset()
         reached.update(dict.fromkeys(tops, (sources, marks)))
     return units
@@ -68,9 +71,10 @@ def match(theirs: Sequence[Unit], ours: Sequence[Unit], known: Mapping[str, str]
     where the wiring of our net leaves only one: among layers that are alike, each computed from the one before.
     """
     given = {ours_name: theirs_name for theirs_name, ours_name in known.items()}
+    marked = not wired and any(unit.behind for unit in theirs)
     nets = [
-        [(unit.likeness, unit.name if unit.name in known else None) for unit in theirs],
-        [(unit.likeness, given.get(unit.name)) for unit in ours],
+        [(unit.likeness, unit.name if unit.name in known else None, marked and unit.behind) for unit in theirs],
+        [(unit.likeness, given.get(unit.name), marked and unit.behind) for unit in ours],
     ]
     colours = _numbered(nets)
     _compare(colours, theirs, ours, "shape")

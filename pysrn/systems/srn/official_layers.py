@@ -46,7 +46,7 @@ class Target:
         return self.classifier if name == "cls_fc" else name
 
 
-def targets(theirs: Iterable[StoredLayer], geometry: bool) -> Iterable[Target]:
+def targets(theirs: Iterable[StoredLayer], geometry: bool, wired: bool) -> Iterable[Target]:
     """The nets of ours to try: each pre-activation trunk, alone and with heads, for as many labels as a layer has."""
     counts = sorted({_matrix(layer)[0] for layer in theirs if layer.kind == "InnerProduct"})
     for spec in TRUNKS.values():
@@ -55,7 +55,7 @@ def targets(theirs: Iterable[StoredLayer], geometry: bool) -> Iterable[Target]:
         for classes in counts:
             for shared in (True, False):
                 layers, units = _our_net(
-                    spec.name, classes, HeadSpec(variant="released", confidence_sees_blocks=shared), geometry
+                    spec.name, classes, HeadSpec(variant="released", confidence_sees_blocks=shared), geometry, wired
                 )
                 where = "" if shared else ", confidence branch on X"
                 yield Target(f"SRN_{spec.name}_{classes}_labels{where}", layers, units)
@@ -66,7 +66,9 @@ def targets(theirs: Iterable[StoredLayer], geometry: bool) -> Iterable[Target]:
             yield Target(f"{spec.name}_{classes}_labels", [layers[i] for i in trunk], alone, classifier)
 
 
-def _our_net(trunk: str, classes: int, heads: HeadSpec, geometry: bool) -> tuple[list[OurLayer], list[Unit]]:
+def _our_net(
+    trunk: str, classes: int, heads: HeadSpec, geometry: bool, wired: bool
+) -> tuple[list[OurLayer], list[Unit]]:
     """Layers with weights of our deploy net, a BatchNorm and its Scale as one; and their graph, in the same order."""
     net = deploy_net(Architecture(SYSTEM, trunk, classes, heads))
     scales = {layer.bottom[0]: layer.name for layer in net.layer if layer.type == "Scale"}
@@ -91,7 +93,7 @@ def _our_net(trunk: str, classes: int, heads: HeadSpec, geometry: bool) -> tuple
             found.append(OurLayer(layer.name, layer.type, shape, bias, place, scale))
             like = (KINDS[layer.type], shape, place if geometry else None)
         rows.append((layer.name, list(layer.bottom), list(layer.top), like))
-    return found, units_of(rows)
+    return found, units_of(rows, wired)
 
 
 def likeness(layer: StoredLayer, geometry: bool) -> Hashable:

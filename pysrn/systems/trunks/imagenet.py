@@ -1,7 +1,7 @@
 """ImageNet weights of today's PyTorch nets as weights of our trunks: names, and what the first layers must take over.
 
 torchvision's ResNets (v1 and v2 weights are of the same net; timm's `resnet50` has the names, too) fill the trunks
-`resnet*_v15`, timm's `resnetv2_*` the pre-activation ones `resnet*_preact`. `torch_import.py` writes and compares what is made here.
+`resnet*_v15`, timm's `resnetv2_*` the trunks `resnet*_preact`. `torch_import.py` writes and compares what is made here.
 
 Those nets eat RGB from 0 to 1, minus a mean, divided by a deviation; ours eats BGR from 0 to 255 minus our mean. With u
 our input, theirs is y = u / (255 * std) + shift, shift = (our mean / 255 - their mean) / std, channel by channel:

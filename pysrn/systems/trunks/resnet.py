@@ -18,12 +18,14 @@ The pre-activation trunks (variant `released`) keep its names. Every BN is named
 
 X is `res4b22_relu`: the sum at the end of res4 behind the BN and ReLU that res5a reads too. The blob's name in the
 authors' nets (official repo issue 15) says that X is rectified; the TensorFlow transcription takes the bare sum.
-They differ in one place, which leaves the same shapes:
+There are two families. They differ in one place, which leaves the same shapes:
 
-| family      | first BN and ReLU             | after                                                              |
-|-------------|-------------------------------|--------------------------------------------------------------------|
-| `preact`    | behind pool1 (`bn_pool1`)     | timm, whose ImageNet weights can be had                            |
-| `preact_fb` | between conv1 and pool1 (`bn_conv1`) | fb.resnet.torch, models/preresnet.lua; the authors refer to its fork of theirs (official repo issue 14) |
+| family      | first BN and ReLU                       | first block  | as in                                     |
+|-------------|-----------------------------------------|--------------|-------------------------------------------|
+| `preact`    | `bn_pool1`, behind pool1                | reads them   | timm, whose ImageNet weights can be had   |
+| `preact_fb` | `bn_conv1`, between conv1 and pool1     | reads pool1  | fb.resnet.torch, models/preresnet.lua     |
+
+The authors pre-trained with a fork of the latter (official repo issue 14).
 """
 
 from __future__ import annotations
