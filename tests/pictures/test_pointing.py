@@ -47,15 +47,15 @@ def test_x_is_the_column():
 def test_cells_are_judged_where_they_lie(shapes_model):
     """The public trunk's cell (3, 10) lies at pixel (50.5, 162.5) of 224, not at (56, 168)."""
     places = DeployNet(shapes_model).places("att_map")
-    maps = np.zeros((2, 1, 14, 14))
-    maps[:, 0, 3, 10] = 1
+    maps = np.zeros((1, 2, 14, 14))
+    maps[:, :, 3, 10] = 1
 
     def box(x, y, half=3):
         return [((x - half) / 224, (y - half) / 224, (x + half) / 224, (y + half) / 224)]
 
-    found = pointing(maps, [{0: box(162.5, 50.5)}, {0: box(168, 56)}], places)
-    assert found.hits.tolist() == [1] and found.total.tolist() == [2]
-    assert found.chance[0] == pytest.approx(1 / 196 / 2)  # no cell lies in the second
+    found = pointing(maps, [{0: box(162.5, 50.5), 1: box(168, 56)}], places)
+    assert found.hits.tolist() == [1, 0] and found.total.tolist() == [1, 1]
+    assert found.chance.tolist() == [1 / 196, 0]  # no cell lies in the second
 
 
 def test_activation_maps_lie_where_the_features_do(shapes_model):
