@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -20,10 +21,10 @@ from pysrn.nets import messages
 # Layers whose cell (i, j) stands for the same place as that of what they read.
 # A softmax over the positions sees all of them, but gives each its own share.
 KEEPING = (
-    *("AbsVal", "BNLL", "BatchNorm", "Bias", "Concat", "Dropout", "ELU", "Eltwise", "Exp", "LRN", "Log", "MVN"),
-    *("PReLU", "Power", "ReLU", "Scale", "Sigmoid", "Slice", "Softmax", "Split", "TanH", "Threshold"),
+    *("AbsVal", "BNLL", "BatchNorm", "Bias", "Dropout", "ELU", "Eltwise", "Exp", "LRN", "Log", "MVN"),
+    *("PReLU", "Power", "ReLU", "Scale", "Sigmoid", "Softmax", "Split", "TanH", "Threshold"),
 )
-JOINING = ("Concat", "Eltwise")  # all bottoms are maps; of other layers the first is
+JOINING = ("Concat", "Crop", "Eltwise")  # all bottoms are maps; of other layers the first is
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class Side:
         beyond = dilation * (kernel - 1) - pad
         first, last = self.first - self.stride * pad, self.last + self.stride * beyond
         return Side(self.pixels, cells, self.stride * stride, first, last)
+
+    def part(self, start: int, cells: int) -> Side:
+        """Some of these cells, from one on."""
+        moved = self.stride * start
+        return Side(self.pixels, cells, self.stride, self.first + moved, self.last + moved)
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ def places_of(net: messages.NetParameter, blob: str) -> Places:
         read = read if layer.type in JOINING else read[:1]
         reasons = [one for one in read if isinstance(one, str)]
         made = reasons[0] if reasons else _through(layer, read)
-        found.update(dict.fromkeys(layer.top, made))
+        found.update(zip(layer.top, made if isinstance(made, list) else [made] * len(layer.top), strict=True))
     places = found.get(blob, "it is not there")
     if isinstance(places, str):
         raise SrnError(f"where the cells of {blob} of {net.name} lie cannot be told: {places}")
@@ -101,8 +107,8 @@ def two_sides(parameters, name: str, default: int) -> tuple[int, int]:
     return values[0], values[-1]
 
 
-def _through(layer, read: Sequence[Places]) -> Places | str:
-    """What a layer makes of the cells that it reads, or why it makes none."""
+def _through(layer, read: Sequence[Places]) -> Places | list[Places] | str:
+    """What a layer makes of the cells that it reads, of all its tops or one by one, or why it makes none."""
     if layer.type == "Input":
         shape = layer.input_param.shape[0].dim
         return Places(*(Side(side, side) for side in shape[2:])) if len(shape) == 4 else f"{layer.name} is no image"
@@ -116,8 +122,18 @@ def _through(layer, read: Sequence[Places]) -> Places | str:
             return Places(*sides, read[0].uneven)
         floor = parameters.DESCRIPTOR.enum_types_by_name["RoundMode"].values_by_name["FLOOR"].number
         return _windows(read[0], parameters, (1, 1), ceil=parameters.round_mode != floor)
-    kept = layer.type in KEEPING or (layer.type == "Flatten" and layer.flatten_param.axis == 2)
-    if kept or (layer.type == "Reshape" and _keeps(layer.reshape_param.shape.dim, read[0])):
+    if layer.type == "Slice" and layer.slice_param.axis in (2, 3):
+        return _sliced(layer, read[0])
+    if layer.type == "Crop" and layer.crop_param.axis == 2:
+        offsets = list(layer.crop_param.offset) or [0]
+        cut = zip((offsets[0], offsets[-1]), (read[1].vertical, read[1].horizontal), strict=True)
+        sides = zip((read[0].vertical, read[0].horizontal), cut, strict=True)
+        return Places(*(side.part(start, like.cells) for side, (start, like) in sides), read[0].uneven)
+    kept = layer.type in KEEPING
+    kept |= layer.type in ("Concat", "Slice") and getattr(layer, f"{layer.type.lower()}_param").axis == 1
+    kept |= layer.type == "Flatten" and layer.flatten_param.axis == 2
+    kept |= layer.type == "Reshape" and _keeps(layer.reshape_param, read[0])
+    if kept:
         return _joined(layer, read)
     return f"layer {layer.name} ({layer.type}) leaves no places"
 
@@ -135,9 +151,21 @@ def _windows(read: Places, parameters, dilation: tuple[int, int], ceil: bool) ->
     return Places(*sides, read.uneven)
 
 
-def _keeps(shape: Sequence[int], read: Places) -> bool:
+def _sliced(layer, read: Places) -> list[Places]:
+    """Rows or columns of cells apart."""
+    sides, axis = [read.vertical, read.horizontal], layer.slice_param.axis - 2
+    cells, count = sides[axis].cells, len(layer.top)
+    ends = [*layer.slice_param.slice_point, cells] if layer.slice_param.slice_point else []
+    ends = ends or [cells // count * (number + 1) for number in range(count)]
+    parts = [sides[axis].part(start, end - start) for start, end in pairwise([0, *ends])]
+    return [Places(*sides[:axis], part, *sides[axis + 1 :], read.uneven) for part in parts]
+
+
+def _keeps(parameters, read: Places) -> bool:
     """Whether a Reshape leaves the cells in their order: rows and columns as they are, or end to end."""
-    grid = [read.vertical.cells, read.horizontal.cells]
+    if (parameters.axis, parameters.num_axes) != (0, -1):
+        return False
+    shape, grid = parameters.shape.dim, [read.vertical.cells, read.horizontal.cells]
     return list(shape[:2]) == [0, 0] and list(shape[2:]) in (grid, [prod(grid)], [-1])
 
 

@@ -61,8 +61,8 @@ def attention(found: Gathered, source: BoxSource, gpu: int | None) -> list[Html]
             name, known = pair.classes[label], probabilities.get(pair.keys[index])
             below = [name] if known is None else [name, _probability(known[label])]
             caption = join(_spaced(below))
-            one = (image_maps[label], cells)
-            panels.append(_cell(image, caption, f"attention of {name}", places.get(int(label), ()), one))
+            drawn = (image_maps[label], cells)
+            panels.append(_cell(image, caption, f"attention of {name}", places.get(int(label), ()), drawn))
         blocks.append(element("div", *panels, class_="maps"))
     text = (
         f"Maps of {shown.title} of stage {stage} over images of the split {found.split}: for each label of the image, "
@@ -190,9 +190,9 @@ def _cell(
     caption: Html,
     description: str,
     boxes: Sequence[Box],
-    one: tuple[np.ndarray, Places] | None = None,
+    drawn: tuple[np.ndarray, Places] | None = None,
 ) -> Html:
-    shown = picture(jpeg(image, boxes, one), "jpeg", description, (SIDE, SIDE))
+    shown = picture(jpeg(image, boxes, drawn), "jpeg", description, (SIDE, SIDE))
     return element("figure", shown, element("figcaption", caption))
 
 

@@ -21,13 +21,13 @@ PLOT_RESOLUTION = 150  # dots an inch: sharp on a phone
 MATRIX_COLOURS = "Blues"
 
 
-def jpeg(image: np.ndarray, boxes: Sequence[Box] = (), one: tuple[np.ndarray, Places] | None = None) -> bytes:
+def jpeg(image: np.ndarray, boxes: Sequence[Box] = (), drawn: tuple[np.ndarray, Places] | None = None) -> bytes:
     """An image (H x W x 3 BGR) as a JPEG of `SIDE` x `SIDE`, a map (h x w, and its places) over it, boxes drawn in."""
     small = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    if one is not None:
+    if drawn is not None:
         grey = cv2.cvtColor(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
         small = cv2.addWeighted(small, COLOUR_KEPT, grey, 1 - COLOUR_KEPT - WHITE_ADDED, 255 * WHITE_ADDED)
-        small = np.ascontiguousarray(overlay(np.ascontiguousarray(small[..., ::-1]), *one)[..., ::-1])
+        small = np.ascontiguousarray(overlay(np.ascontiguousarray(small[..., ::-1]), *drawn)[..., ::-1])
     for left, top, right, bottom in boxes:
         corners = [tuple(round(SIDE * place - 0.5) for place in corner) for corner in ((left, top), (right, bottom))]
         cv2.rectangle(small, *corners, (255, 255, 255), 3)

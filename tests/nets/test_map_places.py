@@ -131,6 +131,25 @@ def test_branches_are_seen_together(kind):
     assert places_of(net, "left").uneven == () and places_of(net, "left").vertical.offset == 1
 
 
+def test_rows_and_columns_taken_apart():
+    """Slices and crops keep the cells where they were: ceil pooling, its last row and column cut off, is floor's."""
+    net = input_of(40, 41)
+    pooled = window(net, "pool", "data", "Pooling", kernel_size=3, stride=2, pad=1)
+    assert places_of(net, pooled).vertical.cells == 21
+    add_layer(net, "rows", "Slice", pooled, "rows", slice_param={"axis": 2, "slice_point": [2, 20]})
+    net.layer[-1].top.extend(["middle", "rest"])
+    add_layer(net, "columns", "Slice", "middle", "columns", slice_param={"axis": 3})
+    net.layer[-1].top.extend(["second", "third"])
+    small = window(net, "small", "data", kernel_size=[1], stride=[3])
+    add_layer(net, "crop", "Crop", [pooled, small], crop_param={"axis": 2, "offset": [3, 5]})
+    add_layer(net, "end to end", "Concat", ["rows", "rest"], concat_param={"axis": 2})
+    for blob, cells in (("middle", (18, 21)), ("second", (18, 7)), ("rows", (2, 21)), ("crop", (14, 14))):
+        places = check_against_gradient(net, blob, [(0, 0), (1, 3)])
+        assert (places.vertical.cells, places.horizontal.cells) == cells
+    with pytest.raises(SrnError, match=r"layer end to end \(Concat\) leaves no places"):
+        places_of(net, "end to end")
+
+
 def test_centres_are_fractions_of_each_side():
     places = Places(Side(100, 2, 40, 9, 20), Side(50, 3, 10, 0, 0))
     y, x = places.centres()
