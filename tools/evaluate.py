@@ -23,6 +23,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--split", default="test", help="which predictions of a run's folder (default: %(default)s)")
     parser.add_argument("--per-class", action="store_true", help="also a table of the classes")
     parser.add_argument(
+        "--eleven-point", action="store_true",
+        help="also VOC 2007's 11-point interpolated AP (of voc2007 it is always there)",
+    )  # fmt: skip
+    parser.add_argument(
         "--resamples", type=int, default=0, metavar="N",
         help="bootstrap interval of every mAP from N resamples of the images (default: none)",
     )  # fmt: skip
@@ -50,7 +54,7 @@ def work(arguments: argparse.Namespace) -> None:
     results = table.evaluate_files(paths, arguments.resamples, arguments.seed, arguments.labels)
     out = arguments.out or (first if first.is_dir() else first.parent) / "metrics.json"
     table.write_json(results, out)
-    print(table.text(results, arguments.per_class))
+    print(table.text(results, arguments.per_class, arguments.eleven_point))
     message(f"also in {out}")
 
 

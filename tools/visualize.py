@@ -110,7 +110,7 @@ def draw_attention(arguments: argparse.Namespace) -> None:
         score_pointing(arguments.gpu, net, pair, names, places)
 
 
-def score_pointing(gpu: int | None, net, pair, names: list[str], places) -> None:
+def score_pointing(gpu: int | None, net, pair, names: list[str], boxes) -> None:
     """How often the maps' maxima lie in the labels' boxes, and those of the main net's class-activation maps."""
     from pysrn.pictures.activation_map import activation_maps_of
     from pysrn.pictures.attention import compute_maps
@@ -120,11 +120,11 @@ def score_pointing(gpu: int | None, net, pair, names: list[str], places) -> None
 
     everything = range(len(pair))
     for name, maps in compute_maps(net, pair, everything, names).items():
-        print(f"pointing accuracy of {name}: {pointing_figures(pointing(maps, places), pair.classes)}")
+        print(f"pointing accuracy of {name}: {pointing_figures(pointing(maps, boxes, net.places(name)), pair.classes)}")
     baseline = baseline_weights(net.path)
     if baseline != net.path:
         net = DeployNet(baseline, gpu=gpu, folded=True)
-    found = pointing(activation_maps_of(net, pair, everything), places)
+    found = pointing(activation_maps_of(net, pair, everything), boxes, net.places(net.features))
     print(f"pointing accuracy of {baseline}'s class-activation map: {pointing_figures(found, pair.classes)}")
 
 

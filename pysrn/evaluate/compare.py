@@ -22,6 +22,7 @@ from pysrn.predict.predictions import (
     check_classes,
     check_same_images,
     find_predictions,
+    load_predictions,
     warn_of_other_weights,
 )
 from pysrn.predict.trained import settings_of, system_of

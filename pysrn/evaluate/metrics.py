@@ -1,7 +1,7 @@
 """Multi-label metrics as the SRN authors compute them (`evaluate.m`, official repo), in pure NumPy.
 
 Everything is a fraction between 0 and 1. The other conventions of the field stand beside the authors' under
-their own names: `mAP_non_interpolated`, `F1-C_harmonic`, `top3_forced`, `top3_thresholded`.
+their own names: `mAP_non_interpolated`, `mAP_11_point`, `F1-C_harmonic`, `top3_forced`, `top3_thresholded`.
 
 Labels are 1 (yes), -1 (no) and 0. A matrix without any -1 is an ordinary one, where 0 means no. Where there
 is a -1, 0 means unspecified (WIDER-Attribute, VOC's difficult objects): ignored by average precision, counted
@@ -35,8 +35,10 @@ class Evaluation:
     Attributes:
         mean_ap: mean of the VOC 2012 average precision over the classes that have a positive image.
         mean_ap_non_interpolated: the same without the precision envelope.
+        mean_ap_11_point: mean of the VOC 2007 average precision.
         decisions: `BLOCKS` -> `DECISION_METRICS` -> value.
-        average_precision, average_precision_non_interpolated: [C], NaN where a class has no positive image.
+        average_precision, average_precision_non_interpolated, average_precision_11_point: [C], NaN where a class has no
+            positive image.
         precision, recall, f1: [C], of decisions by threshold.
         positives: [C] number of positive images.
         chance: [C] share of positives among the images that count: about the AP of a random ranking.
@@ -46,9 +48,11 @@ class Evaluation:
 
     mean_ap: float
     mean_ap_non_interpolated: float
+    mean_ap_11_point: float
     decisions: dict[str, dict[str, float]]
     average_precision: np.ndarray
     average_precision_non_interpolated: np.ndarray
+    average_precision_11_point: np.ndarray
     precision: np.ndarray
     recall: np.ndarray
     f1: np.ndarray
@@ -73,7 +77,7 @@ def evaluate(
     if zero_is_unspecified is None:
         zero_is_unspecified = reads_zero_as_unspecified(labels)
     probabilities = sigmoid(logits)
-    ap, ap_non_interpolated = average_precision(probabilities, labels, zero_is_unspecified)
+    ap, ap_non_interpolated, ap_11_point = _average_precisions(probabilities, labels, zero_is_unspecified)
     truth = labels == 1
     above = probabilities > THRESHOLD
     top = top_k(logits, TOP)
@@ -82,9 +86,11 @@ def evaluate(
     return Evaluation(
         mean_ap=mean_defined(ap),
         mean_ap_non_interpolated=mean_defined(ap_non_interpolated),
+        mean_ap_11_point=mean_defined(ap_11_point),
         decisions={name: decision_metrics(truth, predicted) for name, predicted in decisions.items()},
         average_precision=ap,
         average_precision_non_interpolated=ap_non_interpolated,
+        average_precision_11_point=ap_11_point,
         precision=precision,
         recall=recall,
         f1=f1,
@@ -123,7 +129,18 @@ def average_precision(
     between 0 and 1 are the fast case. Recall rises by 1 / positives at each positive and nowhere else, so both areas
     are means over the positives, and only their ranks count.
     """
-    envelope, plain = np.full((2, labels.shape[1]), np.nan)
+    return _average_precisions(scores, labels, zero_is_unspecified)[:2]
+
+
+def _average_precisions(
+    scores: np.ndarray, labels: np.ndarray, zero_is_unspecified: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same and, third, that of VOC 2007 (Everingham et al. 2010, Eq. 1 and 2).
+
+    That is the mean of the envelope at the recalls 0, 0.1, ... 1. A recall k / 10 is reached with the first positive
+    that makes it, compared in whole numbers: with floating-point numbers 3 of 10 may fall short of 3 times 0.1.
+    """
+    envelope, plain, eleven = np.full((3, labels.shape[1]), np.nan)
     columns = zip(np.ascontiguousarray(scores.T, np.float64), np.ascontiguousarray(labels.T), strict=True)
     for number, (score, label) in enumerate(columns):
         if zero_is_unspecified:
@@ -131,9 +148,11 @@ def average_precision(
         if (positive := label == 1).any():
             ranks = _ranks_of(_descending_keys(score), positive)
             precision = np.arange(1, len(ranks) + 1) / ranks
-            envelope[number] = np.maximum.accumulate(precision[::-1]).mean()
-            plain[number] = precision.mean()
-    return envelope, plain
+            highest = np.maximum.accumulate(precision[::-1])[::-1]  # at this recall or above
+            envelope[number], plain[number] = highest[::-1].mean(), precision.mean()
+            reached = -(-np.arange(11) * len(ranks) // 10)  # positives that make k tenths
+            eleven[number] = highest[np.maximum(reached, 1) - 1].mean()
+    return envelope, plain, eleven
 
 
 def _descending_keys(scores: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from pysrn.predict.predictions import (
     check_same_images,
     warn_of_other_weights,
 )
+from pysrn.recipes import class_names
 from pysrn.whole_files import written_beside
 
 TITLES = {
@@ -30,6 +31,7 @@ TITLES = {
     "top3_thresholded": "top 3 labels with a probability > 0.5 (the rule for MS-COCO)",
     "top3_forced": "always the top 3 labels (the rule for NUS-WIDE)",
 }
+ELEVEN_POINT = "11-point mAP"
 SHOWN = DECISION_METRICS[:6]  # as in the papers' tables; the harmonic F1-C stands apart
 
 
@@ -73,9 +75,13 @@ def evaluate_files(
     ]
 
 
-def text(results: Sequence[Result], per_class: bool = False) -> str:
-    """All tables, rows in the order of the files and their scores."""
+def text(results: Sequence[Result], per_class: bool = False, eleven_point: bool = False) -> str:
+    """All tables, rows in the order of the files and their scores.
+
+    The 11-point AP is in them where asked for, and for VOC 2007, whose own it is.
+    """
     rows = _rows(results)
+    eleven_point |= is_voc2007(results[0].predictions.classes)
     any_row = next(iter(rows.values()))
     parts = [_headline(any_row, results[0].predictions.labels)]
     for block in ("threshold", "top3_thresholded", "top3_forced"):
@@ -93,16 +99,19 @@ def text(results: Sequence[Result], per_class: bool = False) -> str:
         [
             name,
             _percent(row.mean_ap_non_interpolated),
+            *([_percent(row.mean_ap_11_point)] if eleven_point else []),
             *(_percent(row.decisions[b]["F1-C_harmonic"]) for b in BLOCKS),
         ]
         for name, row in rows.items()
     ]
-    titles = ["", "mAP", "F1-C > 0.5", "F1-C top 3 forced", "F1-C top 3 thresholded"]
-    parts.append(aligned("other conventions: non-interpolated mAP, harmonic F1-C", titles, body))
+    own = [ELEVEN_POINT] if eleven_point else []
+    titles = ["", "mAP", *own, "F1-C > 0.5", "F1-C top 3 forced", "F1-C top 3 thresholded"]
+    words = ", ".join(["non-interpolated mAP", *([f"{ELEVEN_POINT} of VOC 2007"] if own else []), "harmonic F1-C"])
+    parts.append(aligned(f"other conventions: {words}", titles, body))
     if any(result.intervals for result in results):
         parts.append(_interval_table(results))
     if per_class:
-        parts.append(_class_table(results[0].predictions.classes, rows))
+        parts.append(_class_table(results[0].predictions.classes, rows, eleven_point))
     return "\n\n".join(parts)
 
 
@@ -189,17 +198,25 @@ def _interval_table(results: Sequence[Result]) -> str:
     return aligned(f"{title}, seed {any_one.seed}", ["", "mAP", "from", "to"], body)
 
 
-def _class_table(classes: Sequence[str], rows: Mapping[str, Evaluation]) -> str:
+def is_voc2007(classes: Sequence[str]) -> bool:
+    """Whether the labels are those of PASCAL VOC 2007."""
+    return tuple(classes) == class_names("voc2007")
+
+
+def _class_table(classes: Sequence[str], rows: Mapping[str, Evaluation], eleven_point: bool) -> str:
     """AP of every class under every score; precision, recall and F1 under the last one."""
+    own = rows if eleven_point else {}
     last_name, last = list(rows.items())[-1]
     header = [
         "",
         "positive",
         *(f"AP {name}" for name in rows),
+        *(f"11-point AP {name}" for name in own),
         *(f"{m} {last_name}" for m in ("P", "R", "F1")),
     ]
     body = [
         [label, str(last.positives[i]), *(_percent(row.average_precision[i]) for row in rows.values()),
+         *(_percent(row.average_precision_11_point[i]) for row in own.values()),
          *(_percent(values[i]) for values in (last.precision, last.recall, last.f1))]
         for i, label in enumerate(classes)
     ]  # fmt: skip
@@ -210,12 +227,14 @@ def _plain(found: Evaluation) -> dict:
     return {
         "mAP": _number(found.mean_ap),
         "mAP_non_interpolated": _number(found.mean_ap_non_interpolated),
+        "mAP_11_point": _number(found.mean_ap_11_point),
         **found.decisions,
         "images": found.images,
         "zero_is_unspecified": found.zero_is_unspecified,
         "per_class": {
             "AP": _numbers(found.average_precision),
             "AP_non_interpolated": _numbers(found.average_precision_non_interpolated),
+            "AP_11_point": _numbers(found.average_precision_11_point),
             "P": _numbers(found.precision),
             "R": _numbers(found.recall),
             "F1": _numbers(found.f1),

@@ -2,7 +2,8 @@
 
 Under `official.py`. What lies between (ReLU, pooling, sums, maps) is contracted: a layer's sources are the layers with
 weights whose values reach it through such layers. Two layers are the same when kind, shapes and, step by step, the
-sources and readers of both agree: colour refinement (Weisfeiler and Lehman). Names are not asked.
+sources and readers of both agree: colour refinement (Weisfeiler and Lehman). Names are not asked. What is contracted
+may leave a mark, where nets are alike but for its place.
 """
 
 from __future__ import annotations
@@ -17,11 +18,22 @@ NAMES_SHOWN = 4
 
 @dataclass(frozen=True)
 class Unit:
-    """A layer with weights; `likeness` is what two that correspond must share, `sources` are places in the list."""
+    """A layer with weights; `likeness` is what two that correspond must share, `sources` are places in the list.
+
+    `behind`: the marks of what lies between it and its sources; without wiring, of what comes before it.
+    """
 
     name: str
     likeness: Hashable
     sources: frozenset[int] = frozenset()
+    behind: frozenset[Mark] = frozenset()
+
+
+@dataclass(frozen=True)
+class Mark:
+    """In place of a likeness: a layer without weights that counts as wiring."""
+
+    kind: str
 
 
 class Mismatch(Exception):
@@ -32,16 +44,23 @@ class Mismatch(Exception):
         self.weight, self.ambiguous = weight, ambiguous
 
 
-def units_of(layers: Iterable[tuple[str, Sequence[str], Sequence[str], Hashable | None]]) -> list[Unit]:
-    """(name, bottoms, tops, likeness or None for a layer without weights) in order of computation -> the units."""
+def units_of(
+    layers: Iterable[tuple[str, Sequence[str], Sequence[str], Hashable | None]], wired: bool = True
+) -> list[Unit]:
+    """(name, bottoms, tops, likeness or, without weights, Mark or None) in order of computation -> the units."""
     units: list[Unit] = []
-    reached: dict[str, frozenset[int]] = {}  # blob -> the units whose values it carries
+    nothing, before = (frozenset(), frozenset()), frozenset()
+    reached: dict[str, tuple[frozenset, frozenset]] = {}  # blob -> the units whose values it carries, marks since then
     for name, bottoms, tops, likeness in layers:
-        sources = frozenset().union(*(reached.get(bottom, frozenset()) for bottom in bottoms))
-        if likeness is not None:
-            units.append(Unit(name, likeness, sources))
-            sources = frozenset({len(units) - 1})
-        reached.update(dict.fromkeys(tops, sources))
+        read = [reached.get(bottom, nothing) for bottom in bottoms]
+        sources, marks = (frozenset().union(*parts) for parts in zip(nothing, *read, strict=True))
+        if isinstance(likeness, Mark):
+            marks |= {likeness}
+            before |= {likeness}
+        elif likeness is not None:
+            units.append(Unit(name, likeness, sources, marks if wired else before))
+            sources, marks = frozenset({len(units) - 1}), frozenset()
+        reached.update(dict.fromkeys(tops, (sources, marks)))
     return units
 
 
@@ -52,9 +71,10 @@ def match(theirs: Sequence[Unit], ours: Sequence[Unit], known: Mapping[str, str]
     where the wiring of our net leaves only one: among layers that are alike, each computed from the one before.
     """
     given = {ours_name: theirs_name for theirs_name, ours_name in known.items()}
+    marked = not wired and any(unit.behind for unit in theirs)
     nets = [
-        [(unit.likeness, unit.name if unit.name in known else None) for unit in theirs],
-        [(unit.likeness, given.get(unit.name)) for unit in ours],
+        [(unit.likeness, unit.name if unit.name in known else None, marked and unit.behind) for unit in theirs],
+        [(unit.likeness, given.get(unit.name), marked and unit.behind) for unit in ours],
     ]
     colours = _numbered(nets)
     _compare(colours, theirs, ours, "shape")
@@ -85,13 +105,13 @@ def _numbered(nets: Sequence[Sequence[Hashable]]) -> list[list[int]]:
 
 
 def _with_neighbours(colours: Sequence[int], units: Sequence[Unit]) -> list[Hashable]:
-    """Each unit's colour with those of its sources and of its readers."""
+    """Each unit's colour with those of its sources and of its readers, and what lies between."""
     readers = defaultdict(list)
     for place, unit in enumerate(units):
         for source in unit.sources:
             readers[source].append(colours[place])
     return [
-        (colours[i], tuple(sorted(colours[s] for s in unit.sources)), tuple(sorted(readers[i])))
+        (colours[i], tuple(sorted(colours[s] for s in unit.sources)), tuple(sorted(readers[i])), unit.behind)
         for i, unit in enumerate(units)
     ]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import cv2
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -17,6 +16,7 @@ from matplotlib.patches import Rectangle
 
 from pysrn.console import Progress, UsageError
 from pysrn.data.pair.lmdb_pair import PairReader
+from pysrn.nets.map_places import Places
 from pysrn.pictures.pointing import Box
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.probability import sigmoid
@@ -29,12 +29,16 @@ LABELS_SHOWN = 6  # of an image
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One line of the grid: pixels (H x W x 3 RGB), a title, and panels of (label, title, map h x w)."""
+    """One line of the grid: pixels (H x W x 3 RGB), a title, and panels of (label, title, map h x w).
+
+    `places`: where the maps' cells lie in the image.
+    """
 
     image: np.ndarray
     title: str
     panels: Sequence[tuple[int, str, np.ndarray]]
     boxes: Mapping[int, Sequence[Box]]
+    places: Places
 
 
 def compute_maps(net: DeployNet, pair: PairReader, indices: Sequence[int], names: Sequence[str], batch_size: int = 16):
@@ -64,6 +68,7 @@ def attention_rows(
     score = net.scores[-1]
     outputs = compute_maps(net, pair, indices, (*maps, score))
     rows, titles = [], {one.name: one.title for one in net.system.maps}
+    places = {name: net.places(name) for name in maps}
     for position, index in enumerate(indices):
         truth = pair.labels(index)
         shown = np.flatnonzero(truth == 1)[:LABELS_SHOWN] if labels is None else labels
@@ -78,13 +83,25 @@ def attention_rows(
                 )
                 for label in shown
             ]
-            rows.append(Row(image, f"{pair.keys[index]}\n{titles[name]}", panels, boxes[position]))
+            rows.append(Row(image, f"{pair.keys[index]}\n{titles[name]}", panels, boxes[position], places[name]))
     return rows
 
 
-def overlay(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+def spread(values: np.ndarray, places: Places, height: int, width: int) -> np.ndarray:
+    """A map (h x w) at each pixel of its image: bilinear between the centres of its cells, level beyond the outer ones.
+
+    The image may have any size and proportions: it is the whole of what the net saw.
+    """
+    between = [
+        np.stack([np.interp((np.arange(size) + 0.5) / size, centres, row) for row in np.eye(len(centres))], axis=1)
+        for size, centres in zip((height, width), places.centres(), strict=True)
+    ]
+    return between[0] @ values @ between[1].T
+
+
+def overlay(image: np.ndarray, values: np.ndarray, places: Places) -> np.ndarray:
     """A map (h x w) over its image (uint8 H x W x 3 RGB, as is the result), strongest where the map is."""
-    smooth = cv2.resize(np.asarray(values, np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    smooth = spread(values, places, *image.shape[:2])
     smooth -= smooth.min()
     smooth /= max(float(smooth.max()), np.finfo(np.float32).tiny)
     colours = matplotlib.colormaps[COLOURS](smooth)[..., :3] * 255
@@ -104,15 +121,16 @@ def grid(rows: Sequence[Row]) -> Figure:
         axes[0].set_title(row.title, fontsize=7)
         _draw_boxes(axes[0], row.image, [box for places in row.boxes.values() for box in places])
         for axis, (label, title, values) in zip(axes[1:], row.panels, strict=False):
-            axis.imshow(overlay(row.image, values))
+            axis.imshow(overlay(row.image, values, row.places))
             axis.set_title(title, fontsize=7)
             _draw_boxes(axis, row.image, row.boxes.get(label, ()))
     return figure
 
 
 def _draw_boxes(axis, image: np.ndarray, boxes: Sequence[Box]) -> None:
+    """Draw frames; of the axis' coordinates the first pixel's middle is 0."""
     height, width = image.shape[:2]
     for left, top, right, bottom in boxes:
-        corner, size = (left * width, top * height), ((right - left) * width, (bottom - top) * height)
+        corner, size = (left * width - 0.5, top * height - 0.5), ((right - left) * width, (bottom - top) * height)
         axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor="white", linewidth=2))
         axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor="black", linewidth=0.8))

@@ -24,6 +24,7 @@ def attention_rows(
     if absent := [name for name in maps if name not in net.maps]:
         raise UsageError(f"{net.path} does not compute {', '.join(absent)}", "give the weights of a later stage")
     rows, titles = [], {one.name: one.title for one in net.system.maps}
+    places = {name: net.places(name) for name in maps}
     for photo in read_photos(paths, net.system.input.stored_size):
         outputs = net.forward(views_of([photo.pixels], net.system.input), (*maps, score))
         logits = outputs[score][0]
@@ -34,5 +35,5 @@ def attention_rows(
                 for label in best
             ]
             title = f"{printable(photo.path.name, 30)}\n{titles[name]}"
-            rows.append(Row(cv2.cvtColor(photo.shown, cv2.COLOR_BGR2RGB), title, panels, {}))
+            rows.append(Row(cv2.cvtColor(photo.shown, cv2.COLOR_BGR2RGB), title, panels, {}, places[name]))
     return rows

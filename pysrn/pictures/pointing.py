@@ -1,7 +1,8 @@
 """Do attention maps point at the objects? Scored against boxes of a COCO annotation file.
 
-Maps are N x C x 14 x 14; places are fractions of the image's width and height, so that they hold for the
-stored image, for the net's view of it (the whole image) and for the original file alike.
+Maps are N x C x H x W; places are fractions of the image's width and height, so that they hold for the
+stored image, for the net's view of it (the whole image) and for the original file alike. Where a map's cells lie says
+the net (`nets/map_places.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pysrn.data.readers.coco import read_coco
 from pysrn.data.readers.own.formats import read_own
 from pysrn.data.readers.records import POSITIVE
 from pysrn.data.shapes import scene as shapes_scene
+from pysrn.nets.map_places import Places
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as fractions of the image
 
@@ -67,28 +69,27 @@ def label_groups(classes: Sequence[str]) -> dict[str, list[int]]:
     return {kind: [classes.index(name) for name in names] for kind, names in kinds.items()}
 
 
-def pointing(maps: np.ndarray, boxes: Sequence[Mapping[int, Sequence[Box]]]) -> Pointing:
-    """Score N x C x H x W maps against, for every image, label -> its boxes.
+def pointing(maps: np.ndarray, boxes: Sequence[Mapping[int, Sequence[Box]]], places: Places) -> Pointing:
+    """Score N x C x H x W maps, whose cells lie at `places`, against, for every image, label -> its boxes.
 
     A map points at the centre of its greatest cell (the first of equals, row by row).
     """
-    _, classes, height, width = maps.shape
+    classes, centres = maps.shape[1], places.centres()
     hits, total, share = np.zeros(classes, int), np.zeros(classes, int), np.zeros(classes)
     for image_maps, image_boxes in zip(maps, boxes, strict=True):
-        for label, places in image_boxes.items():
-            inside = cells_inside(places, height, width)
+        for label, known in image_boxes.items():
+            inside = cells_inside(known, *centres)
             hits[label] += inside.flat[image_maps[label].argmax()]
             share[label] += inside.mean()
             total[label] += 1
     return Pointing(hits, total, share / np.maximum(total, 1))
 
 
-def cells_inside(places: Sequence[Box], height: int, width: int) -> np.ndarray:
-    """H x W boolean: the cells of a grid over the image whose centre lies in one of the boxes."""
-    y = (np.arange(height)[:, None] + 0.5) / height
-    x = (np.arange(width)[None, :] + 0.5) / width
-    inside = np.zeros((height, width), bool)
-    for left, top, right, bottom in places:
+def cells_inside(boxes: Sequence[Box], y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """H x W boolean: the cells whose centre, at rows `y` and columns `x` (fractions), lies in one of the boxes."""
+    y, x = y[:, None], x[None, :]
+    inside = np.zeros((len(y), x.size), bool)
+    for left, top, right, bottom in boxes:
         inside |= (left <= x) & (x <= right) & (top <= y) & (y <= bottom)
     return inside
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import SrnError
+from pysrn.console import SrnError, message
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.folding import Weights
 from pysrn.nets.forward_net import ForwardNet
 from pysrn.nets.in_caffe import use_device
 from pysrn.nets.layers import parameter_layers
+from pysrn.nets.map_places import Places, places_of
 from pysrn.predict.trained import architecture_of
 from pysrn.systems.stage_nets import deploy_message
 from pysrn.systems.system import System
@@ -25,8 +26,8 @@ from pysrn.systems.system import System
 class DeployNet:
     """A deploy net in Caffe, with the weights of a file.
 
-    Attributes: path, architecture, scores (names of the score outputs it has), maps (likewise), features (name of
-    what global average pooling reads: N x channels x H x W; None: nothing).
+    Attributes: path, architecture, message (the NetParameter, not folded), scores (names of the score outputs it has),
+    maps (likewise), features (name of what global average pooling reads: N x channels x H x W; None: nothing).
     """
 
     def __init__(
@@ -45,19 +46,19 @@ class DeployNet:
         weights = read_weights(path)
         self.path = path
         self.architecture = architecture_of(weights, path)
-        message = deploy_message(self.architecture, weights, batch_size)
-        blobs = {top for layer in message.layer for top in layer.top}
+        self.message = deploy_message(self.architecture, weights, batch_size)
+        blobs = {top for layer in self.message.layer for top in layer.top}
         self.scores = tuple(name for name in self.system.score_names if name in blobs)
         self.maps = tuple(name for name in self.system.map_names if name in blobs)
         if not self.scores:
             whole = parameter_layers(deploy_message(self.architecture))
             missing = [name for name in whole if name not in weights]
             raise SrnError(f"{path} can compute no score: {len(missing)} layers are missing, the first is {missing[0]}")
-        self.features = self._features(message)
+        self.features = self._features(self.message)
         use_device(gpu)
         features = (self.features,) if self.features else ()
         self._kept = (*self.scores, *self.maps, *features, *kept) if folded else None
-        self._still = self._built(message, weights, folded)
+        self._still = self._built(self.message, weights, folded)
         self.net = self._still.net
 
     @property
@@ -65,10 +66,17 @@ class DeployNet:
         """Whose net it is."""
         return self.architecture.system
 
-    def _features(self, message) -> str | None:
+    def places(self, blob: str) -> Places:
+        """Where the cells of a map, or of the features, lie in the image; SrnError where that cannot be told."""
+        places = places_of(self.message, blob)
+        for branches in places.uneven:
+            message(f"note: {blob} lies where the middle of all branches is; they differ at {branches}")
+        return places
+
+    def _features(self, net) -> str | None:
         """What the global average pooling of the system's classifier reads."""
         activation = self.system.activation
-        pooling = [layer for layer in message.layer if activation and layer.name == activation.pooling]
+        pooling = [layer for layer in net.layer if activation and layer.name == activation.pooling]
         return pooling[0].bottom[0] if pooling else None
 
     def _built(self, net, weights: Weights, folded: bool) -> ForwardNet:

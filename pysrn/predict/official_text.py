@@ -18,7 +18,7 @@ from pysrn.data.pair.pair_reader import KEY_NUMBER
 from pysrn.data.readers.annotation_checks import key_names, shown
 from pysrn.data.readers.label_text import labels_of, number_rows, text_lines
 from pysrn.nets.caffemodel import sha256_of
-from pysrn.predict.predictions import Predictions
+from pysrn.predict.predictions import FLOAT32_MAX, Predictions
 from pysrn.recipes import class_names
 from pysrn.whole_files import written_beside
 
@@ -32,25 +32,27 @@ def write_text(path: Path, logits: np.ndarray) -> None:
 
 
 def read_text(path: Path, labels: int, images: int, listed_in: str | Path) -> np.ndarray:
-    """Logits of a file, float32 of shape (images, labels); numbers are divided by white space or commas.
+    """Logits of a file, float64 of shape (images, labels); numbers are divided by white space or commas.
+
+    Not float32: it would make one number of 16.000001 and 16.000002, and their order would be lost.
 
     Raises MissingError for no such file, SrnError for another number of rows than `listed_in` has images, or a row with
-    another number of values or one that is no finite number, with its line.
+    another number of values or one that is no finite number, with its line. What no net computes, beyond float32, is
+    not finite.
     """
     lines = text_lines(existing_file(path, "text file of logits"))
     if len(lines) != images:
         raise SrnError(f"{path} has {len(lines)} rows, {listed_in} has {images} images")
-    values = np.empty((images, labels), np.float32)
+    values = np.empty((images, labels))
     for number, (line, row) in enumerate(zip(lines, values, strict=True), 1):
         words = line.replace(",", " ").split()
         if len(words) != labels:
             raise SrnError(f"{path} line {number}: {len(words)} values, there are {labels} labels")
         try:
-            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
-                row[:] = [float(word) for word in words]
+            row[:] = [float(word) for word in words]
         except ValueError as error:
             raise SrnError(f"{path} line {number}: {shown(str(error))}") from None
-        if not np.isfinite(row).all():
+        if not (np.abs(row) <= FLOAT32_MAX).all():  # nor a NaN
             raise SrnError(f"{path} line {number}: a value is not finite")
     return values
 

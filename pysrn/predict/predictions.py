@@ -24,6 +24,7 @@ from pysrn.whole_files import written_beside
 
 CURE = "predict again: tools/predict.py"
 NO_SCORES = ("keys", "classes", "labels")  # arrays that are none
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 LISTED = "arrays"  # in `about`: what else the file holds; an archive can lose a part without notice
 # What NumPy and zipfile raise on damaged bytes in memory, where no real input or output can fail.
 DAMAGE = (
@@ -46,7 +47,7 @@ class Predictions:
     Attributes:
         keys: N sample keys of the LMDB pair.
         classes: C label names.
-        scores: name -> float32 N x C logits; those the net has.
+        scores: name -> N x C logits, those the net has: float32 from a net, float64 from text.
         labels: int8 N x C (1, -1, 0), or None when they are not known.
         about: where they come from (weights, their hash, data folder, split).
     """
@@ -114,7 +115,7 @@ def load_predictions(path: str | Path, classes: Sequence[str] | None = None) -> 
         found = Predictions(
             _texts(arrays, "keys"),
             _texts(arrays, "classes"),
-            {name: _float32(values) for name, values in arrays.items() if name not in NO_SCORES},
+            {name: _logits(values) for name, values in arrays.items() if name not in NO_SCORES},
             arrays.get("labels"),
             about,
         )
@@ -126,12 +127,16 @@ def load_predictions(path: str | Path, classes: Sequence[str] | None = None) -> 
     return found
 
 
-def _float32(values: np.ndarray) -> np.ndarray:
-    """Scores as float32, infinite where they are too large for it; what is no floating-point number stays as it is."""
+def _logits(values: np.ndarray) -> np.ndarray:
+    """Scores as float32 or, where that would change one, float64; infinite where no float32 is as large.
+
+    What is no floating-point number stays as it is.
+    """
     if values.dtype.kind != "f":
         return values
     with np.errstate(over="ignore"):
-        return values.astype(np.float32)
+        narrow = values.astype(np.float32)
+    return narrow if (narrow == values).all() else np.where(np.isfinite(narrow), values, narrow).astype(np.float64)
 
 
 def _texts(arrays: Mapping[str, np.ndarray], name: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pysrn.console import SrnError
 from pysrn.evaluate.metrics import THRESHOLD
+from pysrn.nets.map_places import Places
 from pysrn.pictures.attention import compute_maps
 from pysrn.pictures.pointing import Box, read_boxes
 from pysrn.predict.deploy import DeployNet
@@ -47,20 +48,22 @@ def attention(found: Gathered, source: BoxSource, gpu: int | None) -> list[Html]
     chosen = choose_images(found)
     if not chosen:
         return [note("No attention maps: no image of the split has a label.")]
-    maps = compute_maps(DeployNet(found.run.weights(stage), gpu=gpu), pair, chosen, (shown.name,))[shown.name]
+    net = DeployNet(found.run.weights(stage), gpu=gpu)
+    maps, cells = compute_maps(net, pair, chosen, (shown.name,))[shown.name], net.places(shown.name)
     boxes, about_boxes = _boxes(found, source, chosen)
     probabilities = _probabilities(found)
     blocks = []
     for index, image_maps, places in zip(chosen, maps, boxes, strict=True):
         image = pair.image(index)
         everything = [box for label_boxes in places.values() for box in label_boxes]
-        cells = [_cell(image, code(pair.keys[index]), f"image {pair.keys[index]}", everything)]
+        panels = [_cell(image, code(pair.keys[index]), f"image {pair.keys[index]}", everything)]
         for label in np.flatnonzero(pair.labels(index) == 1)[:MOST_LABELS]:
             name, known = pair.classes[label], probabilities.get(pair.keys[index])
             below = [name] if known is None else [name, _probability(known[label])]
             caption = join(_spaced(below))
-            cells.append(_cell(image, caption, f"attention of {name}", places.get(int(label), ()), image_maps[label]))
-        blocks.append(element("div", *cells, class_="maps"))
+            drawn = (image_maps[label], cells)
+            panels.append(_cell(image, caption, f"attention of {name}", places.get(int(label), ()), drawn))
+        blocks.append(element("div", *panels, class_="maps"))
     text = (
         f"Maps of {shown.title} of stage {stage} over images of the split {found.split}: for each label of the image, "
     )
@@ -183,9 +186,13 @@ def _probability(value: float) -> Html:
 
 
 def _cell(
-    image: np.ndarray, caption: Html, description: str, boxes: Sequence[Box], values: np.ndarray | None = None
+    image: np.ndarray,
+    caption: Html,
+    description: str,
+    boxes: Sequence[Box],
+    drawn: tuple[np.ndarray, Places] | None = None,
 ) -> Html:
-    shown = picture(jpeg(image, boxes, values), "jpeg", description, (SIDE, SIDE))
+    shown = picture(jpeg(image, boxes, drawn), "jpeg", description, (SIDE, SIDE))
     return element("figure", shown, element("figcaption", caption))
 
 

@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from pysrn.nets.map_places import Places
 from pysrn.pictures.attention import overlay
 from pysrn.pictures.pointing import Box
 
@@ -20,15 +21,15 @@ PLOT_RESOLUTION = 150  # dots an inch: sharp on a phone
 MATRIX_COLOURS = "Blues"
 
 
-def jpeg(image: np.ndarray, boxes: Sequence[Box] = (), values: np.ndarray | None = None) -> bytes:
-    """An image (H x W x 3 BGR) as a JPEG of `SIDE` x `SIDE`, a map (h x w) over it, boxes drawn in."""
+def jpeg(image: np.ndarray, boxes: Sequence[Box] = (), drawn: tuple[np.ndarray, Places] | None = None) -> bytes:
+    """An image (H x W x 3 BGR) as a JPEG of `SIDE` x `SIDE`, a map (h x w, and its places) over it, boxes drawn in."""
     small = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    if values is not None:
+    if drawn is not None:
         grey = cv2.cvtColor(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
         small = cv2.addWeighted(small, COLOUR_KEPT, grey, 1 - COLOUR_KEPT - WHITE_ADDED, 255 * WHITE_ADDED)
-        small = np.ascontiguousarray(overlay(np.ascontiguousarray(small[..., ::-1]), values)[..., ::-1])
+        small = np.ascontiguousarray(overlay(np.ascontiguousarray(small[..., ::-1]), *drawn)[..., ::-1])
     for left, top, right, bottom in boxes:
-        corners = [tuple(round(SIDE * place) for place in corner) for corner in ((left, top), (right, bottom))]
+        corners = [tuple(round(SIDE * place - 0.5) for place in corner) for corner in ((left, top), (right, bottom))]
         cv2.rectangle(small, *corners, (255, 255, 255), 3)
         cv2.rectangle(small, *corners, (0, 0, 0), 1)
     return _encoded(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])

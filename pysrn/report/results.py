@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from pysrn.evaluate.table import SHOWN, TITLES
+from pysrn.evaluate.table import ELEVEN_POINT, SHOWN, TITLES, is_voc2007
 from pysrn.report.data import Gathered
 from pysrn.report.markup import Html, code, element, folded, join, note, paragraph, table
 
@@ -79,10 +79,12 @@ def metrics(found: Gathered) -> list[Html]:
         ]
         return table(header, body, marked=last)
 
+    own = [f"{ELEVEN_POINT} of VOC 2007"] if is_voc2007(found.last_predictions.classes) else []
     other = table(
-        ["percent", "mAP, non-interpolated", *(f"F1-C harmonic: {TITLES[name]}" for name in TITLES)],
+        ["percent", "mAP, non-interpolated", *own, *(f"F1-C harmonic: {TITLES[name]}" for name in TITLES)],
         [
             [row.name, percent(row.evaluation.mean_ap_non_interpolated),
+             *(percent(row.evaluation.mean_ap_11_point) for _ in own),
              *(percent(row.evaluation.decisions[name]["F1-C_harmonic"]) for name in TITLES)]
             for row in rows
         ],
@@ -94,7 +96,7 @@ def metrics(found: Gathered) -> list[Html]:
         paragraph(f"Decisions: {TITLES['threshold']}."),
         block("threshold"),
         *(folded(TITLES[name], block(name)) for name in ("top3_thresholded", "top3_forced")),
-        folded("Other conventions: non-interpolated mAP, harmonic F1-C", other),
+        folded(f"Other conventions: {', '.join(['non-interpolated mAP', *own, 'harmonic F1-C'])}", other),
         folded("What the scores are", element("ul", *(element("li", meaning) for meaning in meanings))),
     ]
 

@@ -100,7 +100,7 @@ def test_a_wrong_weight_is_seen(small_model):
     assert not report.ok and "res4a_branch2b" in report.report() and "res3a_branch2b " not in report.report()
 
 
-@pytest.mark.parametrize("trunk", ["resnet14", "resnet14_v15", "resnet14_preact", "resnet50"])
+@pytest.mark.parametrize("trunk", ["resnet14", "resnet14_v15", "resnet14_preact", "resnet14_preact_fb", "resnet50"])
 def test_there_and_back_changes_no_bit(trunk, tmp_path):
     """Random statistics with Caffe's factors, also of a layer that saw no batch; through a file of either format."""
     architecture = Architecture(trunk, 7, HeadSpec(32, 32, variant="released" if "preact" in trunk else "paper"))

@@ -11,6 +11,7 @@ from pysrn.evaluate.bootstrap import mean_ap_interval
 from pysrn.evaluate.table import aligned, distinct_names
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.predict.predictions import Predictions
+from pysrn.recipes import class_names
 from tools.evaluate import main
 
 CLASSES = ("cat", "dog", "bird", "ghost")
@@ -53,6 +54,30 @@ def test_table_and_json_hold_the_metrics(tmp_path, capsys):
     assert scores["score"]["top3_forced"] == expected.decisions["top3_forced"]
     assert scores["score"]["per_class"]["AP"][-1] is None
     assert content["classes"] == list(CLASSES)
+
+
+def test_eleven_points_under_their_own_name(tmp_path, capsys):
+    """Asked for, or where the labels are those of VOC 2007; in the JSON always."""
+    found = write(tmp_path / "p.npz")
+    expected = metrics.evaluate(found.scores["score"], found.labels)
+    for words, there in (([], False), (["--eleven-point"], True)):
+        assert main([str(tmp_path / "p.npz"), "--per-class", *words]) == 0
+        printed = capsys.readouterr().out
+        assert ("11-point" in printed) == there
+    other = printed[printed.index("other conventions: non-interpolated mAP, 11-point mAP of VOC 2007, harmonic F1-C") :]
+    assert cells(other, "score ")[1] == f"{100 * expected.mean_ap_11_point:.1f}"
+    assert cells(printed, "dog")[4] == f"{100 * expected.average_precision_11_point[1]:.1f}"
+    scores = json.loads((tmp_path / "metrics.json").read_text())["predictions"][0]["scores"]["score"]
+    assert scores["mAP_11_point"] == expected.mean_ap_11_point != expected.mean_ap
+    assert scores["per_class"]["AP_11_point"][:3] == expected.average_precision_11_point[:3].tolist()
+    labels = np.where(np.random.default_rng(3).random((30, 20)) < 0.3, 1, -1).astype(np.int8)
+    logits = np.random.default_rng(4).normal(-1, 2, labels.shape).astype(np.float32)
+    keys = tuple(f"{i:08d}_x" for i in range(30))
+    Predictions(keys, class_names("voc2007"), {"score": logits}, labels).save(tmp_path / "p.npz")
+    assert main([str(tmp_path / "p.npz")]) == 0
+    printed = capsys.readouterr().out
+    mean = metrics.evaluate(logits, labels).mean_ap_11_point
+    assert cells(printed[printed.index("other conventions") :], "score ")[1] == f"{100 * mean:.1f}"
 
 
 def test_a_runs_folder_gives_a_row_for_each_stage_and_score(tmp_path, capsys):

@@ -6,6 +6,7 @@ The last part is on the whole label matrices of real test sets, with scores draw
 import csv
 import gzip
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -97,6 +98,40 @@ def test_epsilon_rule():
     assert precision == pytest.approx([1, 1, 0.5], abs=1e-12)
     assert recall == pytest.approx([1, 0, 1], abs=1e-12)
     assert f1 == pytest.approx([1, 0, 2 / 3], abs=1e-12)
+
+
+def test_eleven_point_average_precision_by_hand():
+    # Ranked 1 0 0 1 1: the envelope is 1 up to a recall of 1/3 and 3/5 from there on: 4 of the 11 recalls, and 7.
+    result = metrics.evaluate(column(5, 4, 3, 2, 1), column(1, 0, 0, 1, 1))
+    assert result.average_precision_11_point[0] == pytest.approx((4 * 1 + 7 * 0.6) / 11, abs=1e-15)
+    # Ten positives, the third and the seventh behind noise: a recall of 3 / 10 is reached with the third, exactly.
+    labels = np.array([1, 1, 0, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1])
+    result = metrics.evaluate(-np.arange(13.0)[:, None], labels[:, None])
+    expected = [1, 1, 1] + [6 / 7] * 4 + [10 / 13] * 4
+    assert result.average_precision_11_point[0] == pytest.approx(sum(expected) / 11, abs=1e-15)
+    assert np.isnan(metrics.evaluate(column(1, 2), column(0, 0)).mean_ap_11_point)
+
+
+def slow_eleven_points(scores, labels, zero_is_unspecified):
+    """VOC 2007 AP of one class from its definition, recalls as fractions."""
+    ranking = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+    counted = [labels[i] == 1 for i in ranking if labels[i] != 0 or not zero_is_unspecified]
+    curve = [
+        (Fraction(sum(counted[: n + 1]), sum(counted)), sum(counted[: n + 1]) / (n + 1)) for n in range(len(counted))
+    ]
+    return sum(max(precision for recall, precision in curve if recall >= Fraction(k, 10)) for k in range(11)) / 11
+
+
+@pytest.mark.parametrize("images", [2, 11, 60, 100])
+@pytest.mark.parametrize("unspecified", [False, True])
+def test_eleven_point_average_precision_equals_the_slow_loop(images, unspecified):
+    logits, labels = random_case(images, 12, unspecified, seed=images)
+    labels[0] = 1
+    result = metrics.evaluate(logits, labels, unspecified)
+    expected = [slow_eleven_points(logits[:, c], labels[:, c], unspecified) for c in range(12)]
+    assert result.average_precision_11_point == pytest.approx(expected, abs=1e-12)
+    assert result.mean_ap_11_point == pytest.approx(np.mean(expected), abs=1e-12)
+    assert images == 2 or np.abs(result.average_precision_11_point - result.average_precision).max() > 1e-2
 
 
 def test_f1_c_is_the_mean_of_class_f1_and_the_harmonic_stands_beside_it():

@@ -11,6 +11,7 @@ from pysrn.console import MissingError, SrnError
 from pysrn.data.build import build_dataset
 from pysrn.data.pair.lmdb_pair import PairReader, write_pair
 from pysrn.data.readers.coco import read_coco
+from pysrn.nets.map_places import Places, Side
 from pysrn.pictures.activation_map import activation_maps_of
 from pysrn.pictures.pointing import Pointing, cells_inside, label_groups, pointing, read_boxes
 from pysrn.predict.deploy import DeployNet
@@ -18,6 +19,8 @@ from pysrn.predict.splits import whole_views
 from pysrn.recipes import class_names
 from tests.data.readers.own.exported import SIZE, TRAIN, write_coco, write_voc, write_yolo
 from tests.srn import INPUT
+
+EVEN = Places(*[Side(16, 4, 4, 0, 3)] * 2)  # four cells side by side, each in the middle of its own quarter
 
 
 def test_by_hand():
@@ -29,7 +32,7 @@ def test_by_hand():
         {0: [(0.0, 0.0, 0.1, 0.1), (0.6, 0.3, 0.7, 0.4)], 1: [(0.2, 0.0, 1.0, 1.0)]},
         {0: [(0.0, 0.0, 0.5, 0.5)]},
     ]
-    found = pointing(maps, boxes)
+    found = pointing(maps, boxes, EVEN)
     assert found.hits.tolist() == [1, 0, 0]
     assert found.total.tolist() == [2, 1, 0]
     assert found.accuracy == 0.25  # (1/2 + 0/1) / 2; the third label has no box
@@ -39,8 +42,29 @@ def test_by_hand():
 
 
 def test_x_is_the_column():
-    inside = cells_inside([(0.5, 0.0, 1.0, 0.25)], 4, 4)
+    inside = cells_inside([(0.5, 0.0, 1.0, 0.25)], *EVEN.centres())
     assert np.argwhere(inside).tolist() == [[0, 2], [0, 3]]
+
+
+def test_cells_are_judged_where_they_lie(shapes_model):
+    """The public trunk's cell (3, 10) lies at pixel (50.5, 162.5) of 224, not at (56, 168)."""
+    places = DeployNet(shapes_model).places("att_map")
+    maps = np.zeros((1, 2, 14, 14))
+    maps[:, :, 3, 10] = 1
+
+    def box(x, y, half=3):
+        return [((x - half) / 224, (y - half) / 224, (x + half) / 224, (y + half) / 224)]
+
+    found = pointing(maps, [{0: box(162.5, 50.5), 1: box(168, 56)}], places)
+    assert found.hits.tolist() == [1, 0] and found.total.tolist() == [1, 1]
+    assert found.chance.tolist() == [1 / 196, 0]  # no cell lies in the second
+
+
+def test_activation_maps_lie_where_the_features_do(shapes_model):
+    net = DeployNet(shapes_model, folded=True)
+    y, x = net.places(net.features).centres()
+    np.testing.assert_allclose(224 * y, 32 * np.arange(7) + 2.5)
+    np.testing.assert_array_equal(x, y)
 
 
 def test_boxes_of_a_pairs_samples(shapes_folder):

@@ -8,23 +8,82 @@ import pytest
 
 from pysrn.benchmark.realistic_weights import without
 from pysrn.console import SrnError
-from pysrn.pictures.attention import overlay
+from pysrn.nets.map_places import Places, Side
+from pysrn.pictures.attention import overlay, spread
 from pysrn.pictures.curves import figure_of, read_log, running_mean
+from pysrn.pictures.photo_attention import attention_rows
+from pysrn.predict.deploy import DeployNet
+from pysrn.report.pictures import jpeg
 from tests.srn import STAGE_NAMES
 from tools.visualize import main
 
 LOG = "iteration,loss,lr,seconds\n" + "".join(f"{i},{10 / i:.4f},0.01,0.1\n" for i in range(1, 41))
+PUBLIC = Places(*[Side(224, 14, 16, 2, 2)] * 2)  # the centres of the public trunk's cells: 16 i + 2.5
+BOX = (0.25, 0.5, 0.5, 0.75)
 
 
 def test_overlay_colours_the_place_of_the_maximum_only():
     image = np.full((56, 56, 3), 100, np.uint8)
     values = np.zeros((14, 14))
     values[3, 10] = 1
-    change = np.abs(overlay(image, values).astype(int) - 100).sum(axis=2)
-    assert np.unravel_index(change.argmax(), change.shape)[0] in range(10, 18)
-    assert np.unravel_index(change.argmax(), change.shape)[1] in range(38, 46)
+    change = np.abs(overlay(image, values, PUBLIC).astype(int) - 100).sum(axis=2)
+    assert np.unravel_index(change.argmax(), change.shape) == (12, 40)  # (50.5, 162.5) of 224
     assert change[30:, :30].max() == 0
-    np.testing.assert_array_equal(overlay(image, np.ones((14, 14))), image)  # a flat map points nowhere
+    np.testing.assert_array_equal(overlay(image, np.ones((14, 14)), PUBLIC), image)  # a flat map points nowhere
+
+
+@pytest.mark.parametrize(("height", "width"), [(448, 448), (448, 149), (75, 300), (14, 14)])
+def test_maps_are_spread_over_images_of_any_proportions(height, width):
+    """Between the cells' centres straight lines, beyond the outer ones level; rows and columns apart."""
+    values = np.random.default_rng(0).normal(0, 1, (14, 14))
+    found = spread(values, PUBLIC, height, width)
+    assert found.shape == (height, width)
+    rows, columns = (((np.arange(size) + 0.5) * 224 / size - 2.5) / 16 for size in (height, width))
+    expected = cv2.remap(
+        values.astype(np.float32),
+        *(grid.astype(np.float32) for grid in np.meshgrid(columns, rows)),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    np.testing.assert_allclose(found, expected, atol=0.1)  # OpenCV rounds places to a 32nd of a cell
+    last = round((13 * 16 + 2.5) / 224 * height)
+    assert np.ptp(found[last:], axis=0).max() < 1e-12 and np.ptp(found[: last - height // 10], axis=0).max() > 0.1
+
+
+def test_a_photo_of_any_proportions_has_its_maps_in_place(shapes_model, tmp_path):
+    """What one cell sees is brightened in a photo that is not square: the map's change is drawn there."""
+    net = DeployNet(shapes_model)
+    grey = np.full((300, 700, 3), 128, np.uint8)
+    row, column = 9, 4
+    y, x = (centres[at] for centres, at in zip(net.places("conf_map").centres(), (row, column), strict=True))
+    spot = grey.copy()
+    spot[round(300 * y) - 6 : round(300 * y) + 6, round(700 * x) - 14 : round(700 * x) + 14] = 255
+    for name, image in (("grey", grey), ("spot", spot)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image)
+    classes = [str(label) for label in range(net.architecture.classes)]
+    paths = [tmp_path / "grey.png", tmp_path / "spot.png"]
+    before, after = attention_rows(net, paths, classes, "score", ["conf_map"], len(classes))
+    assert after.image.shape == (192, 448, 3)
+    old, new = ({label: values for label, _, values in row.panels} for row in (before, after))
+    change = sum(np.abs(new[label] - old[label]) for label in old)
+    drawn = spread(change, after.places, *after.image.shape[:2])
+    found = np.array(np.unravel_index(drawn.argmax(), drawn.shape)) / drawn.shape
+    np.testing.assert_allclose(found, (y, x), atol=0.5 * 16 / 224)  # within half a cell
+
+
+def test_the_report_draws_maps_and_boxes_where_they_are():
+    values = np.zeros((14, 14))
+    values[3, 10] = 1
+    image = np.full((256, 256, 3), 128, np.uint8)
+    plain, mapped, framed = (
+        cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR).astype(int)
+        for content in (jpeg(image, (), (0 * values, PUBLIC)), jpeg(image, (), (values, PUBLIC)), jpeg(image, [BOX]))
+    )
+    change = cv2.GaussianBlur(np.abs(mapped - plain).sum(axis=2).astype(np.float32), (9, 9), 0)
+    np.testing.assert_allclose(np.unravel_index(change.argmax(), change.shape), (50, 162), atol=1)
+    dark = np.argwhere(framed.sum(axis=2) < 200)
+    np.testing.assert_allclose(dark.min(axis=0), (112, 56), atol=1)
+    np.testing.assert_allclose(dark.max(axis=0), (224 * 3 // 4, 112), atol=1)
 
 
 def test_running_mean():

@@ -68,7 +68,7 @@ def test_batch_of_another_size_gives_the_same_scores(shapes_model):
 
 @pytest.mark.parametrize(
     "trunk",
-    [f"resnet{depth}{ending}" for depth in (50, 101, 152) for ending in ("", "_v15", "_preact")],
+    [f"resnet{depth}{ending}" for depth in (50, 101, 152) for ending in ("", "_v15", "_preact", "_preact_fb")],
 )
 def test_trunks_are_told_apart_by_their_layers(trunk):
     wanted = Architecture(trunk, 9, HeadSpec())

@@ -1,5 +1,7 @@
 """The official text form: out and in again, rows in the order of a list, and files that do not fit."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,24 @@ def test_out_and_in_again(tmp_path, pair):
     )
     np.testing.assert_allclose(found.scores["score_sr"], LOGITS, atol=5.1e-7, rtol=1e-6)
     np.testing.assert_array_equal(found.labels, pair.all_labels())
+
+
+def test_no_tie_that_the_text_has_not(tmp_path, capsys):
+    """Neighbours of six decimals that float32 cannot tell apart keep their order, up to the metrics."""
+    images = 60
+    logits = np.round(16 + np.random.default_rng(6).permutation(images * 80).reshape(images, 80) * 1e-6, 6)
+    assert len(np.unique(logits.astype(np.float32))) < logits.size / 1.5
+    labels = (np.argsort(np.argsort(logits, axis=0), axis=0) >= images - 20).astype(int)  # the highest have the label
+    write_text(tmp_path / "p.txt", logits)
+    (tmp_path / "x_imglist.txt").write_text("".join(f"{n}.jpg\n" for n in range(images)))
+    np.savetxt(tmp_path / "x_label.txt", labels, fmt="%d")
+    words = ["--from-text", str(tmp_path / "p.txt"), "--image-list", str(tmp_path / "x_imglist.txt")]
+    assert predict.main([*words, "--dataset", "coco", "--text", str(tmp_path / "again.txt")]) == 0
+    found = load_predictions(tmp_path / "p.npz").scores["score"]
+    np.testing.assert_array_equal(found, logits)
+    assert (tmp_path / "again.txt").read_bytes() == (tmp_path / "p.txt").read_bytes()
+    assert evaluate.main([str(tmp_path / "p.npz")]) == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["predictions"][0]["scores"]["score"]["mAP"] == 1
 
 
 @pytest.mark.parametrize("form", ["{name}.jpg", "{name}.jpg 3", "/home/who/test/{name}.jpg 0", "test\\{name}.jpg"])

@@ -99,6 +99,8 @@ def test_numbers_too_large_for_float32_are_refused(tmp_path):
         load_predictions(tmp_path / "p.npz")
     np.savez(tmp_path / "p.npz", **content, score=np.full((1, 1), 1.5))
     assert load_predictions(tmp_path / "p.npz").scores["score"].dtype == np.float32
+    np.savez(tmp_path / "p.npz", **content, score=np.full((1, 1), 16.000001))  # it would become 16.00000095
+    assert load_predictions(tmp_path / "p.npz").scores["score"].tolist() == [[16.000001]]
 
 
 def test_files_of_other_images_or_labels_are_named():

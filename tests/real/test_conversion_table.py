@@ -109,7 +109,7 @@ def compare(path: Path, images: np.ndarray, name: str, kind: str, trunk: Trunk |
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_random_nets(variant, trunk, tmp_path, capfd):
     images, calibration = random_pictures(IMAGES, 1), random_pictures(CALIBRATION, 0)
-    name, given, worst = trunk + PREACT * (variant == "released"), None, []
+    name, given, worst = trunk + f"_{PREACT}" * (variant == "released"), None, []
     with capfd.disabled():
         print(HEADER)
         for classes in CLASSES:
@@ -128,7 +128,7 @@ def test_random_nets(variant, trunk, tmp_path, capfd):
 def test_random_nets_that_magnify_rounding(variant, tmp_path, capfd):
     """Blocks that count three times as much: the bar is below what float32 can give, and Caffe is no worse than it."""
     path, images = tmp_path / "weights.caffemodel", random_pictures(2 * BATCH, 1)
-    name = "resnet101" + PREACT * (variant == "released")
+    name = "resnet101" + f"_{PREACT}" * (variant == "released")
     write_calibrated(path, Architecture(name, 80, HeadSpec(variant=variant)), random_pictures(CALIBRATION, 0), 0.3)
     expected, model = DeployNet(path).forward(images, SCORES), torch_weights.load_model(path)
     with torch.inference_mode():

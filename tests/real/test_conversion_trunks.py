@@ -25,7 +25,7 @@ DEPTHS = ("resnet50", "resnet101", "resnet152")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_there_and_back_changes_no_bit(variant, depth, tmp_path, capfd):
     """Batch statistics as Caffe stores them: sums and a factor, which no division and product would restore."""
-    architecture = Architecture(depth + PREACT * (variant == "released"), 80, HeadSpec(variant=variant))
+    architecture = Architecture(depth + f"_{PREACT}" * (variant == "released"), 80, HeadSpec(variant=variant))
     with torch.device("meta"):
         shapes = torch_weights.caffe_shapes(torch_weights.empty_model(architecture))
     random, layers = np.random.default_rng(0), {}
@@ -73,7 +73,7 @@ def test_an_imagenet_net_in_caffe_is_the_original(references, family, depth, tmp
     net.eval()
     torch.save(net.state_dict(), tmp_path / "imagenet.pth")
     assert main([str(tmp_path / "imagenet.pth")]) == 0
-    spec = TRUNKS[depth + (PREACT if family.preact else V15)]
+    spec = TRUNKS[f"{depth}_{PREACT if family.preact else V15}"]
     _, found = torch_import.trunk_in_caffe(spec, tmp_path / "imagenet.caffemodel", images)
 
     first = net.stem.conv if family.preact else net.conv1

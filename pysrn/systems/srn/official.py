@@ -19,7 +19,7 @@ import numpy as np
 from pysrn.console import SrnError, UsageError
 from pysrn.nets.caffemodel import StoredLayer, read_net
 from pysrn.nets.weight_graph import Mismatch, match, units_of
-from pysrn.systems.srn.official_layers import OurLayer, Target, kind_of, likeness, targets
+from pysrn.systems.srn.official_layers import OurLayer, Target, kind_of, likeness, mark_of, targets
 
 VARIANCE, INVERSE_STD = "variance", "inverse-std"
 DIALECTS = (VARIANCE, INVERSE_STD)
@@ -85,11 +85,13 @@ def _best_match(
     absent = [name for name in known if name not in theirs]
     if absent:
         raise UsageError(f"{path} has no layer {absent[0]} with weights")
-    their_units = units_of(
-        (layer.name, layer.bottoms, layer.tops, likeness(layer, geometry) if layer.blobs else None) for layer in stored
-    )
+    likenesses = [
+        likeness(one, geometry) if one.blobs else mark_of(one.kind, one.message.pooling_param) for one in stored
+    ]
+    rows = [(one.name, one.bottoms, one.tops, like) for one, like in zip(stored, likenesses, strict=True)]
+    their_units = units_of(rows, wired)
     found, failures, ambiguous = [], [], []
-    for target in targets(theirs.values(), geometry):
+    for target in targets(theirs.values(), geometry, wired):
         ours = {unit.name for unit in target.units}
         pairs = {name: name for name in theirs if not wired and name in ours} | dict(known)
         if not set(pairs.values()) <= ours:

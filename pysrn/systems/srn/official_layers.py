@@ -6,10 +6,10 @@ Under `official.py`; the comparison itself is `nets/weight_graph.py`.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pysrn.nets.caffemodel import StoredLayer
-from pysrn.nets.weight_graph import Unit, units_of
+from pysrn.nets.weight_graph import Mark, Unit, units_of
 from pysrn.systems.srn.heads import HeadSpec
 from pysrn.systems.srn.system import SYSTEM
 from pysrn.systems.stage_nets import deploy_net
@@ -46,7 +46,7 @@ class Target:
         return self.classifier if name == "cls_fc" else name
 
 
-def targets(theirs: Iterable[StoredLayer], geometry: bool) -> Iterable[Target]:
+def targets(theirs: Iterable[StoredLayer], geometry: bool, wired: bool) -> Iterable[Target]:
     """The nets of ours to try: each pre-activation trunk, alone and with heads, for as many labels as a layer has."""
     counts = sorted({_matrix(layer)[0] for layer in theirs if layer.kind == "InnerProduct"})
     for spec in TRUNKS.values():
@@ -55,21 +55,20 @@ def targets(theirs: Iterable[StoredLayer], geometry: bool) -> Iterable[Target]:
         for classes in counts:
             for shared in (True, False):
                 layers, units = _our_net(
-                    spec.name, classes, HeadSpec(variant="released", confidence_sees_blocks=shared), geometry
+                    spec.name, classes, HeadSpec(variant="released", confidence_sees_blocks=shared), geometry, wired
                 )
                 where = "" if shared else ", confidence branch on X"
                 yield Target(f"SRN_{spec.name}_{classes}_labels{where}", layers, units)
             trunk = [i for i, unit in enumerate(units) if not SYSTEM.part_of(unit.name).extra]
             at = {place: i for i, place in enumerate(trunk)}
-            alone = [
-                Unit(units[i].name, units[i].likeness, frozenset(at[source] for source in units[i].sources))
-                for i in trunk
-            ]
+            alone = [replace(units[i], sources=frozenset(at[source] for source in units[i].sources)) for i in trunk]
             classifier = IMAGENET_CLASSIFIER if classes == IMAGENET_CLASSES else "cls_fc"
             yield Target(f"{spec.name}_{classes}_labels", [layers[i] for i in trunk], alone, classifier)
 
 
-def _our_net(trunk: str, classes: int, heads: HeadSpec, geometry: bool) -> tuple[list[OurLayer], list[Unit]]:
+def _our_net(
+    trunk: str, classes: int, heads: HeadSpec, geometry: bool, wired: bool
+) -> tuple[list[OurLayer], list[Unit]]:
     """Layers with weights of our deploy net, a BatchNorm and its Scale as one; and their graph, in the same order."""
     net = deploy_net(Architecture(SYSTEM, trunk, classes, heads))
     scales = {layer.bottom[0]: layer.name for layer in net.layer if layer.type == "Scale"}
@@ -88,13 +87,13 @@ def _our_net(trunk: str, classes: int, heads: HeadSpec, geometry: bool) -> tuple
         elif layer.type == "BatchNorm":
             shape = (inputs,)
         channels.update(dict.fromkeys(layer.top, outputs))
-        like = None
+        like = mark_of(layer.type, layer.pooling_param)
         if shape is not None:
             scale = scales[layer.top[0]] if layer.type == "BatchNorm" else None
             found.append(OurLayer(layer.name, layer.type, shape, bias, place, scale))
             like = (KINDS[layer.type], shape, place if geometry else None)
         rows.append((layer.name, list(layer.bottom), list(layer.top), like))
-    return found, units_of(rows)
+    return found, units_of(rows, wired)
 
 
 def likeness(layer: StoredLayer, geometry: bool) -> Hashable:
@@ -104,6 +103,11 @@ def likeness(layer: StoredLayer, geometry: bool) -> Hashable:
     if layer.kind == "InnerProduct":
         return ("InnerProduct", _matrix(layer), None)
     return ("Convolution", layer.blobs[0].shape, _geometry(layer.message.convolution_param) if geometry else None)
+
+
+def mark_of(kind: str, parameters) -> Mark | None:
+    """The mark of a maximum over windows: the pre-activation families differ in its place alone (`resnet.py`)."""
+    return Mark("maximum") if kind == "Pooling" and parameters.pool == parameters.MAX else None
 
 
 def _geometry(parameters) -> Hashable:

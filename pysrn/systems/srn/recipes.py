@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from pysrn.console import UsageError
 from pysrn.recipes import (
     DATASETS,
     EMBEDDED,
@@ -24,7 +25,7 @@ from pysrn.recipes import (
 )
 from pysrn.systems.srn.heads import VARIANTS, HeadSpec
 from pysrn.systems.system import System
-from pysrn.systems.trunks.resnet import PREACT, RELEASE, TRUNKS
+from pysrn.systems.trunks.resnet import PREACT, PREACT_FB, RELEASE, TRUNKS
 
 INPUT = Input(
     stored_size=STORED_SIZE,  # official repo: images are resized to 256 x 256 before the crop
@@ -45,15 +46,23 @@ STAGE = StageSpec(
 
 def in_variant(recipe: Recipe, variant: str) -> Recipe:
     """The recipe in another variant: its heads, and with them the losses of stage 4 and the trunk's family."""
-    return settle(replace(recipe, heads=replace(recipe.heads, variant=variant)))
+    trunk = TRUNKS[recipe.trunk]
+    if variant != "released" and trunk.preact:
+        trunk = trunk.counterpart(RELEASE)
+    return settle(replace(recipe, trunk=trunk.name, heads=replace(recipe.heads, variant=variant)))
 
 
 def settle(recipe: Recipe) -> Recipe:
-    """Let the trunk follow the heads: variant `released` has the pre-activation trunk of the same depth."""
+    """Let the trunk follow the heads: variant `released` has a pre-activation trunk of the same depth.
+
+    UsageError for a trunk that only `released` has: another would be trained than was asked for.
+    """
     trunk = TRUNKS[recipe.trunk]
     if recipe.heads.variant == "released":
-        trunk = trunk.counterpart(PREACT)
-    elif trunk.family == PREACT:
+        trunk = trunk if trunk.preact else trunk.counterpart(PREACT)
+    elif trunk.family == PREACT_FB:
+        raise UsageError(f"trunk {trunk.name} is one of variant released", "--variant released")
+    elif trunk.preact:
         trunk = trunk.counterpart(RELEASE)
     return replace(recipe, trunk=trunk.name)
 

@@ -15,12 +15,14 @@ from pysrn.systems.trunks.resnet import TRUNKS
 
 def recognise(weights: Weights, source: str, system: System) -> Architecture:
     """Recognise the net by names and shapes of its weights; SrnError where they are of another net."""
-    preact = batch_norm_names("pool1")[0] in weights
+    preact = batch_norm_names("res2a")[0] in weights  # a BN of a sum
+    early = batch_norm_names("conv1")[0] in weights
     blocks = {name.split("_branch")[0] for name in weights if name.startswith("res") and "_branch" in name}
     for spec in TRUNKS.values():
         names = [name for stage in resnet.STAGES for name in resnet.block_names(spec, stage)]
         to_features = {name for name in names if int(name[3]) <= resnet.FEATURE_STAGE}
-        same = spec.preact == preact and _width(weights, "conv1") == spec.width
+        same = (spec.preact, spec.first_norm == "conv1") == (preact, early)
+        same = same and _width(weights, "conv1") == spec.width
         same = same and len(weights["conv1"]) == 1 + spec.conv1_bias  # the release, or v1.5 (TrunkSpec.conv1_bias)
         if same and to_features <= blocks <= set(names):
             break

@@ -1,7 +1,7 @@
 """ImageNet weights of today's PyTorch nets as weights of our trunks: names, and what the first layers must take over.
 
 torchvision's ResNets (v1 and v2 weights are of the same net; timm's `resnet50` has the names, too) fill the trunks
-`resnet*_v15`, timm's `resnetv2_*` the pre-activation ones. `torch_import.py` writes and compares what is made here.
+`resnet*_v15`, timm's `resnetv2_*` the trunks `resnet*_preact`. `torch_import.py` writes and compares what is made here.
 
 Those nets eat RGB from 0 to 1, minus a mean, divided by a deviation; ours eats BGR from 0 to 255 minus our mean. With u
 our input, theirs is y = u / (255 * std) + shift, shift = (our mean / 255 - their mean) / std, channel by channel:
@@ -30,7 +30,7 @@ from torch.nn import functional
 from pysrn.console import SrnError
 from pysrn.recipes import Input
 from pysrn.systems.torch_parts import BN_EPSILON
-from pysrn.systems.trunks.resnet import FEATURE_STAGE, STAGES, TRUNKS, TrunkSpec, block_names
+from pysrn.systems.trunks.resnet import FEATURE_STAGE, PREACT, STAGES, TRUNKS, V15, TrunkSpec, block_names
 from pysrn.systems.trunks.torch_resnet import Trunk
 
 BN_PARTS = ("weight", "bias", "running_mean", "running_var")
@@ -87,7 +87,7 @@ def trunk_of(values: Mapping[str, Tensor], family: Family, source: str) -> Trunk
     counts = tuple(stages.count(family.first + i) for i in range(len(STAGES)))
     width = values[f"{family.conv1}.weight"].shape[0]
     for spec in TRUNKS.values():
-        if (spec.blocks, spec.width, spec.preact, spec.stride_in_3x3) == (counts, width, family.preact, True):
+        if (spec.blocks, spec.width, spec.family) == (counts, width, PREACT if family.preact else V15):
             return spec
     raise SrnError(
         f"{source}: {family.title} of {'+'.join(map(str, counts))} blocks and {width} channels fits no trunk",
@@ -139,7 +139,7 @@ def fold_input(trunk: Trunk, ours: Input, mean: Sequence[float], deviation: Sequ
     weight = trunk.conv1.weight.detach().double().numpy()[:, ::-1]
     constant = np.einsum("ocij,c->o", weight, shift_bgr(ours, mean, deviation))
     folded = weight / (255 * ours.scale * deviation_bgr[None, :, None, None])
-    first = trunk.bn_pool1 if trunk.preact else trunk.bn_conv1
+    first = getattr(trunk, f"bn_{trunk.first_norm}")
     with torch.no_grad():
         trunk.conv1.weight.copy_(torch.from_numpy(folded))
         first.running_mean.copy_(first.running_mean.double() - torch.from_numpy(constant))
@@ -221,7 +221,7 @@ def _block(family: Family, stage: int, number: int) -> str:
 
 def _names(spec: TrunkSpec, family: Family) -> list[tuple[str, str]]:
     """Our module and theirs, for every convolution and BN of the trunk."""
-    names = [("conv1", family.conv1), ("bn_pool1" if spec.preact else "bn_conv1", family.bn1)]
+    names = [("conv1", family.conv1), (f"bn_{spec.first_norm}", family.bn1)]
     for stage, number in enumerate(STAGES):
         blocks = block_names(spec, number)
         for count, name in enumerate(blocks):

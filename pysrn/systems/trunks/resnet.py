@@ -7,8 +7,8 @@ The pre-activation trunks (variant `released`) keep its names. Every BN is named
 
 | here                                    | function                       | timm, `resnetv2_*`              |
 |-----------------------------------------|--------------------------------|---------------------------------|
-| conv1, pool1                            | no BN and no ReLU between      | stem.conv, stem.pool            |
-| bn_pool1                                | before the first block         | stages.0.blocks.0.norm1         |
+| conv1, pool1                            |                                | stem.conv, stem.pool            |
+| bn_pool1, or bn_conv1 (see below)       | before the first block         | stages.0.blocks.0.norm1         |
 | res3b1_branch2a, bn3b1_branch2a         | 1x1, then BN and ReLU          | blocks.1.conv1, norm2           |
 | res3b1_branch2b, bn3b1_branch2b         | 3x3 (strided), BN and ReLU     | blocks.1.conv2, norm3           |
 | res3b1_branch2c                         | 1x1                            | blocks.1.conv3                  |
@@ -18,8 +18,14 @@ The pre-activation trunks (variant `released`) keep its names. Every BN is named
 
 X is `res4b22_relu`: the sum at the end of res4 behind the BN and ReLU that res5a reads too. The blob's name in the
 authors' nets (official repo issue 15) says that X is rectified; the TensorFlow transcription takes the bare sum.
-Differs from the training code that the authors refer to (fb.resnet.torch): that has BN and ReLU between conv1 and
-pool1 and none before the first block.
+There are two families. They differ in one place, which leaves the same shapes:
+
+| family      | first BN and ReLU                       | first block  | as in                                     |
+|-------------|-----------------------------------------|--------------|-------------------------------------------|
+| `preact`    | `bn_pool1`, behind pool1                | reads them   | timm, whose ImageNet weights can be had   |
+| `preact_fb` | `bn_conv1`, between conv1 and pool1     | reads pool1  | fb.resnet.torch, models/preresnet.lua     |
+
+The authors pre-trained with a fork of the latter (official repo issue 14).
 """
 
 from __future__ import annotations
@@ -39,8 +45,9 @@ NUMBERED_FROM = (3, 4)  # in the nets of 101 and 152 layers only res3 and res4 a
 FEATURE_SIZE = 14  # X is the output of res4b22_relu (official repo issue 15)
 IMAGENET_CLASSIFIER = "fc1000"  # of the public release: the only thing that stage 1 leaves
 FULL_WIDTH = 64  # channels of conv1 in the public release
-# Families of trunks: of the public release; those that take torchvision's weights ("ResNet v1.5"); pre-activation.
-RELEASE, V15, PREACT = "release", "v15", "preact"
+# Families of trunks: of the public release; those that take torchvision's weights ("ResNet v1.5"); pre-activation as
+# in timm and as in fb.resnet.torch.
+RELEASE, V15, PREACT, PREACT_FB = "release", "v15", "preact", "preact_fb"
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,7 @@ class TrunkSpec:
     """A residual trunk of bottleneck blocks.
 
     Post-activation as in the public Caffe release, or pre-activation ("identity mappings", v2: BN, ReLU, convolution)
-    as the authors used (official repo issue 14). What a pre-activation trunk leaves open follows the v2 nets in PyTorch
-    whose weights people can still get (timm's `resnetv2_*`): no BN between conv1 and pool1.
+    as the authors used (official repo issue 14).
     """
 
     name: str
@@ -58,6 +64,7 @@ class TrunkSpec:
     numbered: bool  # True: long stages are named a, b1, b2 ... as in the release of 101 and 152 layers
     title: str  # the net's name in the public release
     preact: bool = False
+    norm_before_pool: bool = False  # of a pre-activation trunk: the place of its first BN and ReLU, see above
     # Place of a stage's stride: the first 1x1 convolution (public Caffe release) or the 3x3 (PyTorch's nets and the
     # training code that the authors refer to).
     stride_in_3x3: bool = False
@@ -76,6 +83,11 @@ class TrunkSpec:
         weight file fits one of the two only.
         """
         return not self.preact and self.numbered == self.stride_in_3x3
+
+    @property
+    def first_norm(self) -> str:
+        """The blob that the first BN normalises."""
+        return "pool1" if self.preact and not self.norm_before_pool else "conv1"
 
     @property
     def feature_channels(self) -> int:
@@ -115,13 +127,13 @@ def feature_name(spec: TrunkSpec) -> str:
 def add_trunk(net: messages.NetParameter, spec: TrunkSpec, learning: Learning, data: str, up_to: int = 5) -> str:
     """Add conv1 to res<up_to>; returns the top: N x 16*width x 14 x 14 after res4, N x 32*width x 7 x 7 after res5."""
     convolution(net, "conv1", data, spec.width, 7, learning, stride=2, pad=3, bias=spec.conv1_bias)
-    if not spec.preact:
+    if spec.first_norm == "conv1":
         relu(net, "conv1_relu", batch_norm_scale(net, "conv1", learning))
     pooling = {"kernel_size": 3, "stride": 2, "pool": "MAX"}
     if spec.pool1_pad:
         pooling |= {"pad": spec.pool1_pad, "round_mode": "FLOOR"}
     top = add_layer(net, "pool1", "Pooling", "conv1", pooling_param=pooling)
-    activated = activation(net, top, learning) if spec.preact else top
+    activated = activation(net, top, learning) if spec.first_norm == top else top
     for stage in STAGES:
         if stage > up_to:
             break
@@ -177,9 +189,9 @@ def _conv_bn(
 
 
 def _families(*specs: TrunkSpec) -> dict[str, TrunkSpec]:
-    """Each trunk of the public release, its v1.5 and its pre-activation counterpart, by name.
+    """Each trunk of the public release, its v1.5 and its pre-activation counterparts, by name.
 
-    Both counterparts have PyTorch's stride and pooling, because their ImageNet weights come from there.
+    The counterparts have Torch's stride and pooling, because their ImageNet weights come from there.
     """
     released = [replace(spec, release=spec.name) for spec in specs]
     counterparts = [
@@ -187,12 +199,17 @@ def _families(*specs: TrunkSpec) -> dict[str, TrunkSpec]:
             spec,
             name=f"{spec.name}_{family}",
             title=f"{spec.title}{words}",
-            preact=family == PREACT,
+            preact=family in (PREACT, PREACT_FB),
+            norm_before_pool=family == PREACT_FB,
             stride_in_3x3=True,
             pool1_pad=1,
             family=family,
         )
-        for family, words in ((V15, " v1.5"), (PREACT, ", pre-activation"))
+        for family, words in (
+            (V15, " v1.5"),
+            (PREACT, ", pre-activation"),
+            (PREACT_FB, ", pre-activation of fb.resnet.torch"),
+        )
         for spec in released
     ]
     return {spec.name: spec for spec in (*released, *counterparts)}

@@ -78,13 +78,13 @@ class PreactBlocks(nn.Sequential):
 class Trunk(nn.Module):
     """The residual trunk: N x 3 x 224 x 224 -> X (N x 16w x 14 x 14) and its top (N x 32w x 7 x 7)."""
 
-    __constants__ = ("preact",)  # TorchScript compiles only the branch that it chooses
+    __constants__ = ("preact", "norms_conv1")  # TorchScript compiles only the branch that they choose
 
     def __init__(self, spec: TrunkSpec) -> None:
         super().__init__()
-        self.preact = spec.preact
+        self.preact, self.norms_conv1 = spec.preact, spec.first_norm == "conv1"
         self.conv1 = nn.Conv2d(3, spec.width, 7, 2, 3, bias=spec.conv1_bias)
-        self.add_module("bn_pool1" if spec.preact else "bn_conv1", BatchNorm2d(spec.width))
+        self.add_module(f"bn_{spec.first_norm}", BatchNorm2d(spec.width))
         # Without padding Caffe's own ceil rule.
         self.pool1 = nn.MaxPool2d(3, 2, padding=spec.pool1_pad, ceil_mode=not spec.pool1_pad)
         block = PreactBottleneck if spec.preact else Bottleneck
@@ -102,12 +102,18 @@ class Trunk(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images -> (X, top)."""
+        x = self.conv1(x)
+        if self.norms_conv1:
+            x = functional.relu(self.bn_conv1(x))
+        x = self.pool1(x)
         if self.preact:
-            x = self.pool1(self.conv1(x))
-            pair = self.res4(self.res3(self.res2((x, functional.relu(self.bn_pool1(x))))))
+            if self.norms_conv1:
+                activated = x
+            else:
+                activated = functional.relu(self.bn_pool1(x))
+            pair = self.res4(self.res3(self.res2((x, activated))))
             features, top = pair[1], self.res5(pair)[1]
         else:
-            x = self.pool1(functional.relu(self.bn_conv1(self.conv1(x))))
             features = self.res4(self.res3(self.res2(x)))
             top = self.res5(features)
         return features, top

@@ -13,6 +13,7 @@ from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.console import SrnError, UsageError
 from pysrn.nets import messages
 from pysrn.nets.caffemodel import read_layers, read_weights, write_weights
+from pysrn.nets.in_caffe import make_net
 from pysrn.nets.layers import parameter_layers
 from pysrn.nets.weight_graph import Mismatch, match, units_of
 from pysrn.nets.wire_format import head
@@ -27,6 +28,7 @@ from tools.from_official import STATISTICS, main
 CLASSES = 12
 SHARED = Architecture("resnet14_preact", CLASSES, HeadSpec(variant="released"))
 APART = replace(SHARED, heads=replace(SHARED.heads, confidence_sees_blocks=False))
+FB = replace(SHARED, trunk="resnet14_preact_fb")  # as fb.resnet.torch has the first BN
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,14 @@ def by_name(net, name):
 
 @pytest.mark.parametrize(
     ("architecture", "dialect", "eps"),
-    [(SHARED, VARIANCE, 1e-5), (SHARED, INVERSE_STD, 1e-5), (APART, VARIANCE, 2e-3), (APART, INVERSE_STD, 2e-3)],
+    [
+        (SHARED, VARIANCE, 1e-5),
+        (SHARED, INVERSE_STD, 1e-5),
+        (APART, VARIANCE, 2e-3),
+        (APART, INVERSE_STD, 2e-3),
+        (FB, VARIANCE, 1e-5),
+        (FB, INVERSE_STD, 2e-3),
+    ],
 )
 def test_caffe_computes_the_same_from_the_converted_file(tmp_path, architecture, dialect, eps):
     images = check_images(2)
@@ -118,6 +127,46 @@ def test_caffe_computes_the_same_from_the_converted_file(tmp_path, architecture,
 def write_and_return(path, layers):
     write_weights(path, "more", layers)
     return path
+
+
+@pytest.mark.parametrize("trunk", ["resnet14", "resnet50"])
+@pytest.mark.parametrize("family", ["preact", "preact_fb"])
+@pytest.mark.parametrize("wired", [True, False], ids=["wired", "in order"])
+def test_the_place_of_the_first_normalisation_tells_the_family(tmp_path, trunk, family, wired):
+    """Both families have the same shapes: what is pooled tells them apart, else a name of ours, else nothing."""
+    message = deploy_message(replace(SHARED, trunk=f"{trunk}_{family}", classes=1000))
+    heads = [layer for layer in message.layer if layer.name.startswith(("att_", "conf_", "sr_", "score"))]
+    for layer in heads:
+        message.layer.remove(layer)
+    weights = blank_weights(message)
+    net, _ = their_net(message, weights, VARIANCE, named=lambda name, _: name)
+    first = "bn_conv1" if family == "preact_fb" else "bn_pool1"
+    for layer in net.layer:  # all other names are ours, so that order can do without wiring
+        layer.name = "first" if layer.name == first else layer.name
+        if not wired:
+            del layer.bottom[:]
+    path = save(net, tmp_path / "theirs.caffemodel")
+    found = convert(path, VARIANCE)
+    assert found.net == f"{trunk}_{family}_1000_labels" and found.sources[first] == "first"
+    assert list(found.layers) == [*parameter_layers(message)[:-1], "fc1000"]
+    if not wired:
+        pooling = [layer for layer in net.layer if layer.type == "Pooling"]
+        for layer in pooling:
+            net.layer.remove(layer)
+        with pytest.raises(
+            SrnError, match=rf"more than one reading: {trunk}_preact_1000_labels or {trunk}_preact_fb_1000"
+        ):
+            convert(save(net, path), VARIANCE)
+        assert convert(path, VARIANCE, {"first": first}).net == f"{trunk}_{family}_1000_labels"
+
+
+def blank_weights(message):
+    """Blobs of the shapes that a net has: zero, and ones for the statistics."""
+    net = make_net(message)
+    return {
+        name: [np.full(blob.data.shape, float(len(blobs) > 2), np.float32) for blob in blobs]
+        for name, blobs in net.params.items()
+    }
 
 
 def test_what_is_not_normalisation_comes_back_bit_by_bit(model, tmp_path):
@@ -310,7 +359,7 @@ def test_the_tool(model, tmp_path, capsys):
     assert STATISTICS == DIALECTS
 
 
-@pytest.mark.parametrize("architecture", [SHARED, APART], ids=["shared", "apart"])
+@pytest.mark.parametrize("architecture", [SHARED, APART, FB], ids=["shared", "apart", "fb.resnet.torch"])
 def test_the_net_that_is_searched_for_is_the_deploy_net(architecture):
     ours = official_layers.deploy_net(architecture)
     expected = stages.deploy_net(architecture.trunk, architecture.classes, architecture.heads)
