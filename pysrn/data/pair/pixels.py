@@ -22,6 +22,7 @@ import io
 import math
 import os
 import stat
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock
@@ -40,7 +41,9 @@ MOST = 1 << 28  # pixels that are decoded whole: those of `pysrn/__init__.py`
 MOST_REDUCED = 1 << 30  # pixels; assumed: ten of today's largest photos side by side
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 _ONE_AT_A_TIME = Lock()
-Image.MAX_IMAGE_PIXELS = None  # Pillow reads headers only
+# Pillow reads headers only, and what it says of broken ones is raised or in skipped.csv.
+Image.MAX_IMAGE_PIXELS = None
+warnings.filterwarnings("ignore", module=r"PIL\.")
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 

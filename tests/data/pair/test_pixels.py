@@ -189,6 +189,15 @@ def test_a_photo_of_200_megapixels_takes_the_memory_of_50(tmp_path):
     assert int(megabytes) < 250  # 150 of pixels, and the file; whole it would be 600
 
 
+def test_a_broken_header_is_said_once(tmp_path):
+    content = saved(Image.fromarray(smooth()), "TIFF")
+    (tmp_path / "a.tif").write_bytes(content[:100])  # within the directory
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    words = [sys.executable, "-c", BOMBED, tmp_path / "a.tif"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == "" and done.stdout.startswith("not an image that OpenCV can decode")
+
+
 def test_only_what_is_larger_than_a_limit_is_reduced_and_never_below_what_is_stored(tmp_path, monkeypatch):
     image = smooth(600, 800)
     cv2.imwrite(str(tmp_path / "a.jpg"), image)
