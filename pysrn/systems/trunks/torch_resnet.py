@@ -107,7 +107,7 @@ class Trunk(nn.Module):
             x = functional.relu(self.bn_conv1(x))
         x = self.pool1(x)
         if self.preact:
-            if self.norms_conv1:
+            if self.norms_conv1:  # noqa: SIM108 - TorchScript leaves out a branch of a statement only
                 activated = x
             else:
                 activated = functional.relu(self.bn_pool1(x))
