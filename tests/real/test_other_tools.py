@@ -101,7 +101,7 @@ def test_stock_caffe(net, tmp_path):
     def caffe(command, model, iterations):
         words = ["caffe", command, "-model", str(model), "-iterations", str(iterations)]
         words += ["-weights", str(folder / "weights.caffemodel")]
-        environment = os.environ | {"CAFFE_ENGINE": "stock", "GLOG_logtostderr": "1"}
+        environment = os.environ | {"CAFFE_ENGINE": "stock", "GLOG_logtostderr": "1", "GLOG_minloglevel": "0"}
         done = subprocess.run(words, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stderr

@@ -30,7 +30,7 @@ HAS = {1: SCORES[:1], 2: SCORES[:2], 3: SCORES, 4: SCORES}
 def in_stock_caffe(command: str, folder: Path, *flags: str) -> str:
     """What the tool `caffe` says of a stage's folder."""
     words = ["caffe", command, "-model", str(folder / "deploy.prototxt"), "-iterations", "1", *flags]
-    environment = os.environ | {"CAFFE_ENGINE": "stock", "GLOG_logtostderr": "1"}
+    environment = os.environ | {"CAFFE_ENGINE": "stock", "GLOG_logtostderr": "1", "GLOG_minloglevel": "0"}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stderr

@@ -42,7 +42,12 @@ def command_in(solver: Path) -> list[str]:
 
 def train(place: Path, command: list[str]) -> list[float]:
     """Losses that stock Caffe prints, one every 20 iterations, and the one behind the last."""
-    environment = os.environ | {"CAFFE_ENGINE": "stock", "OMP_NUM_THREADS": "1", "GLOG_logtostderr": "1"}
+    environment = os.environ | {
+        "CAFFE_ENGINE": "stock",
+        "OMP_NUM_THREADS": "1",
+        "GLOG_logtostderr": "1",
+        "GLOG_minloglevel": "0",
+    }
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return [float(loss) for loss in re.findall(r"Iteration \d+[^\n]*?, loss = (\S+)", done.stderr)]
