@@ -90,7 +90,7 @@ def work(arguments: argparse.Namespace) -> None:
     if arguments.onnx:
         from pysrn.convert.onnx_export import export_onnx
 
-        path, differences = export_onnx(model, out, torch_export.check_images(architecture.system.input, 2, seed=1))
+        path, differences = export_onnx(model, out, torch_export.check_images(architecture.input, 2, seed=1))
         found = {name: difference.absolute for name, difference in differences.items()}
         written.append(path)
         card["onnxruntime"] = {"against": "PyTorch", "max_abs_difference": found}

@@ -80,7 +80,7 @@ def import_model(values: Mapping[str, Tensor], source: str, path: Path, count: i
         title = architecture.system.title
         raise SrnError(f"{source} is no state dict of {title}: {' '.join(str(error).split())[:200]}") from None
     write_weights(path, net_name(architecture), layers)
-    images = torch_export.check_images(architecture.system.input, count)
+    images = torch_export.check_images(architecture.input, count)
     if torch_export.has_caffe():
         from pysrn.predict.deploy import DeployNet
 
@@ -118,20 +118,19 @@ def import_trunk(
     trunk = imagenet.trunk_with(values, family, source)
     spec = imagenet.trunk_of(values, family, source)
     system = next(system for system in systems().values() if spec.name in system.trunks)
-    images = torch_export.check_images(system.input, count)
-    imagenet.fold_input(trunk, system.input, mean, deviation)
+    eaten = system.input_of(spec.name)
+    images = torch_export.check_images(eaten, count)
+    imagenet.fold_input(trunk, eaten, mean, deviation)
     layers = torch_weights.caffe_layers(trunk.state_dict())
     write_weights(path, f"{spec.title} trunk", layers)
     written = len(layers)
     del trunk, layers
-    border = imagenet.shift_bgr(system.input, mean, deviation)[::-1]
+    border = imagenet.shift_bgr(eaten, mean, deviation)[::-1]
     exact, rounded = (
-        imagenet.their_forward(
-            values, family, imagenet.their_input(images, system.input, mean, deviation, dtype), border
-        )
+        imagenet.their_forward(values, family, imagenet.their_input(images, eaten, mean, deviation, dtype), border)
         for dtype in (torch.float64, torch.float32)
     )
-    original = imagenet.their_forward(values, family, imagenet.their_input(images, system.input, mean, deviation))
+    original = imagenet.their_forward(values, family, imagenet.their_input(images, eaten, mean, deviation))
     if torch_export.has_caffe():
         found, against = trunk_in_caffe(spec, path, images), "Caffe"
     else:

@@ -5,8 +5,10 @@ The systems string these together (`systems/`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from google.protobuf import json_format
 
 from pysrn.nets import messages
@@ -166,6 +168,15 @@ def preact_bottleneck(
     top = convolution(net, f"{name}_branch2c", top, 4 * inside, 1, learning, bias=False)
     add_layer(net, name, "Eltwise", [shortcut, top])
     return name, activation(net, name, learning)
+
+
+def give_blobs(net: messages.NetParameter, blobs: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """Write the values of the named layers into a net, so that they begin with them; a net need not have all."""
+    for layer in net.layer:
+        for values in blobs.get(layer.name, ()):
+            message = layer.blobs.add()
+            message.shape.dim.extend(values.shape)
+            message.data.extend(np.asarray(values, np.float32).reshape(-1).tolist())
 
 
 def parameter_layers(net: messages.NetParameter) -> list[str]:

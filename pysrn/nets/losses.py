@@ -37,7 +37,15 @@ def loss_layers(net: messages.NetParameter) -> list[messages.LayerParameter]:
     return [layer for layer in net.layer if layer.type in PER_IMAGE]
 
 
+def loss_tops(net: messages.NetParameter) -> list[str]:
+    """Tops of all that a training net minimises, in net order: its loss layers, and what else has a loss weight."""
+    return [layer.top[0] for layer in net.layer if layer.type in PER_IMAGE or any(layer.loss_weight)]
+
+
 def image_losses(layer: messages.LayerParameter, blobs: Mapping) -> np.ndarray:
     """[N], float64: what each image of the batch has of a loss layer, times its weight; `blobs` are pycaffe's."""
     score, label = (blobs[name].data.astype(np.float64) for name in layer.bottom[:2])
-    return PER_IMAGE[layer.type](score, label) * (layer.loss_weight[0] if layer.loss_weight else 1.0)
+    weight = layer.loss_weight[0] if layer.loss_weight else 1.0
+    if layer.loss_param.normalization == layer.loss_param.FULL and layer.type == "SigmoidCrossEntropyLoss":
+        weight /= score[0].size  # Caffe divides by all outputs, not by the images alone
+    return PER_IMAGE[layer.type](score, label) * weight

@@ -92,13 +92,13 @@ def predict_photos(
     places, parts = [], []
     numbers = {path: number for number, path in enumerate(paths)}
     several = progress(
-        _gathered(read_photos(paths, net.system.input.stored_size), batch_size),
+        _gathered(read_photos(paths, net.architecture.input.stored_size), batch_size),
         -(-len(paths) // batch_size),
         "predicting",
         "batches",
     )
     for photos in several:
-        parts.append(net.forward(views_of((photo.pixels for photo in photos), net.system.input), scores))
+        parts.append(net.forward(views_of((photo.pixels for photo in photos), net.architecture.input), scores))
         places += [photo.path for photo in photos]
     if not places:
         raise SrnError(f"none of {len(paths)} files could be read as an image")

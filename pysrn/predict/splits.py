@@ -115,7 +115,9 @@ def fill_chunks(
         images, parts = chunks.images(number), []
         for part in batches(len(images), chunks.job["batch_size"]):
             records = images[part.start : part.stop]
-            parts.append(net.forward_records(records, partial(whole_views, pair, records, net.system.input), names))
+            parts.append(
+                net.forward_records(records, partial(whole_views, pair, records, net.architecture.input), names)
+            )
             advance(len(part))
         chunks.write(number, {name: np.concatenate([part[name] for part in parts]) for name in names})
 

@@ -46,8 +46,8 @@ def generated_files(recipe: Recipe, root: Path) -> dict[Path, Message]:
     folder = root / folder_name(recipe)
     source = DataSource(folder=f"data/{recipe.dataset.name}")
     files: dict[Path, Message] = {}
-    for stage in recipe.system.stages:
-        number = stage.number
+    for number in recipe.stage_numbers:
+        stage = recipe.system.stage(number)
         net_path = folder / f"stage{number}_{stage.name}.prototxt"
         files[net_path] = stage_net(recipe, number, source)
         prefix = f"runs/{run_name(recipe)}/stage{number}/snapshot"
@@ -63,8 +63,8 @@ def stock_files(recipe: Recipe, root: Path) -> dict[Path, Message]:
     """The stage nets with stock `Data` layers, by path; not checked in."""
     folder, data = root / folder_name(recipe) / "stock", f"data/{recipe.dataset.name}"
     return {
-        folder / f"stage{stage.number}_{stage.name}.prototxt": stock_stage_net(recipe, stage.number, data)
-        for stage in recipe.system.stages
+        folder / f"stage{number}_{recipe.system.stage(number).name}.prototxt": stock_stage_net(recipe, number, data)
+        for number in recipe.stage_numbers
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -38,21 +39,26 @@ class Stage:
 
     `fixed_trunk`: what the net shares with the stage before does not learn: it can run beside the net that does,
     folded, and the trunk's features may be cached. What a stage learns and its losses stand in the net that
-    `add_stage` makes.
+    `add_stage` makes. `drops`: parts of the stages before it that have no place in its weights any more.
     """
 
     number: int
     name: str
     adds: tuple[Part, ...]
     fixed_trunk: bool = False
+    drops: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
 class Score:
-    """A prediction of the deploy net: N x C logits; `meaning` is for people."""
+    """A prediction of the deploy net: N x C logits; `meaning` is for people.
+
+    `early`: weights of early stages alone have it, not those of the last one.
+    """
 
     name: str
     meaning: str
+    early: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,11 @@ class Architecture:
         """The net that a recipe trains."""
         return cls(recipe.system, recipe.trunk, len(recipe.dataset.classes), recipe.heads)
 
+    @property
+    def input(self) -> Input:
+        """What the net eats."""
+        return self.system.input_of(self.trunk)
+
 
 @dataclass(frozen=True, eq=False)
 class System:
@@ -106,7 +117,7 @@ class System:
 
     Attributes:
         name, title: as flags and files have it; as people do.
-        input: what its nets eat.
+        input: what its nets eat. small_input: what those with a small trunk do; None: the same.
         parts: in order of look-up, the first with a fitting prefix counts.
         stages: numbered from 1.
         scores: outputs of the deploy net, the last is the result. maps: likewise.
@@ -126,6 +137,8 @@ class System:
         torch_model: `module:Class` of the PyTorch net; see `convert/torch_weights.py` for what it has to be.
         published: its tables in papers.
         against_paper: (recipe, first weights or None) -> rows (what, this run, the paper, verdict) of the report.
+        constants: (recipe, folder of the LMDB pair) -> layer -> blobs of `Parameter` layers that no training changes.
+        warnings: (recipe, stage) -> what should be said before it is trained.
         modules: further tools of its own by name, `module` each.
     """
 
@@ -151,6 +164,9 @@ class System:
     activation: Activation | None = None
     published: Published = NOTHING_PUBLISHED
     against_paper: Callable[[Recipe, str | None], list[tuple[str, str, str, str]]] = lambda recipe, weights: []
+    small_input: Input | None = None
+    constants: Callable[[Recipe, Path], Weights] = lambda recipe, data: {}
+    warnings: Callable[[Recipe, int], list[str]] = lambda recipe, stage: []
     modules: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -170,6 +186,15 @@ class System:
     def map_names(self) -> tuple[str, ...]:
         """Names of the maps."""
         return tuple(one.name for one in self.maps)
+
+    @property
+    def final_scores(self) -> tuple[str, ...]:
+        """Names of the scores that the last stage's weights compute."""
+        return tuple(score.name for score in self.scores if not score.early)
+
+    def input_of(self, trunk: str) -> Input:
+        """What the nets with this trunk eat."""
+        return self.small_input if self.small_input and self.trunks[trunk].small else self.input
 
     @property
     def result(self) -> str:

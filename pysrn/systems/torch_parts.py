@@ -33,6 +33,18 @@ class BatchNorm2d(nn.BatchNorm2d):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
+class Constant(nn.Module):
+    """Numbers that no training changes: a `Parameter` layer of Caffe's with rate 0; called, it gives them."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.register_buffer("value", torch.zeros(shape))
+
+    def forward(self) -> Tensor:
+        """The numbers."""
+        return self.value
+
+
 class Preprocessing(nn.Module):
     """RGB from 0 to 1 (N x 3 x S x S) -> what a net eats: BGR, 0 to 255, minus the mean, scaled. Resizes nothing."""
 

@@ -88,14 +88,17 @@ class Trunk(nn.Module):
                 self.feature_channels = inputs
         self.channels = inputs
 
+    def ends(self, x: Tensor) -> list[Tensor]:
+        """Images -> what res2, res3, res4 and res5 of a post-activation trunk end in."""
+        found = [self.res2(self.pool1(functional.relu(self.bn_conv1(self.conv1(x)))))]
+        for stage in (self.res3, self.res4, self.res5):
+            found.append(stage(found[-1]))
+        return found
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images -> (X, top)."""
-        x = self.conv1(x)
         if not self.preact:
-            x = functional.relu(self.bn_conv1(x))
-        x = self.pool1(x)
-        if self.preact:
-            features = self.res4(self.res3(self.res2((x, functional.relu(self.bn_pool1(x))))))
-            return features[1], self.res5(features)[1]
-        features = self.res4(self.res3(self.res2(x)))
-        return features, self.res5(features)
+            return tuple(self.ends(x)[2:])
+        x = self.pool1(self.conv1(x))
+        features = self.res4(self.res3(self.res2((x, functional.relu(self.bn_pool1(x))))))
+        return features[1], self.res5(features)[1]
