@@ -29,14 +29,17 @@ class CopyReport:
     initialised: tuple[str, ...]  # in the net, not in the file
     unused: tuple[str, ...]  # in the file, not in the net
 
-    def lines(self, unused: str = "unused", fixed: Collection[str] = ()) -> list[str]:
+    def lines(self, unused: str = "unused", fixed: Collection[str] = (), dropped: Collection[str] = ()) -> list[str]:
         """The report as text: one line a fate; `unused` is the word for what the net does not have.
 
-        `fixed` are those among them that compute all the same, in the fixed part beside the net.
+        `fixed` are those among them that compute all the same, in the fixed part beside the net, `dropped` those that
+        are left for good.
         """
-        rest = [name for name in self.unused if name not in fixed]
+        rest = [name for name in self.unused if name not in (*fixed, *dropped)]
+        left = [name for name in self.unused if name in dropped]
         computing = [name for name in self.unused if name in fixed]
-        fates = [("copied", self.copied), ("initialised", self.initialised), (unused, rest), ("fixed", computing)]
+        fates = [("copied", self.copied), ("initialised", self.initialised), (unused, rest)]
+        fates += [("fixed", computing), ("dropped", left)]
         return [f"weights from {self.source}"] + [
             f"  {fate:<12}{len(layers):4d}  {_names(layers)}".rstrip() for fate, layers in fates if layers
         ]

@@ -59,8 +59,8 @@ def add_group_loss(net: messages.NetParameter, classes: int) -> None:
     add_layer(net, "emb_off", "Eltwise", [LABELS, "emb_own"], eltwise_param={"coeff": [1, -1]})
     add_layer(net, "emb_squared", "Reduction", "emb_off", reduction_param={"operation": "SUMSQ", "axis": 1})
     add_layer(net, "emb_distance", "Power", "emb_squared", power_param={"power": 0.5, "shift": LEAST_SQUARE})
-    add_layer(net, "emb_group_loss", "Reduction", "emb_distance")
-    net.layer[-1].loss_weight.append(GROUP_LOSS)
+    add_layer(net, "emb_group_loss", "Reduction", "emb_distance", reduction_param={"coeff": GROUP_LOSS})
+    net.layer[-1].loss_weight.append(1)
 
 
 def _constant(net: messages.NetParameter, name: str, shape: tuple[int, int]) -> None:

@@ -2,13 +2,13 @@
 
 Its quirks, each kept and named:
 
-| quirk           | what it is                                                                                          |
-|-----------------|-----------------------------------------------------------------------------------------------------|
-| binary          | a conditional probability counts as 1 from the threshold on, below it as 0                            |
-| quarter         | each column is scaled to a sum of 0.25, less what `+ 1e-6` in the divisor takes                       |
-| identity        | added after the scaling, so every label is its own neighbour                                          |
-| transposed      | D A^T D: label i looks at j where P(i given j) >= threshold, not P(j given i)                         |
-| only the sign   | a GAT asks whether an entry is above 0; scaling and normalisation change nothing                      |
+| quirk         | what it is                                                                       |
+|---------------|----------------------------------------------------------------------------------|
+| binary        | a conditional probability counts as 1 from the threshold on, below it as 0       |
+| quarter       | each column is scaled to a sum of 0.25, less what `+ 1e-6` in the divisor takes  |
+| identity      | added after the scaling, so every label is its own neighbour                     |
+| transposed    | D A^T D: label i looks at j where P(i given j) >= threshold, not P(j given i)    |
+| only the sign | a GAT asks whether an entry is above 0; scaling and normalisation change nothing |
 
 Differs from the released code: NUS-WIDE's published `nums` are 1 plus the columns' sums, not counts of images, which
 leaves two edges; ours are counts. A label without an image has no neighbours; there 0 / 0 would make them NaN.

@@ -1,9 +1,9 @@
 """What MSRN's stages and its deploy net hold, what learns in them, which losses they have.
 
-| stage  | learns                                                   | loss                                             |
-|--------|----------------------------------------------------------|--------------------------------------------------|
-| 1 main | trunk, global average pool, fc                           | BCE(score_cls), summed over the labels           |
-| 2 msrn | trunk and buffers at a tenth of the rate; all that is new | BCE(score), mean over the labels, + group loss   |
+| stage  | learns                                                    | loss                                           |
+|--------|-----------------------------------------------------------|------------------------------------------------|
+| 1 main | trunk, global average pool, fc                            | BCE(score_cls), summed over the labels         |
+| 2 msrn | trunk and buffers at a tenth of the rate; all that is new | BCE(score), mean over the labels, + group loss |
 
 Stage 1 is not the paper's: the recipes of the published data sets leave it out and train stage 2 from ImageNet, end to
 end. It is for small data sets without ImageNet weights, and is the baseline.
@@ -66,7 +66,7 @@ def _add_msrn(
 
 
 def _learn_as_in_torch(net: messages.NetParameter) -> None:
-    """One rate and one decay for all parameters of a layer: the released optimizer (torch.optim.SGD) knows no biases."""
+    """One rate and one decay for all parameters of a layer: the released optimizer (torch's SGD) knows no biases."""
     for layer in net.layer:
         for param in layer.param:
             if param.lr_mult:

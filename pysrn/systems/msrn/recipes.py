@@ -1,6 +1,6 @@
 """MSRN's recipes: every number of its trainings, once, with its source.
 
-Sources are files of the released code (chehao2628/MSRN); the paper's text could not be had. `assumed`: no source has it.
+Sources are files of the released code (chehao2628/MSRN); the paper's text could not be had. `assumed`: none has it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from pysrn.systems.system import System
 MEAN = (104.0, 117.0, 123.0)  # BGR; torchvision's mean and deviation are folded into its weights (trunks/imagenet.py)
 CORNERS_AND_CENTRE = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))
 INPUT = Input(
-    # assumed: then the view in testing is the original image warped to 448 once, as Warp does. Differs from the released
-    # code: that crops from the original image, here the crop is of the warped one.
+    # assumed: then the view in testing is the original image warped to 448 once, as Warp does. Differs from the
+    # released code: that crops from the original image, here the crop is of the warped one.
     stored_size=448,
     size=448,  # README: evaluation of all four data sets
     mean=MEAN,

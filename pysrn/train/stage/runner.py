@@ -99,7 +99,7 @@ def _load(solver, folder: Path, job: Job, team: Alone) -> Schedule:
         report = surgery.load_strict(solver.net, job.source, job.may_initialise, leave)
         if job.whole_net:
             draw_first_weights(solver.net, Path(job.whole_net), folder / SOLVER, report.initialised)
-        team.tell(report=report.lines("carried" if job.carry else "unused", job.fixed))
+        team.tell(report=report.lines("carried" if job.carry else "unused", job.fixed, job.dropped))
     return Schedule(Rules(**job.schedule), state)
 
 
