@@ -98,6 +98,15 @@ def outputs_of(system: System) -> tuple[str, ...]:
     return (*system.final_scores, *system.map_names)
 
 
+def for_authors(
+    values: Mapping[str, torch.Tensor], architecture: Architecture
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """A state dict under the names of the system's authors' code, and which of them are zero; UsageError for none."""
+    system = architecture.system
+    theirs = system.module("released", "names of its authors' PyTorch code")
+    return theirs.from_ours(values, system.trunks[architecture.trunk])
+
+
 def verify_stored(tensors: CheckTensors, model: nn.Module) -> Verification:
     """Compare PyTorch's outputs with stored ones of Caffe."""
     count = len(tensors.images)

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pysrn.console import SrnError
+from pysrn.console import SrnError, UsageError, existing_folder
 from pysrn.convert import torch_export, torch_weights
 from pysrn.convert.layer_check import Difference, difference
+from pysrn.data.pair.manifest import read_manifest
 from pysrn.nets import messages
 from pysrn.nets.caffemodel import read_weights, write_weights
 from pysrn.nets.in_caffe import make_net
@@ -28,11 +29,13 @@ from pysrn.systems.system import System
 from pysrn.systems.trunks import imagenet, resnet
 from pysrn.systems.trunks.resnet import TrunkSpec
 from pysrn.systems.trunks.torch_resnet import Trunk
+from pysrn.train.settings import Settings, with_real_counts
 
 FEATURES = ("X (14 x 14)", "top (7 x 7)")
 # A net of 101 layers with random weights may itself lose 2e-4 in float32 (measured against float64): so many times what
 # the original loses is allowed, and at most this part of the greatest value.
 OWN_ROUNDING, MOST_ROUNDING = 4.0, 1e-2
+AUTHORS = "released"  # a system's module that knows its authors' state dicts
 OF_ANOTHER = "see tools/from_torch.py --help"
 
 
@@ -97,6 +100,31 @@ def import_model(values: Mapping[str, Tensor], source: str, path: Path, count: i
     outputs = torch_export.outputs_of(architecture.system)
     verification = torch_export.Verification(against, f"{len(images)} random pictures", differences, outputs)
     return Imported(architecture.system.trunks[architecture.trunk].title, len(layers), verification)
+
+
+def of_authors(values: Mapping[str, Tensor]) -> System | None:
+    """The system whose authors' own PyTorch code a state dict is of, or None."""
+    having = (system for system in systems().values() if AUTHORS in system.modules)
+    return next((system for system in having if system.module(AUTHORS, "").recognises(values)), None)
+
+
+def from_authors(
+    values: Mapping[str, Tensor], system: System, source: str, data: str | None, head: str | None
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Our state dict of that of a system's authors, and the names of what takes no part.
+
+    What no training changes comes from the LMDB pair `data`; `head`: which of theirs.
+    Raises UsageError without a pair, SrnError where it is of another data set or tensors are missing or unknown.
+    """
+    if data is None:
+        raise UsageError(
+            f"{source} is of {system.title}'s authors: what it does not hold is in the data", "--data FOLDER"
+        )
+    manifest = read_manifest(existing_folder(data, "LMDB folder")) or {}
+    recipe = system.recipe(manifest.get("dataset", ""))
+    settings = with_real_counts(Settings(recipe, data, None))
+    constants = system.constants(settings.recipe, Path(data))
+    return system.module(AUTHORS, "").to_ours(values, source, constants, head)
 
 
 def import_trunk(

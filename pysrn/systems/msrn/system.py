@@ -45,5 +45,6 @@ SYSTEM = System(
     torch_model="pysrn.systems.msrn.torch_model:MSRN",
     constants=constants.constants,
     warnings=constants.warnings,
+    modules={"released": "pysrn.systems.msrn.released"},
 )
 SYSTEM.recipes.update(recipes.recipes(SYSTEM))  # each of which says whose it is
