@@ -103,7 +103,7 @@ def for_authors(
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """A state dict under the names of the system's authors' code, and which of them are zero; UsageError for none."""
     system = architecture.system
-    theirs = system.module("released", "names of its authors' PyTorch code")
+    theirs = system.module("authors", "names of its authors' PyTorch code")
     return theirs.from_ours(values, system.trunks[architecture.trunk])
 
 

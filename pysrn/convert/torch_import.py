@@ -35,7 +35,7 @@ FEATURES = ("X (14 x 14)", "top (7 x 7)")
 # A net of 101 layers with random weights may itself lose 2e-4 in float32 (measured against float64): so many times what
 # the original loses is allowed, and at most this part of the greatest value.
 OWN_ROUNDING, MOST_ROUNDING = 4.0, 1e-2
-AUTHORS = "released"  # a system's module that knows its authors' state dicts
+AUTHORS = "authors"  # a system's module that knows its authors' state dicts
 OF_ANOTHER = "see tools/from_torch.py --help"
 
 

@@ -99,14 +99,15 @@ def compare_rows(
     columns = COLUMNS if table is None else table.columns
     row = {} if table is None else table.rows[method]
     rule = OWN_TOP3_RULE if table is None else table.top3_rule
+    plain = table is not None and not table.interpolated
     return tuple(
-        Row(name, row.get(name, Figure(None)), 100 * _ours(found, name, rule), allowed[name]) for name in columns
+        Row(name, row.get(name, Figure(None)), 100 * _ours(found, name, rule, plain), allowed[name]) for name in columns
     )
 
 
-def _ours(found: Evaluation, column: str, top3_rule: str | None) -> float:
+def _ours(found: Evaluation, column: str, top3_rule: str | None, plain: bool) -> float:
     if column == "mAP":
-        return found.mean_ap
+        return found.mean_ap_non_interpolated if plain else found.mean_ap
     if column.startswith(TOP3_PREFIX):
         return found.decisions[top3_rule][column.removeprefix(TOP3_PREFIX)]
     return found.decisions["threshold"][column]
@@ -144,13 +145,13 @@ def compare_run(
         raise MissingError(
             f"no predictions of the whole net or of stage {system.baseline.stage} in {run}", f"tools/predict.py {run}"
         )
-    comparisons = []
+    comparisons, table = [], system.published.tables.get(dataset)
     for method, path, found, score in chosen:
         measured = evaluate(found.scores[score], found.labels, what=f"{path}: {score}")
         interval = None
-        if resamples and not comparisons:
+        if resamples and not comparisons and (table is None or table.interpolated):  # its mAP is of that kind
             interval = mean_ap_interval(found.scores[score], found.labels, resamples, seed)
-        rows = compare_rows(system.published.tables.get(dataset), method, measured, allowed)
+        rows = compare_rows(table, method, measured, allowed)
         comparisons.append(Comparison(method, path, score, measured.images, rows, interval))
     return system, dataset, comparisons
 

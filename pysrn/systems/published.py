@@ -33,12 +33,14 @@ class PaperTable:
         rows: method -> column -> figure; every row has all columns.
         top3_rule: block of `metrics.BLOCKS`, None where the paper has no top-3 figures.
         notes: what holds for a whole row, by method.
+        interpolated: whether its mAP is the mean of VOC 2012's AP; False: of the one that is not interpolated.
     """
 
     columns: tuple[str, ...]
     rows: Mapping[str, Mapping[str, Figure]]
     top3_rule: str | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
+    interpolated: bool = True
 
 
 @dataclass(frozen=True)

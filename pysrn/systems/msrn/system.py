@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pysrn.nets.folding import Weights
-from pysrn.systems.msrn import constants, nets, recipes
+from pysrn.systems.msrn import constants, fidelity, nets, recipes
 from pysrn.systems.msrn import recognise as recognising
+from pysrn.systems.msrn.paper import PUBLISHED
 from pysrn.systems.system import Activation, Architecture, Baseline, Part, Score, Stage, System
 from pysrn.systems.trunks.resnet import IMAGENET_CLASSIFIER, PREACT, TRUNKS
 
@@ -43,8 +44,10 @@ SYSTEM = System(
     leaves=(IMAGENET_CLASSIFIER,),
     activation=Activation("pool5", "cls_fc"),
     torch_model="pysrn.systems.msrn.torch_model:MSRN",
+    published=PUBLISHED,
+    against_paper=fidelity.against_the_paper,
     constants=constants.constants,
     warnings=constants.warnings,
-    modules={"released": "pysrn.systems.msrn.released"},
+    modules={"authors": "pysrn.systems.msrn.released"},
 )
 SYSTEM.recipes.update(recipes.recipes(SYSTEM))  # each of which says whose it is
