@@ -79,13 +79,20 @@ class Msgdn(nn.Module):
                 nn.init.uniform_(part.weight, 0.5, 1.5), nn.init.normal_(part.bias, 0, 0.2)
                 nn.init.normal_(part.running_mean, 0, 0.2), nn.init.uniform_(part.running_var, 0.5, 2)
 
-    def forward(self, images, border, vectors, graph, fusion="flatten"):
+    def embeddings(self, vectors, graph):
         labels = self.fc_label(vectors)
         for layer in self.label_embed.layers:
             labels = layer(labels, graph)
         pool = self.group_embed.layers[0]
         s = torch.softmax(pool.assign_mat(labels.relu(), graph), 1)
-        groups = s.T @ pool.embed(labels.relu(), graph)
+        return labels, s.T @ pool.embed(labels.relu(), graph), s
+
+    def group_loss(self, vectors, graph):
+        labels, groups, s = self.embeddings(vectors, graph)
+        return 0.0001 * sum(torch.dist(label, groups[k]) for label, k in zip(labels, s.argmax(1), strict=True))
+
+    def forward(self, images, border, vectors, graph, fusion="flatten"):
+        labels, groups, s = self.embeddings(vectors, graph)
         seen = []
         for project, tap in zip(self.ProjectM, self.resnet_101(images, border), strict=True):
             f = project(tap).flatten(2).transpose(1, 2)[:, :, None]  # N x P x 1 x D
