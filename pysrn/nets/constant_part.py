@@ -45,7 +45,7 @@ def fold_constant_part(
 
 
 def fill(net, weights: Weights) -> None:
-    """Copy weights into a pycaffe net, which has no other layers than they."""
-    for name, blobs in net.params.items():
-        for blob, values in zip(blobs, weights[name], strict=True):
+    """Copy weights into a pycaffe net, which has no other layers than they, but for those that share theirs."""
+    for name in net.params.keys() & weights.keys():
+        for blob, values in zip(net.params[name], weights[name], strict=True):
             blob.data[...] = np.asarray(values).reshape(blob.data.shape)

@@ -55,7 +55,7 @@ def split(net: messages.NetParameter, features: Features, size: int) -> Parts:
     still = fixed_layers(net)
     for layer in layers:
         learns = layer.name not in still and bool(layer.param)
-        if learns or moving.intersection(layer.bottom):
+        if learns or moving.intersection(layer.bottom) or LABEL in layer.bottom:
             read |= set(layer.bottom) - moving - {LABEL}
             moving |= set(layer.top)
             learning.append(layer)

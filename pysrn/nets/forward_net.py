@@ -13,7 +13,7 @@ from pysrn.nets import messages
 from pysrn.nets.constant_part import fill, fold_constant_part
 from pysrn.nets.folding import Weights, fold
 from pysrn.nets.in_caffe import make_net
-from pysrn.nets.surgery import plan_copy
+from pysrn.nets.surgery import fill_strictly
 
 
 class ForwardNet:
@@ -38,12 +38,11 @@ class ForwardNet:
         """
         self._input, self.output = message.layer[0].top[0], message.layer[-1].top[0]
         self.net = _in_caffe(message)
-        shapes = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in self.net.params.items()}
-        plan_copy(shapes, weights, source)
+        fill_strictly(self.net, weights, source)
         if folded:
             message, weights = fold_constant_part(*fold(message, weights), kept or ())
             self.net = _in_caffe(message)
-        fill(self.net, weights)
+            fill(self.net, weights)
         if kept is not None and hasattr(self.net, "reuse_activations"):  # stock Caffe has not
             self.net.reuse_activations(keep=[name for name in kept if name in self.net.blobs])
 

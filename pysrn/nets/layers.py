@@ -180,8 +180,17 @@ def give_blobs(net: messages.NetParameter, blobs: Mapping[str, Sequence[np.ndarr
 
 
 def parameter_layers(net: messages.NetParameter) -> list[str]:
-    """Names of the layers that have weights or statistics, in net order."""
-    return [layer.name for layer in net.layer if layer.param]
+    """Names of the layers that have weights or statistics of their own, in net order.
+
+    What several layers share, by the names of their parameters, is the first one's.
+    """
+    found, known = [], {""}
+    for layer in net.layer:
+        names = {param.name for param in layer.param}
+        if not names <= known - {""}:
+            found.append(layer.name)
+        known |= names
+    return found
 
 
 def fixed_layers(net: messages.NetParameter) -> set[str]:

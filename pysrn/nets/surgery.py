@@ -86,13 +86,39 @@ def load_strict(
     may_leave: Collection[str] = (),
 ) -> CopyReport:
     """Copy a caffemodel's weights into a pycaffe net, all of them accounted for (see `plan_copy`)."""
-    weights = read_weights(path)
-    shapes = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in net.params.items()}
-    report = plan_copy(shapes, weights, str(path), may_initialise, may_leave)
+    return fill_strictly(net, read_weights(path), str(path), may_initialise, may_leave)
+
+
+def fill_strictly(
+    net, weights: Weights, source: str, may_initialise: Collection[str] = (), may_leave: Collection[str] = ()
+) -> CopyReport:
+    """Copy weights into a pycaffe net, all of them accounted for (see `plan_copy`).
+
+    What several layers share belongs to the first of them. SrnError where a file has it for others, too, and not alike.
+    """
+    owners = owners_of(net)
+    for name, owner in owners.items():
+        both = name in weights and owner in weights
+        if both and fingerprint(weights[name]) != fingerprint(weights[owner]):
+            raise SrnError(
+                f"{source} holds two different copies of what {owner} and {name} share", "give a file that Caffe wrote"
+            )
+    own = {name: blobs for name, blobs in weights.items() if owners.get(name, name) == name}
+    shapes = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in net.params.items() if owners[name] == name}
+    report = plan_copy(shapes, own, source, may_initialise, may_leave)
     for name in report.copied:
-        for blob, values in zip(net.params[name], weights[name], strict=True):
+        for blob, values in zip(net.params[name], own[name], strict=True):
             blob.data[...] = values.reshape(blob.data.shape)
     return report
+
+
+def owners_of(net) -> dict[str, str]:
+    """Layer of a pycaffe net -> the first layer whose blobs it shares, all of them; itself where it shares none."""
+    first: dict[tuple[int, ...], str] = {}
+    return {
+        name: first.setdefault(tuple(blob.data.ctypes.data for blob in blobs), name)
+        for name, blobs in net.params.items()
+    }
 
 
 def fingerprint(blobs) -> str:
@@ -135,7 +161,10 @@ def save_with_carried(net, net_message, path: str | Path, carried: Weights, kind
     """
     own = {layer.name: layer.type for layer in net_message.layer}
     layers = {name: (kinds[name], blobs) for name, blobs in carried.items()}
-    layers.update((name, (own[name], [blob.data for blob in blobs])) for name, blobs in net.params.items())
+    owners = owners_of(net)
+    layers.update(
+        (name, (own[name], [blob.data for blob in blobs])) for name, blobs in net.params.items() if owners[name] == name
+    )
     write_weights(path, net_message.name, layers)
 
 

@@ -51,7 +51,7 @@ class CachedDeployNet(DeployNet):
         damaged = self._cache.fetch(records, values, lambda: self._still.forward(views())[self._still.output])
         if damaged:
             message(f"warning: {self._cache.folder}: damaged rows are computed anew: {', '.join(map(str, damaged))}")
-        return {name: blob.copy() for name, blob in self._rest.forward(values, outputs or self.scores).items()}
+        return self._outputs(self._rest, values, outputs)
 
     def _built(self, net, weights: Weights, folded: bool) -> ForwardNet:
         features = self.system.trunks[self.architecture.trunk].features

@@ -14,6 +14,7 @@ from pysrn.systems.system import Architecture, System
 # Each has its System as SYSTEM; the first is the default.
 MODULES = (
     "pysrn.systems.srn.system",
+    "pysrn.systems.cnn_rnn.system",
     "pysrn.systems.msrn.system",
 )
 FURTHER = "PYSRN_SYSTEMS"  # modules of the same kind, divided by commas

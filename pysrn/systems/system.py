@@ -40,6 +40,7 @@ class Stage:
     `fixed_trunk`: what the net shares with the stage before does not learn: it can run beside the net that does,
     folded, and the trunk's features may be cached. What a stage learns and its losses stand in the net that
     `add_stage` makes. `drops`: parts of the stages before it that have no place in its weights any more.
+    `solver`: fields of SolverParameter that it has in place of the system's; None: none.
     """
 
     number: int
@@ -47,11 +48,12 @@ class Stage:
     adds: tuple[Part, ...]
     fixed_trunk: bool = False
     drops: tuple[Part, ...] = ()
+    solver: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Score:
-    """A prediction of the deploy net: N x C logits; `meaning` is for people.
+    """A prediction of the deploy net, or of a search on what it gives: N x C logits; `meaning` is for people.
 
     `early`: weights of early stages alone have it, not those of the last one.
     """
@@ -125,7 +127,7 @@ class System:
         trunks: name -> an object with `name`, `title`, `small` (one thread is faster) and `features`, the blob that its
             stages with a fixed trunk share (`nets.fixed.Features`).
         offered: those of them that a user may ask for.
-        solver: fields of SolverParameter beside the recipe's numbers.
+        solver: fields of SolverParameter beside the recipe's numbers, or in their place.
         recipes: data set -> recipe.
         variants: name -> recipe of the same data set in this variant; the first is the default.
         settle: a recipe with flags applied -> one whose fields agree with each other.
@@ -139,6 +141,8 @@ class System:
         against_paper: (recipe, first weights or None) -> rows (what, this run, the paper, verdict) of the report.
         constants: (recipe, folder of the LMDB pair) -> layer -> blobs of `Parameter` layers that no training changes.
         warnings: (recipe, stage) -> what should be said before it is trained.
+        fit: (recipe, training split) -> the recipe with what it takes from the labels there.
+        searching: `module:Class` that makes scores of what the deploy net gives; see `predict/deploy.py`.
         modules: further tools of its own by name, `module` each.
     """
 
@@ -167,6 +171,8 @@ class System:
     small_input: Input | None = None
     constants: Callable[[Recipe, Path], Weights] = lambda recipe, data: {}
     warnings: Callable[[Recipe, int], list[str]] = lambda recipe, stage: []
+    fit: Callable[[Recipe, Any], Recipe] = lambda recipe, pair: recipe
+    searching: str | None = None
     modules: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -239,11 +245,20 @@ class System:
 
     def torch_class(self) -> type:
         """The PyTorch net; ModuleNotFoundError without PyTorch."""
-        module, _, name = self.torch_model.partition(":")
-        return getattr(import_module(module), name)
+        return _named(self.torch_model)
+
+    def searching_class(self) -> type | None:
+        """What makes scores of what the deploy net gives, where something does."""
+        return self.searching and _named(self.searching)
 
     def module(self, name: str, what: str) -> ModuleType:
         """A further module of its own; UsageError, saying `what` the system has not, where there is none."""
         if name not in self.modules:
             raise UsageError(f"{self.title} has no {what}")
         return import_module(self.modules[name])
+
+
+def _named(place: str) -> type:
+    """The class that `module:Class` names."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)

@@ -47,11 +47,12 @@ def prepare(stage: PreparedStage, first: int, machine: Machine) -> None:
     prototxt.write_message(solver, folder / SOLVER)
     whole = parameter_layers(recipe_deploy_net(recipe))
     dropped = [name for name in whole if recipe.system.part_of(name) in stage.stage.drops]
+    dropped += recipe.system.leaves if stage.is_first else ()
     Job(
         source=None if source is None else str(source),
         may_initialise=new,
         may_leave=list(recipe.system.leaves) if stage.is_first else sorted(set(whole) - set(whole_names)),
-        carry=not stage.is_first,
+        carry=not stage.is_first or parts is not None,
         dropped=dropped,
         fixed=parts.fixed_names if parts else [],
         whole_net=str(parts.whole_path) if parts else None,

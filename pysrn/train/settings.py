@@ -135,6 +135,7 @@ def with_real_counts(settings: Settings) -> Settings:
             f"build it again: tools/make_lmdb.py ... --image-size {wanted}",
         )
     recipe = replace(settings.recipe, dataset=replace(dataset, train_images=len(pair)))
+    recipe = recipe.system.fit(recipe, pair)
     if (most := max(map(recipe.iterations, recipe.stage_numbers))) > MOST_ITERATIONS:
         raise UsageError(f"{most:.3g} iterations are more than Caffe can count", "give fewer --epochs or --iterations")
     return replace(settings, recipe=recipe)
