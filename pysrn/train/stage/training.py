@@ -15,9 +15,11 @@ import numpy as np
 from caffe import set_random_seed
 
 from pysrn.console import InterruptedRun, SrnError
+from pysrn.nets import messages
+from pysrn.nets.prototxt import read_message
 from pysrn.recipes import PLATEAU
 from pysrn.train.stage import snapshots
-from pysrn.train.stage.files import VALIDATION_NET
+from pysrn.train.stage.files import SOLVER, VALIDATION_NET
 from pysrn.train.stage.job import Job
 from pysrn.train.stage.parallel import Alone
 from pysrn.train.stage.schedule import Schedule
@@ -59,6 +61,7 @@ class Training:
         if schedule.rules.validate_every is not None and team.rank == 0:
             self._validation = Validation(folder / VALIDATION_NET, solver.net, job.validation_images)
         self._draws = any(layer.type == "Dropout" for layer in solver.net.layers)
+        self._seed = read_message(folder / SOLVER, messages.SolverParameter).random_seed
         self._reported, self._last_loss = 0.0, math.nan
         self._set_rate()
 
@@ -104,7 +107,7 @@ class Training:
         solver = self._solver
         started, learning_rate = time.monotonic(), solver.lr
         if self._draws:
-            set_random_seed(drawing_seed(solver.param.random_seed, solver.iter, self._team.rank))
+            set_random_seed(drawing_seed(self._seed, solver.iter, self._team.rank))
         solver.step(1)
         losses = self._team.mean(self._losses.take())
         if not math.isfinite(sum(losses)):
