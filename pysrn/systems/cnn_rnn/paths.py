@@ -13,6 +13,7 @@ import numpy as np
 
 from pysrn.console import SrnError, UsageError, existing_file
 from pysrn.data.pair.pair_reader import PairReader
+from pysrn.data.readers.label_text import printable
 from pysrn.recipes import Recipe
 from pysrn.systems.cnn_rnn.heads import FREQUENT, RARE
 
@@ -53,10 +54,12 @@ def _listed(path: Path, classes: Sequence[str]) -> tuple[int, ...]:
             continue
         if name not in number_of:
             raise SrnError(
-                f"{path}:{line}: {name[:80]!r} is no label of the data set", "write one of its labels a line"
+                f"{path}:{line}: {printable(name)} is no label of the data set", "write one of its labels a line"
             )
         if name in found:
-            raise SrnError(f"{path}:{line}: {name[:80]!r} stands in line {found[name]}, too", "write each label once")
+            raise SrnError(
+                f"{path}:{line}: {printable(name)} stands in line {found[name]}, too", "write each label once"
+            )
         found[name] = line
     if missing := [name for name in classes if name not in found]:
         raise SrnError(f"{path}: {len(missing)} labels are not in it, the first: {missing[0]}", "write all labels")
