@@ -83,8 +83,9 @@ def verify(net, model: nn.Module, images: np.ndarray) -> dict[str, Difference]:
     message = deploy_message(net.architecture)
     worst: dict[str, Difference] = {}
     for image in images[:, None]:
-        net.forward(image)
-        for name, found in layer_check.compare(message, net.net.blobs, model, image).items():
+        outputs = net.forward(image)
+        blobs = {name: blob.data for name, blob in net.net.blobs.items()} | outputs
+        for name, found in layer_check.compare(message, blobs, model, image).items():
             before = worst.get(name, found)
             worst[name] = Difference(
                 float(np.maximum(before.absolute, found.absolute)), max(before.greatest, found.greatest)

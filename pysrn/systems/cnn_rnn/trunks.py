@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from pysrn.nets import messages
@@ -14,32 +13,28 @@ from pysrn.systems.trunks.resnet import PREACT, TrunkSpec
 
 @dataclass(frozen=True)
 class FeatureTrunk:
-    """A trunk up to its feature; `add(net, data, learning)` adds it and returns the feature's blob."""
+    """VGG-16 up to fc7, or a residual trunk (`spec`) with its global average pool."""
 
     name: str
     title: str
     small: bool
     features: Features
-    add: Callable[[messages.NetParameter, str, Learning], str]
-    spec: TrunkSpec | None = None  # of a residual trunk
+    spec: TrunkSpec | None = None
+
+    def add(self, net: messages.NetParameter, data: str, learning: Learning) -> str:
+        """Add it to a net; returns the blob of the feature."""
+        if self.spec is None:
+            return vgg.add_trunk(net, data, learning)
+        top = resnet.add_trunk(net, self.spec, learning, data)
+        pooling = {"pool": "AVE", "global_pooling": True}
+        return add_layer(net, self.features.blob, "Pooling", top, pooling_param=pooling)
 
 
 def _pooled(spec: TrunkSpec) -> FeatureTrunk:
-    """A residual trunk and its global average pool."""
-
-    def add(net: messages.NetParameter, data: str, learning: Learning) -> str:
-        top = resnet.add_trunk(net, spec, learning, data)
-        return add_layer(net, "pool5", "Pooling", top, pooling_param={"pool": "AVE", "global_pooling": True})
-
     channels = 4 * spec.width * 2 ** (resnet.STAGES[-1] - 2)
-    return FeatureTrunk(spec.name, spec.title, spec.small, Features("pool5", (channels, 1, 1)), add, spec)
+    return FeatureTrunk(spec.name, spec.title, spec.small, Features("pool5", (channels, 1, 1)), spec)
 
 
-def _vgg() -> FeatureTrunk:
-    return FeatureTrunk("vgg16", vgg.TITLE, False, Features("fc7", (vgg.WIDTH,)), vgg.add_trunk)
-
-
-TRUNKS = {
-    trunk.name: trunk
-    for trunk in (_vgg(), *(_pooled(spec) for spec in resnet.TRUNKS.values() if spec.family != PREACT))
-}
+_VGG = FeatureTrunk("vgg16", vgg.TITLE, False, Features("fc7", (vgg.WIDTH,)))
+_RESIDUAL = [_pooled(spec) for spec in resnet.TRUNKS.values() if spec.family != PREACT]
+TRUNKS = {trunk.name: trunk for trunk in (_VGG, *_RESIDUAL)}
