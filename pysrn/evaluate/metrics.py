@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pysrn.console import SrnError
+from pysrn.evaluate.by_image import exact_sets, map_at
 from pysrn.predict.probability import sigmoid
 
 # Thresholds of logits, of which the best on the test data is taken: MSRN's released code, util.py.
@@ -39,6 +40,7 @@ class Evaluation:
         mean_ap_non_interpolated: the same without the precision envelope.
         decisions: `BLOCKS` -> `DECISION_METRICS` -> value.
         optimistic: what `best_threshold` finds.
+        exact_sets, map_at_10: see `by_image.py`.
         average_precision, average_precision_non_interpolated: [C], NaN where a class has no positive image.
         precision, recall, f1: [C], of decisions by threshold.
         positives: [C] number of positive images.
@@ -51,6 +53,8 @@ class Evaluation:
     mean_ap_non_interpolated: float
     decisions: dict[str, dict[str, float]]
     optimistic: dict[str, float]
+    exact_sets: float
+    map_at_10: float
     average_precision: np.ndarray
     average_precision_non_interpolated: np.ndarray
     precision: np.ndarray
@@ -88,6 +92,8 @@ def evaluate(
         mean_ap_non_interpolated=mean_defined(ap_non_interpolated),
         decisions={name: decision_metrics(truth, predicted) for name, predicted in decisions.items()},
         optimistic=best_threshold(logits, truth),
+        exact_sets=exact_sets(truth, above),
+        map_at_10=map_at(logits, truth),
         average_precision=ap,
         average_precision_non_interpolated=ap_non_interpolated,
         precision=precision,

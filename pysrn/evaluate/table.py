@@ -101,6 +101,10 @@ def text(results: Sequence[Result], per_class: bool = False) -> str:
         "other conventions: non-interpolated mAP, harmonic F1-C; optimistic: the threshold is chosen on these images"
     )
     parts.append(aligned(title, titles, body))
+    by_image = [[name, _percent(row.exact_sets), _percent(row.map_at_10)] for name, row in rows.items()]
+    parts.append(
+        aligned("image by image: labels > 0.5 that are exactly its own", ["", "exact sets", "MAP@10"], by_image)
+    )
     if any(result.intervals for result in results):
         parts.append(_interval_table(results))
     if per_class:
@@ -214,6 +218,8 @@ def _plain(found: Evaluation) -> dict:
         "mAP_non_interpolated": _number(found.mean_ap_non_interpolated),
         **found.decisions,
         "optimistic": found.optimistic,
+        "exact_sets": found.exact_sets,
+        "MAP@10": _number(found.map_at_10),
         "images": found.images,
         "zero_is_unspecified": found.zero_is_unspecified,
         "per_class": {

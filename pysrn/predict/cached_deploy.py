@@ -5,7 +5,7 @@ Which stage's scores are computed next, the images need not go through the trunk
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class CachedDeployNet(DeployNet):
         precision: str,
         place: Path,
         announced: bool = False,
+        search: Mapping[str, int] | None = None,
     ) -> None:
         """The features of `pair` are kept below the folder `place`; SrnError where the disk cannot hold them.
 
@@ -41,7 +42,7 @@ class CachedDeployNet(DeployNet):
         """
         self._pair, self._precision, self._place = pair, precision, place
         self._on_gpu, self._announced = gpu is not None, announced
-        super().__init__(path, batch_size, gpu, folded=True)
+        super().__init__(path, batch_size, gpu, folded=True, search=search)
 
     def forward_records(
         self, records: Sequence[int], views: Callable[[], np.ndarray], outputs: Collection[str] | None = None

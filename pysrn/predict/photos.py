@@ -86,10 +86,11 @@ def predict_photos(
 ) -> tuple[Predictions, list[Path]]:
     """Logits of the readable files, in order, and these files.
 
-    Keys are as in an LMDB pair (`%08d_<name>`), numbered by `paths`; `about["files"]` lists the files, one a line.
+    Keys are as in an LMDB pair (`%08d_<name>`), numbered by `paths`; `about["files"]` lists the files, one a line,
+    `about["found"]` what a search found in each, where there is one.
     Raises SrnError when none can be read.
     """
-    places, parts = [], []
+    places, parts, words = [], [], []
     numbers = {path: number for number, path in enumerate(paths)}
     several = progress(
         _gathered(read_photos(paths, net.architecture.input.stored_size), batch_size),
@@ -99,6 +100,8 @@ def predict_photos(
     )
     for photos in several:
         parts.append(net.forward(views_of((photo.pixels for photo in photos), net.architecture.input), scores))
+        if net.searching:
+            words += [net.searching.words_of(row, classes) for row in range(len(photos))]
         places += [photo.path for photo in photos]
     if not places:
         raise SrnError(f"none of {len(paths)} files could be read as an image")
@@ -108,6 +111,7 @@ def predict_photos(
         "weights": str(net.path),
         "weights_sha256": sha256_of(net.path),
         "files": "\n".join(printable(str(path), 5000) for path in places),
+        **({"found": "\n".join(words)} if words else {}),
     }
     joined = {name: np.concatenate([part[name] for part in parts]) for name in scores}
     found = Predictions(keys, tuple(classes), joined, None, about)

@@ -1,6 +1,6 @@
 """Structure and widths of CNN-RNN's recurrent part, and how the labels of an image become a path.
 
-`label_order` and `longest_path` are what a user asks for; `order` and `steps` are what they come to on the labels of a
+`label_order` and `longest_path` are what a user asks for; `path_order` and `path_steps` are what they come to on the labels of a
 training set (`paths.fit`), and None before.
 """
 
@@ -33,8 +33,8 @@ class HeadSpec:
     # Labels that a path must have in a search. No source has the number for NUS-WIDE: implied by its top 3.
     shortest_path: int = option(0, kind="count", metavar="N", help="labels that a path has at least, in a search")
     beam_width: int = option(5, kind="count", metavar="N", help="paths that are followed at once")  # assumed
-    order: tuple[int, ...] | None = None
-    steps: int | None = None
+    path_order: tuple[int, ...] | None = None
+    path_steps: int | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError for a cell that there is not."""

@@ -46,8 +46,8 @@ def add_stage(net: messages.NetParameter, recipe: Recipe, stage: int) -> None:
         add_layer(net, "loss_cls", "SigmoidCrossEntropyLoss", [score, "label"])
         return
     feature = trunk.add(net, "data", Learning(rate=0.0))
-    steps = heads.steps or UNKNOWN_STEPS
-    told = {"order": heads.order, "steps": steps}
+    steps = heads.path_steps or UNKNOWN_STEPS
+    told = {"order": heads.path_order, "steps": steps}
     layer = {"module": "pysrn.systems.cnn_rnn.sequence_layer", "layer": "LabelSequence", "param_str": json.dumps(told)}
     add_layer(net, "rnn_sequence", "Python", "label", PATH, python_param=layer)
     net.layer[-1].top.extend([CONT, "rnn_target"])

@@ -31,7 +31,7 @@ def fit(recipe: Recipe, pair: PairReader) -> Recipe:
     most = recipe.heads.longest_path or int(labels.sum(1).max())
     if not 1 <= most < MOST_STEPS:
         raise UsageError(f"a path of {most} labels: from 1 to {MOST_STEPS - 1} can be", "give --longest-path N")
-    return replace(recipe, heads=replace(recipe.heads, order=order, steps=most + 1))
+    return replace(recipe, heads=replace(recipe.heads, path_order=order, path_steps=most + 1))
 
 
 def order_of(wanted: str, classes: Sequence[str], counts: np.ndarray) -> tuple[int, ...]:

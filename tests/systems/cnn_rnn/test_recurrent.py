@@ -22,7 +22,7 @@ SYSTEM = system_named("cnn_rnn")
 
 
 def heads_of(cell, steps, order=tuple(range(CLASSES))):
-    return HeadSpec(embedding_width=6, recurrent_width=9, cell=cell, dropout=0.0, order=order, steps=steps)
+    return HeadSpec(embedding_width=6, recurrent_width=9, cell=cell, dropout=0.0, path_order=order, path_steps=steps)
 
 
 def training_net(heads, classes=CLASSES):
@@ -103,7 +103,7 @@ def test_steps_of_a_search_are_those_of_the_training_net(cell):
     searching._projected = net.blobs["rnn_image"].data.copy()
     rows = np.tile(np.arange(IMAGES), 2)  # other rows than images, as in a beam
     memory = None
-    for step in range(heads.steps):
+    for step in range(heads.path_steps):
         logs, memory = searching.step(rows, np.tile(net.blobs["rnn_path"].data[step].astype(int), 2), memory)
         raw = net.blobs["rnn_scores"].data[step].astype(np.float64)
         wanted = raw - np.log(np.exp(raw).sum(1, keepdims=True))
