@@ -189,7 +189,9 @@ def predict_photos(arguments: argparse.Namespace, run: str | None, words: list[s
         print(printable(str(path), 5000))
         if found.about.get("found"):
             print(f"  {found.about['found'].splitlines()[row]}")
-        for name, probability in photos.ranked(found.scores[scores[-1]][row], classes, arguments.top):
+        probable = found.scores.get(net.system.probable) if scores[-1] == net.system.result else None
+        of_row = None if probable is None else probable[row]
+        for name, probability in photos.ranked(found.scores[scores[-1]][row], classes, arguments.top, of_row):
             print(f"  {probability:6.1%}  {name}")
     if arguments.out is not None:
         found.save(arguments.out)

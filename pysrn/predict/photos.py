@@ -119,10 +119,16 @@ def predict_photos(
     return found, places
 
 
-def ranked(logits: np.ndarray, classes: Sequence[str], count: int) -> list[tuple[str, float]]:
-    """The `count` labels of the highest logits with their probabilities, highest first (the first of equals first)."""
+def ranked(
+    logits: np.ndarray, classes: Sequence[str], count: int, probable: np.ndarray | None = None
+) -> list[tuple[str, float]]:
+    """The `count` labels of the highest logits with their probabilities, highest first (the first of equals first).
+
+    `probable`: the logits that give the probabilities, where the others only order.
+    """
     order = np.argsort(-logits, kind="stable")[:count]
-    return [(classes[label], float(sigmoid(logits[label]))) for label in order]
+    probabilities = sigmoid(logits if probable is None else probable)
+    return [(classes[label], float(probabilities[label])) for label in order]
 
 
 def label_names(net: DeployNet, weights: Path, data: str | Path | None) -> tuple[str, ...]:

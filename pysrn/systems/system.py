@@ -142,6 +142,7 @@ class System:
         constants: (recipe, folder of the LMDB pair) -> layer -> blobs of `Parameter` layers that no training changes.
         warnings: (recipe, stage) -> what should be said before it is trained.
         fit: (recipe, training split) -> the recipe with what it takes from the labels there.
+        probable: the score whose sigmoid is a probability, where the result only orders; None: the result.
         searching: `module:Class` that makes scores of what the deploy net gives; see `predict/deploy.py`.
         modules: further tools of its own by name, `module` each.
     """
@@ -172,6 +173,7 @@ class System:
     constants: Callable[[Recipe, Path], Weights] = lambda recipe, data: {}
     warnings: Callable[[Recipe, int], list[str]] = lambda recipe, stage: []
     fit: Callable[[Recipe, Any], Recipe] = lambda recipe, pair: recipe
+    probable: str | None = None
     searching: str | None = None
     modules: Mapping[str, str] = field(default_factory=dict)
 

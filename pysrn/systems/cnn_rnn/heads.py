@@ -1,7 +1,7 @@
 """Structure and widths of CNN-RNN's recurrent part, and how the labels of an image become a path.
 
-`label_order` and `longest_path` are what a user asks for; `path_order` and `path_steps` are what they come to on the labels of a
-training set (`paths.fit`), and None before.
+`label_order` and `longest_path` are what a user asks for; `path_order` and `path_steps` are what they come to on the
+labels of a training set (`paths.fit`), and None before.
 """
 
 from __future__ import annotations

@@ -46,6 +46,7 @@ SYSTEM = System(
     torch_model="pysrn.systems.cnn_rnn.torch_model:CNNRNN",
     published=PUBLISHED,
     fit=paths.fit,
+    probable="score_visits",
     searching="pysrn.systems.cnn_rnn.searching:Searching",
 )
 SYSTEM.recipes.update(recipes.recipes(SYSTEM))  # each of which says whose it is
