@@ -9,7 +9,12 @@ setup(
     license="BSD-2-Clause",
     python_requires=">=3.11",
     packages=find_packages(include=["pysrn", "pysrn.*"]),
-    package_data={"pysrn.data": ["class_names/*.txt"], "pysrn.data.feed": ["*.json"], "pysrn.nets": ["caffe.desc"]},
+    package_data={
+        "pysrn.data": ["class_names/*.txt"],
+        "pysrn.data.feed": ["*.json"],
+        "pysrn.nets": ["caffe.desc"],
+        "pysrn.systems.msrn": ["vectors/*"],
+    },
     install_requires=[
         "numpy>=2,<3",  # Caffe's Python module is compiled against the headers of NumPy 2
         "protobuf>=4.22,<8",  # the runtimes that import what Debian 12's protoc 3.21 generates

@@ -117,6 +117,8 @@ class StageSpec:
     )
     # supplement of Sarafianos et al. (ECCV 2018), their recipe for SRN's data; no system's own
     min_lr: float = option(1e-5, kind="positive", metavar="X", help="plateau: the lowest rate")
+    # The recipe has no such stage: the one behind it starts from what this one would have started from.
+    left_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,12 @@ class Recipe:
     @property
     def input(self) -> Input:
         """What the nets eat."""
-        return self.system.input
+        return self.system.input_of(self.trunk)
+
+    @property
+    def stage_numbers(self) -> list[int]:
+        """The stages that are trained, in order: those of the system without what this recipe leaves out."""
+        return [number for number, plan in enumerate(self.stages, 1) if not plan.left_out]
 
     @property
     def validation_images(self) -> int:
@@ -188,6 +195,8 @@ DATASETS = {
         DatasetSpec("nus_wide", 119_986, 80_283, "NUS-WIDE"),  # SRN's official repo, README
         DatasetSpec("wider_attribute", 28_340, 29_177, "WIDER-Attribute"),  # SRN's official repo, README
         DatasetSpec("voc2007", 5_011, 4_952, "PASCAL VOC 2007"),  # Everingham et al., VOC 2007: trainval and test
+        # MSRN's released code, DataLoader/apparel.py: 11,384 images, split in halves
+        DatasetSpec("apparel", 5_692, 5_692, "Apparel images"),
         DatasetSpec(EMBEDDED, 1_500, 600, "embedded shapes"),  # ours
     )
 }

@@ -15,30 +15,39 @@ from pathlib import Path
 from pysrn.console import message, run_main, seed_number
 from pysrn.data.build import unfinished_shapes
 from pysrn.recipes import EMBEDDED
-from pysrn.systems.registry import default_system
+from pysrn.systems.registry import default_system, system_named, systems
 from tools import evaluate, make_lmdb, predict, report, run_stage, to_torch, visualize
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code of the first step that fails, else 0."""
+    return run_main(work, lambda: parsed(argv))
+
+
+def parsed(argv: list[str] | None) -> argparse.Namespace:
+    """The arguments; UsageError where a system cannot be had."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--system", choices=list(systems()), help="default: the first of these")
     parser.add_argument("--data", type=Path, default=Path("data", EMBEDDED), help="default: %(default)s")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="default: %(default)s")
     parser.add_argument(
         "--seed", type=seed_number, default=0, help="of weights and sample order (default: %(default)s)"
     )
     parser.add_argument("--iterations", help="N, or one a stage, divided by commas (default: the recipe's)")
-    return run_main(work, parser.parse_args(argv))
+    return parser.parse_args(argv)
 
 
 def work(arguments: argparse.Namespace) -> int:
     """Call the tools in order."""
-    system = default_system()
-    run = str(arguments.runs / f"{EMBEDDED}-seed{arguments.seed}")
+    system = system_named(arguments.system) if arguments.system else default_system()
+    prefix = "" if system is default_system() else f"{system.name}-"
+    run = str(arguments.runs / f"{prefix}{EMBEDDED}-seed{arguments.seed}")
     data = str(arguments.data)
     last, first = str(system.last_stage), str(system.baseline.stage)
     train = [
         last,
+        "--system",
+        system.name,
         "--run",
         Path(run).name,
         "--runs",
@@ -55,7 +64,7 @@ def work(arguments: argparse.Namespace) -> int:
         (predict, [run, "--stage", first]),
         (predict, [run]),
         (visualize, ["curves", run]),
-        (visualize, ["attention", run, "--pointing"]),
+        *([(visualize, ["attention", run, "--pointing"])] if system.maps else []),
         (to_torch, [run]),
         (report, [run]),
         (evaluate, [run]),

@@ -2,8 +2,9 @@
 """Turn PyTorch weights into a caffemodel, after both nets were compared.
 
 Takes a state dict (.safetensors, .pth) of torchvision's ResNet-50, -101 or -152 (for the trunks resnet*_v15), of timm's
-resnetv2_50, _101 or _152 (for the pre-activation trunks), or of a net of ours. ImageNet weights become a trunk for
-stage 1 whose input is the system's. Exit 4, and nothing written, when Caffe differs from PyTorch.
+resnetv2_50, _101 or _152 (for the pre-activation trunks), of a net of ours, or of a system's authors' own code, where
+the system knows it. ImageNet weights become a trunk for stage 1 whose input is the system's. Exit 4, and nothing
+written, when Caffe differs from PyTorch.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ def main(argv: list[str] | None = None) -> int:
     rgb = "of the RGB input from 0 to 1 that an ImageNet net was trained with (default: torchvision's; timm's 0.5)"
     parser.add_argument("--mean", type=three_parts, metavar="R,G,B", help=f"mean {rgb}")
     parser.add_argument("--std", type=three_parts, metavar="R,G,B", help=f"deviation {rgb}")
+    parser.add_argument("--data", help="weights of a system's authors: the LMDB pair of their data set")
+    parser.add_argument(
+        "--head", help="weights of a system's authors: which of their heads (default: the one that they use)"
+    )
     return run_main(work, parser.parse_args(argv))
 
 
@@ -62,6 +67,9 @@ def work(arguments: argparse.Namespace) -> None:
         raise UsageError("--std must be above 0")
     if family is None and (arguments.mean or arguments.std):
         raise UsageError("--mean and --std are for ImageNet nets: the input of our own is ours already")
+    unused: list[str] = []
+    if authors := torch_import.of_authors(values):
+        values, unused = torch_import.from_authors(values, authors, source, arguments.data, arguments.head)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.stem}.{os.getpid()}.part{ENDING}")
     try:
@@ -80,6 +88,8 @@ def work(arguments: argparse.Namespace) -> None:
     if done.border:
         shown = ", ".join(f"{found.relative:.2%} of the greatest {name}" for name, found in done.border.items())
         print(f"  beyond the border our mean colour stands for theirs; to the original net that makes at most {shown}")
+    if unused:
+        print(f"  not used, for they take no part: {', '.join(unused)}")
     print(f"{out}: {done.layers} layers of {done.title}")
     if family is not None:
         print(f"train with it: tools/run_stage.py 1 {done.flags} --weights {out}")

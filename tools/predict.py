@@ -34,6 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--gpu", type=int, help="CUDA device (default: CPU)")
     parser.add_argument("--batch-size", type=int, help="images at once (default: 16)")
+    parser.add_argument(
+        "--search", nargs="+", type=setting, default=[], metavar="NAME=N", help="settings of a system that searches"
+    )
     parser.add_argument("-o", "--out", type=Path, help="default: predictions_<split>.npz beside the weights")
     parser.add_argument("--text", type=Path, metavar="FILE", help="also write the last score in the official text form")
     split = parser.add_argument_group("a split of a data set")
@@ -59,6 +62,14 @@ def main(argv: list[str] | None = None) -> int:
     photos.add_argument("--attention", action="store_true", help="draw what the highest labels look at")
     photos.add_argument("--picture", type=Path, metavar="PNG", help="its file (default: attention.png)")
     return run_main(work, parser.parse_args(argv))
+
+
+def setting(text: str) -> tuple[str, int]:
+    """NAME=N."""
+    name, _, value = text.partition("=")
+    if not value.isdecimal():
+        raise argparse.ArgumentTypeError(f"NAME=N, not {text!r}")
+    return name, int(value)
 
 
 def work(arguments: argparse.Namespace) -> None:
@@ -127,6 +138,7 @@ def predict_split(arguments: argparse.Namespace, run: str | None) -> None:
         scores=arguments.score,
         workers=arguments.workers,
         gpu=arguments.gpu,
+        search=dict(arguments.search),
         cache=arguments.cache_features and (arguments.cache_features, arguments.cache_folder or features_of(weights)),
     )
     print(summary(out, found))
@@ -168,13 +180,18 @@ def predict_photos(arguments: argparse.Namespace, run: str | None, words: list[s
         run = default_run()
         message(f"with the net of {run}")
     weights = find_weights(run, arguments.stage)
-    net = DeployNet(weights, min(arguments.batch_size, len(paths)), arguments.gpu, folded=True)
+    size = min(arguments.batch_size, len(paths))
+    net = DeployNet(weights, size, arguments.gpu, folded=True, search=dict(arguments.search))
     classes = photos.label_names(net, weights, arguments.data)
     scores = chosen_scores(net, arguments.score)
     found, readable = photos.predict_photos(net, paths, classes, scores, arguments.batch_size)
     for row, path in enumerate(readable):
         print(printable(str(path), 5000))
-        for name, probability in photos.ranked(found.scores[scores[-1]][row], classes, arguments.top):
+        if found.about.get("found"):
+            print(f"  {found.about['found'].splitlines()[row]}")
+        probable = found.scores.get(net.system.probable) if scores[-1] == net.system.result else None
+        of_row = None if probable is None else probable[row]
+        for name, probability in photos.ranked(found.scores[scores[-1]][row], classes, arguments.top, of_row):
             print(f"  {probability:6.1%}  {name}")
     if arguments.out is not None:
         found.save(arguments.out)

@@ -34,6 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--onnx", action="store_true", help="write an ONNX file, too, checked with onnxruntime")
     parser.add_argument(
+        "--authors", action="store_true", help="write a .pth file with the names of the system's authors' code, too"
+    )
+    parser.add_argument(
         "--layers", action="store_true", help="print the difference of every layer, not only the outputs"
     )
     parser.add_argument(
@@ -87,10 +90,16 @@ def work(arguments: argparse.Namespace) -> None:
         path = torch_files.write_named(out, suffix, partial(torch_files.write_state_dict, values, suffix))
         written.append(path)
         print(f"{path}\n{torch_files.write_card(card, path)}: its card")
+    if arguments.authors:
+        theirs, unused = torch_export.for_authors(values, architecture)
+        path = torch_files.write_named(
+            out.with_name(f"{out.stem}-authors"), ".pth", partial(torch_files.write_state_dict, theirs, ".pth")
+        )
+        print(f"{path}: the authors' names; zero, for they take no part: {', '.join(unused)}")
     if arguments.onnx:
         from pysrn.convert.onnx_export import export_onnx
 
-        path, differences = export_onnx(model, out, torch_export.check_images(architecture.system.input, 2, seed=1))
+        path, differences = export_onnx(model, out, torch_export.check_images(architecture.input, 2, seed=1))
         found = {name: difference.absolute for name, difference in differences.items()}
         written.append(path)
         card["onnxruntime"] = {"against": "PyTorch", "max_abs_difference": found}

@@ -49,7 +49,7 @@ def write_realistic(path: Path, architecture: Architecture, images: np.ndarray, 
             random,
             normalised=bool(normalised.intersection(layer.top)),
             added=bool(added.intersection(layer.top)),
-            pixels=PIXELS * architecture.system.input.scale if layer.bottom[0] == "data" else None,
+            pixels=PIXELS * architecture.input.scale if layer.bottom[0] == "data" else None,
         )
     net.blobs["data"].data[...] = images
     net.forward()

@@ -53,14 +53,14 @@ def difference(expected: np.ndarray, found: np.ndarray) -> Difference:
 
 
 @torch.inference_mode()
-def compare(message, blobs: Mapping, model: nn.Module, images: np.ndarray) -> dict[str, Difference]:
+def compare(message, blobs: Mapping[str, np.ndarray], model: nn.Module, images: np.ndarray) -> dict[str, Difference]:
     """Blob name -> difference, in the net's order; each is compared as soon as PyTorch has it, and not kept.
 
     Left out are the blobs that are a mere step (reshaped, sigmoid, product) between two that are here.
 
     Args:
         message: the net (a NetParameter) that Caffe has run on `images`.
-        blobs: its blobs by name, after that run.
+        blobs: values of its blobs, after that run, and of what else it gives, by name.
         model: the PyTorch module.
         images: N x 3 x S x S.
     """
@@ -71,9 +71,11 @@ def compare(message, blobs: Mapping, model: nn.Module, images: np.ndarray) -> di
     found: dict[str, Difference] = {}
 
     def look(blob: str, _module: nn.Module, _inputs: tuple, output: Tensor | tuple[Tensor, Tensor]) -> None:
+        if blob in found:  # a search goes on with parts of the net
+            return
         # Of a pre-activation block the sum; its activation is that of the BN behind it.
         value = output[0] if isinstance(output, tuple) else output
-        found[blob] = difference(blobs[blob].data, (value.relu() if blob in rectified else value).numpy())
+        found[blob] = difference(blobs[blob], (value.relu() if blob in rectified else value).numpy())
 
     hooks = [modules[name].register_forward_hook(partial(look, blob)) for blob, name in written.items()]
     try:
@@ -81,7 +83,7 @@ def compare(message, blobs: Mapping, model: nn.Module, images: np.ndarray) -> di
     finally:
         for hook in hooks:
             hook.remove()
-    found |= {name: difference(blobs[name].data, value.numpy()) for name, value in outputs.items()}
+    found |= {name: difference(blobs[name], value.numpy()) for name, value in outputs.items()}
     return {name: found[name] for name in (*written, *outputs) if name in found}
 
 

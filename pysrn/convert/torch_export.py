@@ -83,8 +83,9 @@ def verify(net, model: nn.Module, images: np.ndarray) -> dict[str, Difference]:
     message = deploy_message(net.architecture)
     worst: dict[str, Difference] = {}
     for image in images[:, None]:
-        net.forward(image)
-        for name, found in layer_check.compare(message, net.net.blobs, model, image).items():
+        outputs = net.forward(image)
+        blobs = {name: blob.data for name, blob in net.net.blobs.items()} | outputs
+        for name, found in layer_check.compare(message, blobs, model, image).items():
             before = worst.get(name, found)
             worst[name] = Difference(
                 float(np.maximum(before.absolute, found.absolute)), max(before.greatest, found.greatest)
@@ -95,7 +96,16 @@ def verify(net, model: nn.Module, images: np.ndarray) -> dict[str, Difference]:
 
 def outputs_of(system: System) -> tuple[str, ...]:
     """What a net of the system gives: scores, then maps."""
-    return (*system.score_names, *system.map_names)
+    return (*system.final_scores, *system.map_names)
+
+
+def for_authors(
+    values: Mapping[str, torch.Tensor], architecture: Architecture
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """A state dict under the names of the system's authors' code, and which of them are zero; UsageError for none."""
+    system = architecture.system
+    theirs = system.module("authors", "names of its authors' PyTorch code")
+    return theirs.from_ours(values, system.trunks[architecture.trunk])
 
 
 def verify_stored(tensors: CheckTensors, model: nn.Module) -> Verification:
@@ -115,12 +125,12 @@ def images_to_check(net, data: str | None) -> tuple[np.ndarray, str]:
     if data is None:
         settings = settings_of(net.path)
         if settings is None or not (Path(settings.data) / PAIR_MANIFEST).is_file():
-            return check_images(net.system.input), f"{CHECK_IMAGES} random pictures"
+            return check_images(net.architecture.input), f"{CHECK_IMAGES} random pictures"
         data = settings.data
     pair = PairReader(data, "test")
     check_labels(net, pair)
     count = min(CHECK_IMAGES, len(pair))
-    return whole_views(pair, range(count), net.system.input), f"{count} test images of {data}"
+    return whole_views(pair, range(count), net.architecture.input), f"{count} test images of {data}"
 
 
 def label_names(
@@ -160,7 +170,7 @@ def check_images(eaten: Input, count: int = CHECK_IMAGES, seed: int = 0) -> np.n
 
 def card(source: Path, architecture: Architecture, classes: Sequence[str], verification: Verification | None) -> dict:
     """What a user must know to use the weights, ready for JSON; `verification` null: nothing to compare with."""
-    system, eaten, heads = architecture.system, architecture.system.input, architecture.heads
+    system, eaten, heads = architecture.system, architecture.input, architecture.heads
     stored, size = eaten.stored_size, eaten.size
     widths = {} if heads is None else vars(heads).copy()
     return {
@@ -181,7 +191,7 @@ def card(source: Path, architecture: Architecture, classes: Sequence[str], verif
         "mean": list(eaten.mean),
         **({"scale": eaten.scale} if eaten.scale != 1 else {}),
         "outputs": {
-            "scores": list(system.score_names),
+            "scores": list(system.final_scores),
             "maps": list(system.map_names),
             "scores_are": "logits",
             "prediction": f"{system.result}; a label is there where sigmoid({system.result}) is above {THRESHOLD}",

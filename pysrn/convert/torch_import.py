@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pysrn.console import SrnError
+from pysrn.console import SrnError, UsageError, existing_folder
 from pysrn.convert import torch_export, torch_weights
 from pysrn.convert.layer_check import Difference, difference
+from pysrn.data.pair.manifest import read_manifest
 from pysrn.nets import messages
 from pysrn.nets.caffemodel import read_weights, write_weights
 from pysrn.nets.in_caffe import make_net
@@ -28,11 +29,13 @@ from pysrn.systems.system import System
 from pysrn.systems.trunks import imagenet, resnet
 from pysrn.systems.trunks.resnet import TrunkSpec
 from pysrn.systems.trunks.torch_resnet import Trunk
+from pysrn.train.settings import Settings, with_real_counts
 
 FEATURES = ("X (14 x 14)", "top (7 x 7)")
 # A net of 101 layers with random weights may itself lose 2e-4 in float32 (measured against float64): so many times what
 # the original loses is allowed, and at most this part of the greatest value.
 OWN_ROUNDING, MOST_ROUNDING = 4.0, 1e-2
+AUTHORS = "authors"  # a system's module that knows its authors' state dicts
 OF_ANOTHER = "see tools/from_torch.py --help"
 
 
@@ -80,7 +83,7 @@ def import_model(values: Mapping[str, Tensor], source: str, path: Path, count: i
         title = architecture.system.title
         raise SrnError(f"{source} is no state dict of {title}: {' '.join(str(error).split())[:200]}") from None
     write_weights(path, net_name(architecture), layers)
-    images = torch_export.check_images(architecture.system.input, count)
+    images = torch_export.check_images(architecture.input, count)
     if torch_export.has_caffe():
         from pysrn.predict.deploy import DeployNet
 
@@ -97,6 +100,31 @@ def import_model(values: Mapping[str, Tensor], source: str, path: Path, count: i
     outputs = torch_export.outputs_of(architecture.system)
     verification = torch_export.Verification(against, f"{len(images)} random pictures", differences, outputs)
     return Imported(architecture.system.trunks[architecture.trunk].title, len(layers), verification)
+
+
+def of_authors(values: Mapping[str, Tensor]) -> System | None:
+    """The system whose authors' own PyTorch code a state dict is of, or None."""
+    having = (system for system in systems().values() if AUTHORS in system.modules)
+    return next((system for system in having if system.module(AUTHORS, "").recognises(values)), None)
+
+
+def from_authors(
+    values: Mapping[str, Tensor], system: System, source: str, data: str | None, head: str | None
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Our state dict of that of a system's authors, and the names of what takes no part.
+
+    What no training changes comes from the LMDB pair `data`; `head`: which of theirs.
+    Raises UsageError without a pair, SrnError where it is of another data set or tensors are missing or unknown.
+    """
+    if data is None:
+        raise UsageError(
+            f"{source} is of {system.title}'s authors: what it does not hold is in the data", "--data FOLDER"
+        )
+    manifest = read_manifest(existing_folder(data, "LMDB folder")) or {}
+    recipe = system.recipe(manifest.get("dataset", ""))
+    settings = with_real_counts(Settings(recipe, data, None))
+    constants = system.constants(settings.recipe, Path(data))
+    return system.module(AUTHORS, "").to_ours(values, source, constants, head)
 
 
 def import_trunk(
@@ -118,20 +146,19 @@ def import_trunk(
     trunk = imagenet.trunk_with(values, family, source)
     spec = imagenet.trunk_of(values, family, source)
     system = next(system for system in systems().values() if spec.name in system.trunks)
-    images = torch_export.check_images(system.input, count)
-    imagenet.fold_input(trunk, system.input, mean, deviation)
+    eaten = system.input_of(spec.name)
+    images = torch_export.check_images(eaten, count)
+    imagenet.fold_input(trunk, eaten, mean, deviation)
     layers = torch_weights.caffe_layers(trunk.state_dict())
     write_weights(path, f"{spec.title} trunk", layers)
     written = len(layers)
     del trunk, layers
-    border = imagenet.shift_bgr(system.input, mean, deviation)[::-1]
+    border = imagenet.shift_bgr(eaten, mean, deviation)[::-1]
     exact, rounded = (
-        imagenet.their_forward(
-            values, family, imagenet.their_input(images, system.input, mean, deviation, dtype), border
-        )
+        imagenet.their_forward(values, family, imagenet.their_input(images, eaten, mean, deviation, dtype), border)
         for dtype in (torch.float64, torch.float32)
     )
-    original = imagenet.their_forward(values, family, imagenet.their_input(images, system.input, mean, deviation))
+    original = imagenet.their_forward(values, family, imagenet.their_input(images, eaten, mean, deviation))
     if torch_export.has_caffe():
         found, against = trunk_in_caffe(spec, path, images), "Caffe"
     else:

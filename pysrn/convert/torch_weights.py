@@ -18,8 +18,9 @@ from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.surgery import plan_copy
 from pysrn.predict.trained import architecture_of
 from pysrn.systems.system import Architecture
+from pysrn.systems.torch_parts import LSTM_NAMES, Constant, lstm_blobs, lstm_values
 
-Kinds = nn.Conv2d | nn.Linear | nn.BatchNorm2d
+Kinds = nn.Conv2d | nn.Linear | nn.Embedding | nn.LSTM | nn.BatchNorm2d | Constant
 
 
 def empty_model(architecture: Architecture) -> nn.Module:
@@ -63,8 +64,11 @@ def state_dict(model: nn.Module, weights: Mapping[str, Sequence[np.ndarray]], so
             values["running_mean"], values["running_var"] = _statistics(sums)
             values["num_batches_tracked"] = np.array(0)
             values["caffe_sums"] = sums
+        elif isinstance(module, nn.LSTM):
+            values = lstm_values(weights[layer_name(path)])
         else:
-            values = dict(zip(("weight", "bias"), weights[layer_name(path)], strict=False))
+            names = ("value",) if isinstance(module, Constant) else ("weight", "bias")
+            values = dict(zip(names, weights[layer_name(path)], strict=False))
         for name, array in values.items():
             shape = getattr(module, name).shape
             # A copy: the array may be a view of a file's bytes, and training would write to it.
@@ -85,13 +89,17 @@ def caffe_layers(values: Mapping[str, Tensor]) -> dict[str, tuple[str, list[np.n
     for path in dict.fromkeys(name.rpartition(".")[0] for name in values):
         part = {
             name: values[f"{path}.{name}"].detach().cpu().numpy()
-            for name in ("weight", "bias", "running_mean", "running_var", "caffe_sums")
+            for name in ("weight", "bias", "running_mean", "running_var", "caffe_sums", "value", *LSTM_NAMES)
             if f"{path}.{name}" in values
         }
         parameters = [np.asarray(part[name], np.float32) for name in ("weight", "bias") if name in part]
         if "running_mean" in part:
             bn, scale = batch_norm_names(path)
             result[bn], result[scale] = ("BatchNorm", _sums(part)), ("Scale", parameters)
+        elif LSTM_NAMES[0] in part:
+            result[layer_name(path)] = ("LSTM", lstm_blobs(part))
+        elif "value" in part:
+            result[layer_name(path)] = ("Parameter", [np.asarray(part["value"], np.float32)])
         else:
             kind = "InnerProduct" if part["weight"].ndim == 2 else "Convolution"
             result[layer_name(path)] = (kind, parameters)
@@ -113,8 +121,12 @@ def caffe_shapes(model: nn.Module) -> dict[str, list[tuple[int, ...]]]:
             channels = (module.num_features,)
             bn, scale = batch_norm_names(path)
             shapes[bn], shapes[scale] = [channels, channels, (1,)], [channels, channels]
+        elif isinstance(module, nn.LSTM):
+            gates = 4 * module.hidden_size
+            shapes[layer_name(path)] = [(gates, module.input_size), (gates,), (gates, module.hidden_size)]
         else:
-            shapes[layer_name(path)] = [tuple(parameter.shape) for parameter in module.parameters()]
+            parts = module.buffers() if isinstance(module, Constant) else module.parameters()
+            shapes[layer_name(path)] = [tuple(part.shape) for part in parts]
     return shapes
 
 

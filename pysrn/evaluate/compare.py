@@ -27,7 +27,7 @@ from pysrn.predict.predictions import (
 )
 from pysrn.predict.trained import settings_of, system_of
 from pysrn.recipes import DATASETS, OWN_DATASET, class_names
-from pysrn.systems.published import COLUMNS, TOP3_PREFIX, Figure, Method, PaperTable, Tolerance
+from pysrn.systems.published import AP_PREFIX, COLUMNS, MAP_AT_10, TOP3_PREFIX, Figure, Method, PaperTable, Tolerance
 from pysrn.systems.system import System
 
 SLACK = 1e-9  # a difference of exactly the tolerance is within it, however it is rounded in binary
@@ -94,20 +94,33 @@ def tolerances(system: System, dataset: str, changes: Mapping[str, float] | None
 
 
 def compare_rows(
-    table: PaperTable | None, method: str, found: Evaluation, allowed: Mapping[str, Tolerance]
+    table: PaperTable | None,
+    method: str,
+    found: Evaluation,
+    allowed: Mapping[str, Tolerance],
+    classes: Sequence[str] = (),
 ) -> tuple[Row, ...]:
-    """The metrics of one evaluation beside a method's row; without a table every paper cell is empty."""
+    """The metrics of one evaluation beside a method's row; without a table every paper cell is empty.
+
+    `classes`: whose AP a column `AP <class>` is.
+    """
     columns = COLUMNS if table is None else table.columns
     row = {} if table is None else table.rows[method]
     rule = OWN_TOP3_RULE if table is None else table.top3_rule
+    plain = table is not None and not table.interpolated
     return tuple(
-        Row(name, row.get(name, Figure(None)), 100 * _ours(found, name, rule), allowed[name]) for name in columns
+        Row(name, row.get(name, Figure(None)), 100 * _ours(found, name, rule, plain, classes), allowed[name])
+        for name in columns
     )
 
 
-def _ours(found: Evaluation, column: str, top3_rule: str | None) -> float:
+def _ours(found: Evaluation, column: str, top3_rule: str | None, plain: bool, classes: Sequence[str]) -> float:
     if column == "mAP":
-        return found.mean_ap
+        return found.mean_ap_non_interpolated if plain else found.mean_ap
+    if column == MAP_AT_10:
+        return found.map_at_10
+    if column.startswith(AP_PREFIX):
+        return float(found.average_precision[list(classes).index(column.removeprefix(AP_PREFIX))])
     if column.startswith(TOP3_PREFIX):
         return found.decisions[top3_rule][column.removeprefix(TOP3_PREFIX)]
     return found.decisions["threshold"][column]
@@ -146,13 +159,13 @@ def compare_run(
         raise MissingError(
             f"no predictions of the whole net or of stage {system.baseline.stage} in {run}", f"tools/predict.py {run}"
         )
-    comparisons = []
+    comparisons, table = [], system.published.tables.get(dataset)
     for method, path, found, score in chosen:
         measured = evaluate(found.scores[score], found.labels, what=f"{path}: {score}")
         interval = None
-        if resamples and not comparisons:
+        if resamples and not comparisons and (table is None or table.interpolated):  # its mAP is of that kind
             interval = mean_ap_interval(found.scores[score], found.labels, resamples, seed)
-        rows = compare_rows(system.published.tables.get(dataset), method, measured, allowed)
+        rows = compare_rows(table, method, measured, allowed, found.classes)
         comparisons.append(Comparison(method, path, score, measured.images, rows, interval))
     return system, dataset, comparisons
 

@@ -18,8 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from pysrn.console import SrnError
+from pysrn.evaluate.by_image import exact_sets, map_at
 from pysrn.predict.probability import sigmoid
 
+# Thresholds of logits, of which the best on the test data is taken: MSRN's released code, util.py.
+SWEPT = tuple(round(-1 + 0.1 * step, 1) for step in range(20))
 EPSILON = 2.0**-52  # MATLAB's eps; official repo, precision_recall_f1.m
 THRESHOLD = 0.5  # a label is predicted where its probability is strictly greater; official repo, evaluate.m
 TOP = 3  # official repo issue 1: top-3 labels, after CNN-RNN
@@ -37,6 +40,8 @@ class Evaluation:
         mean_ap_non_interpolated: the same without the precision envelope.
         mean_ap_11_point: mean of the VOC 2007 average precision.
         decisions: `BLOCKS` -> `DECISION_METRICS` -> value.
+        optimistic: what `best_threshold` finds.
+        exact_sets, map_at_10: see `by_image.py`.
         average_precision, average_precision_non_interpolated, average_precision_11_point: [C], NaN where a class has no
             positive image.
         precision, recall, f1: [C], of decisions by threshold.
@@ -50,6 +55,9 @@ class Evaluation:
     mean_ap_non_interpolated: float
     mean_ap_11_point: float
     decisions: dict[str, dict[str, float]]
+    optimistic: dict[str, float]
+    exact_sets: float
+    map_at_10: float
     average_precision: np.ndarray
     average_precision_non_interpolated: np.ndarray
     average_precision_11_point: np.ndarray
@@ -88,6 +96,9 @@ def evaluate(
         mean_ap_non_interpolated=mean_defined(ap_non_interpolated),
         mean_ap_11_point=mean_defined(ap_11_point),
         decisions={name: decision_metrics(truth, predicted) for name, predicted in decisions.items()},
+        optimistic=best_threshold(logits, truth),
+        exact_sets=exact_sets(truth, above),
+        map_at_10=map_at(logits, truth),
         average_precision=ap,
         average_precision_non_interpolated=ap_non_interpolated,
         average_precision_11_point=ap_11_point,
@@ -210,6 +221,29 @@ def decision_metrics(truth: np.ndarray, predicted: np.ndarray) -> dict[str, floa
     harmonic = 2 * precision_c * recall_c / (precision_c + recall_c)
     values = (f1_c, precision_c, recall_c, f1_o, precision_o, recall_o, harmonic)
     return dict(zip(DECISION_METRICS, values, strict=True))
+
+
+def best_threshold(logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """P, R and F1 at the one of the SWEPT logits with the greatest F1-C + F1-O, and it: `threshold`.
+
+    As MSRN's released code has it (util.py): chosen on the data that it is measured on, so an upper bound and no
+    result; F1-C is harmonic; what is never predicted counts as predicted once. A class without a positive has recall 0.
+    """
+    classes, steps = logits.shape[1], len(SWEPT) + 1
+    reached = np.searchsorted(SWEPT, logits, side="right") + steps * np.arange(classes)  # so many thresholds
+    said, hits = (
+        np.bincount(reached[where], minlength=classes * steps).reshape(classes, steps)[:, :0:-1].cumsum(1)[:, ::-1].T
+        for where in (np.ones(truth.shape, bool), truth)
+    )
+    said, there = np.maximum(said, 1), truth.sum(axis=0)
+    precision, recall = (hits / said).mean(axis=1), (hits / np.maximum(there, 1)).mean(axis=1)
+    overall = hits.sum(axis=1) / said.sum(axis=1), hits.sum(axis=1) / max(there.sum(), 1)
+    f1_c, f1_o = (2 * p * r / np.maximum(p + r, EPSILON) for p, r in ((precision, recall), overall))
+    best = int((f1_c + f1_o).argmax())
+    values = (f1_c, precision, recall, f1_o, *overall)
+    return {name: float(x[best]) for name, x in zip(DECISION_METRICS[:6], values, strict=True)} | {
+        "threshold": SWEPT[best]
+    }
 
 
 def top_k(logits: np.ndarray, count: int) -> np.ndarray:

@@ -18,7 +18,7 @@ def columns(system: System) -> list[str]:
     """Titles of the table's columns."""
     baseline, result = system.baseline, system.result
     first = f"stage {baseline.stage} {baseline.score}"
-    return [first, *system.score_names, f"{baseline.title} alone", f"{result} - alone"]
+    return [first, *system.final_scores, f"{baseline.title} alone", f"{result} - alone"]
 
 
 def comparison(system: System, seeds: Sequence[int], runs: Sequence[tuple[Path, Path]], budget: int) -> str:
@@ -47,7 +47,7 @@ def _row(system: System, whole: Path, alone: Path) -> list[float]:
     baseline = system.baseline
     final = of_stage(whole, system.last_stage)
     first, budgeted = (of_stage(run, baseline.stage)[baseline.score] for run in (whole, alone))
-    scores = [final[name] for name in system.score_names]
+    scores = [final[name] for name in system.final_scores]
     return [first, *scores, budgeted, final[system.result] - budgeted]
 
 

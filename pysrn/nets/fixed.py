@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pysrn.console import UsageError
 from pysrn.nets import messages
 from pysrn.nets.layers import add_layer, fixed_layers, parameter_layers
 
 LABEL = "label"
+NO_CACHE = "leave --cache-features out"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def split(net: messages.NetParameter, features: Features, size: int) -> Parts:
     still = fixed_layers(net)
     for layer in layers:
         learns = layer.name not in still and bool(layer.param)
-        if learns or moving.intersection(layer.bottom):
+        if learns or moving.intersection(layer.bottom) or LABEL in layer.bottom:
             read |= set(layer.bottom) - moving - {LABEL}
             moving |= set(layer.top)
             learning.append(layer)
@@ -73,8 +75,14 @@ def split(net: messages.NetParameter, features: Features, size: int) -> Parts:
 def cut_at_features(
     net: messages.NetParameter, features: Features
 ) -> tuple[messages.NetParameter, messages.NetParameter]:
-    """A net that begins with an Input layer, in two: the trunk up to its features, and what reads them."""
+    """A net that begins with an Input layer, in two: the trunk up to its features, and what reads them.
+
+    UsageError where that reads more of the trunk.
+    """
     end = 1 + max(i for i, layer in enumerate(net.layer) if features.blob in layer.top)
+    made = {top for layer in net.layer[:end] for top in layer.top} - {features.blob}
+    if further := sorted(made.intersection(bottom for layer in net.layer[end:] for bottom in layer.bottom)):
+        raise UsageError(f"{net.name} reads more of its trunk than {features.blob}: {further[0]}", NO_CACHE)
     trunk = messages.NetParameter(name=f"{net.name}_trunk")
     trunk.layer.extend(net.layer[:end])
     rest = messages.NetParameter(name=f"{net.name}_on_features")

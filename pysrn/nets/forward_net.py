@@ -10,9 +10,10 @@ from collections.abc import Collection
 import numpy as np
 
 from pysrn.nets import messages
+from pysrn.nets.constant_part import fill, fold_constant_part
 from pysrn.nets.folding import Weights, fold
 from pysrn.nets.in_caffe import make_net
-from pysrn.nets.surgery import plan_copy
+from pysrn.nets.surgery import fill_strictly
 
 
 class ForwardNet:
@@ -31,19 +32,17 @@ class ForwardNet:
     ) -> None:
         """Fill it with `weights`, which must be those of its layers exactly; SrnError naming `source` otherwise.
 
-        `folded`: with batch normalisation folded into the weights (`folding.py`), equal but for rounding.
+        `folded`: with batch normalisation folded into the weights (`folding.py`), equal but for rounding, and without
+        what no input reaches (`constant_part.py`).
         `kept`: only these blobs and the output will be read, the others' memory may be shared; None: all of them.
         """
         self._input, self.output = message.layer[0].top[0], message.layer[-1].top[0]
         self.net = _in_caffe(message)
-        shapes = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in self.net.params.items()}
-        plan_copy(shapes, weights, source)
+        fill_strictly(self.net, weights, source)
         if folded:
-            message, weights = fold(message, weights)
+            message, weights = fold_constant_part(*fold(message, weights), kept or ())
             self.net = _in_caffe(message)
-        for name, blobs in self.net.params.items():
-            for blob, values in zip(blobs, weights[name], strict=True):
-                blob.data[...] = values.reshape(blob.data.shape)
+            fill(self.net, weights)
         if kept is not None and hasattr(self.net, "reuse_activations"):  # stock Caffe has not
             self.net.reuse_activations(keep=[name for name in kept if name in self.net.blobs])
 

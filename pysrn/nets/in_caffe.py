@@ -95,9 +95,31 @@ def _fails(trial: str) -> str:
     return words[-1].removeprefix("RuntimeError: ")
 
 
+def loadable(net: messages.NetParameter) -> messages.NetParameter:
+    """The net as the Caffe that is here can load it, a copy: layers of types that it lacks become Python layers.
+
+    Those that have a twin in Python name it in their `python_param`, which Caffe's own type does not read.
+    """
+    own = messages.NetParameter()
+    own.CopyFrom(net)
+    for layer in own.layer:
+        if layer.HasField("python_param") and layer.type not in _layer_types():
+            layer.type = "Python"
+    return own
+
+
+@cache
+def _layer_types() -> frozenset[str]:
+    import caffe
+
+    return frozenset(caffe.layer_type_list())
+
+
 @contextmanager
 def _on_disk(message: Message) -> Iterator[Path]:
     """A message as a file: pycaffe takes nothing else."""
+    if isinstance(message, messages.NetParameter):
+        message = loadable(message)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "message.prototxt"
         prototxt.write_message(message, path)

@@ -5,8 +5,10 @@ The systems string these together (`systems/`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from google.protobuf import json_format
 
 from pysrn.nets import messages
@@ -168,9 +170,27 @@ def preact_bottleneck(
     return name, activation(net, name, learning)
 
 
+def give_blobs(net: messages.NetParameter, blobs: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """Write the values of the named layers into a net, so that they begin with them; a net need not have all."""
+    for layer in net.layer:
+        for values in blobs.get(layer.name, ()):
+            message = layer.blobs.add()
+            message.shape.dim.extend(values.shape)
+            message.data.extend(np.asarray(values, np.float32).reshape(-1).tolist())
+
+
 def parameter_layers(net: messages.NetParameter) -> list[str]:
-    """Names of the layers that have weights or statistics, in net order."""
-    return [layer.name for layer in net.layer if layer.param]
+    """Names of the layers that have weights or statistics of their own, in net order.
+
+    What several layers share, by the names of their parameters, is the first one's.
+    """
+    found, known = [], {""}
+    for layer in net.layer:
+        names = {param.name for param in layer.param}
+        if not names <= known - {""}:
+            found.append(layer.name)
+        known |= names
+    return found
 
 
 def fixed_layers(net: messages.NetParameter) -> set[str]:

@@ -19,17 +19,18 @@ def stage_solver(recipe: Recipe, stage: int, net_path: str, snapshot_prefix: str
     else:
         steps = [round(fraction * iterations) for fraction in plan.drops]
         policy = {"lr_policy": "multistep", "gamma": plan.gamma, "stepvalue": steps}
-    return messages.SolverParameter(
-        net=net_path,
-        **recipe.system.solver,
-        base_lr=plan.base_lr,
+    numbers = {
+        "net": net_path,
+        "base_lr": plan.base_lr,
         **policy,
-        max_iter=iterations,
-        iter_size=recipe.iter_size,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        random_seed=recipe.seed + 1,  # Caffe takes 0 or more; one apart from the sample order's seed
-        display=20,
-        snapshot_prefix=snapshot_prefix,
-        solver_mode=messages.SolverParameter.GPU,  # for plain `caffe train`; our runner chooses by itself
-    )
+        "max_iter": iterations,
+        "iter_size": recipe.iter_size,
+        "momentum": recipe.momentum,
+        "weight_decay": recipe.weight_decay,
+        "random_seed": recipe.seed + 1,  # Caffe takes 0 or more; one apart from the sample order's seed
+        "display": 20,
+        "snapshot_prefix": snapshot_prefix,
+        "solver_mode": messages.SolverParameter.GPU,  # for plain `caffe train`; our runner chooses by itself
+    }
+    own = recipe.system.stage(stage).solver
+    return messages.SolverParameter(**{**numbers, **(recipe.system.solver if own is None else own)})

@@ -29,14 +29,17 @@ class CopyReport:
     initialised: tuple[str, ...]  # in the net, not in the file
     unused: tuple[str, ...]  # in the file, not in the net
 
-    def lines(self, unused: str = "unused", fixed: Collection[str] = ()) -> list[str]:
+    def lines(self, unused: str = "unused", fixed: Collection[str] = (), dropped: Collection[str] = ()) -> list[str]:
         """The report as text: one line a fate; `unused` is the word for what the net does not have.
 
-        `fixed` are those among them that compute all the same, in the fixed part beside the net.
+        `fixed` are those among them that compute all the same, in the fixed part beside the net, `dropped` those that
+        are left for good.
         """
-        rest = [name for name in self.unused if name not in fixed]
+        rest = [name for name in self.unused if name not in (*fixed, *dropped)]
+        left = [name for name in self.unused if name in dropped]
         computing = [name for name in self.unused if name in fixed]
-        fates = [("copied", self.copied), ("initialised", self.initialised), (unused, rest), ("fixed", computing)]
+        fates = [("copied", self.copied), ("initialised", self.initialised), (unused, rest)]
+        fates += [("fixed", computing), ("dropped", left)]
         return [f"weights from {self.source}"] + [
             f"  {fate:<12}{len(layers):4d}  {_names(layers)}".rstrip() for fate, layers in fates if layers
         ]
@@ -83,13 +86,39 @@ def load_strict(
     may_leave: Collection[str] = (),
 ) -> CopyReport:
     """Copy a caffemodel's weights into a pycaffe net, all of them accounted for (see `plan_copy`)."""
-    weights = read_weights(path)
-    shapes = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in net.params.items()}
-    report = plan_copy(shapes, weights, str(path), may_initialise, may_leave)
+    return fill_strictly(net, read_weights(path), str(path), may_initialise, may_leave)
+
+
+def fill_strictly(
+    net, weights: Weights, source: str, may_initialise: Collection[str] = (), may_leave: Collection[str] = ()
+) -> CopyReport:
+    """Copy weights into a pycaffe net, all of them accounted for (see `plan_copy`).
+
+    What several layers share belongs to the first of them. SrnError where a file has it for others, too, and not alike.
+    """
+    owners = owners_of(net)
+    for name, owner in owners.items():
+        both = name in weights and owner in weights
+        if both and fingerprint(weights[name]) != fingerprint(weights[owner]):
+            raise SrnError(
+                f"{source} holds two different copies of what {owner} and {name} share", "give a file that Caffe wrote"
+            )
+    own = {name: blobs for name, blobs in weights.items() if owners.get(name, name) == name}
+    shapes = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in net.params.items() if owners[name] == name}
+    report = plan_copy(shapes, own, source, may_initialise, may_leave)
     for name in report.copied:
-        for blob, values in zip(net.params[name], weights[name], strict=True):
+        for blob, values in zip(net.params[name], own[name], strict=True):
             blob.data[...] = values.reshape(blob.data.shape)
     return report
+
+
+def owners_of(net) -> dict[str, str]:
+    """Layer of a pycaffe net -> the first layer whose blobs it shares, all of them; itself where it shares none."""
+    first: dict[tuple[int, ...], str] = {}
+    return {
+        name: first.setdefault(tuple(blob.data.ctypes.data for blob in blobs), name)
+        for name, blobs in net.params.items()
+    }
 
 
 def fingerprint(blobs) -> str:
@@ -132,7 +161,10 @@ def save_with_carried(net, net_message, path: str | Path, carried: Weights, kind
     """
     own = {layer.name: layer.type for layer in net_message.layer}
     layers = {name: (kinds[name], blobs) for name, blobs in carried.items()}
-    layers.update((name, (own[name], [blob.data for blob in blobs])) for name, blobs in net.params.items())
+    owners = owners_of(net)
+    layers.update(
+        (name, (own[name], [blob.data for blob in blobs])) for name, blobs in net.params.items() if owners[name] == name
+    )
     write_weights(path, net_message.name, layers)
 
 

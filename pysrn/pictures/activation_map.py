@@ -34,7 +34,7 @@ def activation_maps_of(net: DeployNet, pair: PairReader, indices: Sequence[int],
     bar = Progress(len(indices), "class-activation maps", "images")
     parts = []
     for part in batches(len(indices), batch_size):
-        parts.append(activation_maps(net, whole_views(pair, [indices[i] for i in part], net.system.input)))
+        parts.append(activation_maps(net, whole_views(pair, [indices[i] for i in part], net.architecture.input)))
         bar.update(len(part))
     bar.close()
     return np.concatenate(parts)

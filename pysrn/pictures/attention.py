@@ -50,7 +50,7 @@ def compute_maps(net: DeployNet, pair: PairReader, indices: Sequence[int], names
     parts = []
     bar = Progress(len(indices), "maps", "images")
     for part in batches(len(indices), batch_size):
-        parts.append(net.forward(whole_views(pair, [indices[i] for i in part], net.system.input), names))
+        parts.append(net.forward(whole_views(pair, [indices[i] for i in part], net.architecture.input), names))
         bar.update(len(part))
     bar.close()
     return {name: np.concatenate([part[name] for part in parts]) for name in names}

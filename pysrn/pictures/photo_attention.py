@@ -25,8 +25,8 @@ def attention_rows(
         raise UsageError(f"{net.path} does not compute {', '.join(absent)}", "give the weights of a later stage")
     rows, titles = [], {one.name: one.title for one in net.system.maps}
     places = {name: net.places(name) for name in maps}
-    for photo in read_photos(paths, net.system.input.stored_size):
-        outputs = net.forward(views_of([photo.pixels], net.system.input), (*maps, score))
+    for photo in read_photos(paths, net.architecture.input.stored_size):
+        outputs = net.forward(views_of([photo.pixels], net.architecture.input), (*maps, score))
         logits = outputs[score][0]
         best = np.argsort(-logits, kind="stable")[:count]
         for name in maps:

@@ -5,7 +5,7 @@ Which stage's scores are computed next, the images need not go through the trunk
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class CachedDeployNet(DeployNet):
         precision: str,
         place: Path,
         announced: bool = False,
+        search: Mapping[str, int] | None = None,
     ) -> None:
         """The features of `pair` are kept below the folder `place`; SrnError where the disk cannot hold them.
 
@@ -41,7 +42,7 @@ class CachedDeployNet(DeployNet):
         """
         self._pair, self._precision, self._place = pair, precision, place
         self._on_gpu, self._announced = gpu is not None, announced
-        super().__init__(path, batch_size, gpu, folded=True)
+        super().__init__(path, batch_size, gpu, folded=True, search=search)
 
     def forward_records(
         self, records: Sequence[int], views: Callable[[], np.ndarray], outputs: Collection[str] | None = None
@@ -51,7 +52,7 @@ class CachedDeployNet(DeployNet):
         damaged = self._cache.fetch(records, values, lambda: self._still.forward(views())[self._still.output])
         if damaged:
             message(f"warning: {self._cache.folder}: damaged rows are computed anew: {', '.join(map(str, damaged))}")
-        return {name: blob.copy() for name, blob in self._rest.forward(values, outputs or self.scores).items()}
+        return self._outputs(self._rest, values, outputs)
 
     def _built(self, net, weights: Weights, folded: bool) -> ForwardNet:
         features = self.system.trunks[self.architecture.trunk].features

@@ -6,19 +6,19 @@ cut to the scores that the weights can compute, and every layer is accounted for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import SrnError, message
+from pysrn.console import SrnError, UsageError, message
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.folding import Weights
 from pysrn.nets.forward_net import ForwardNet
 from pysrn.nets.in_caffe import use_device
 from pysrn.nets.layers import parameter_layers
 from pysrn.nets.map_places import Places, places_of
-from pysrn.predict.trained import architecture_of
+from pysrn.predict.trained import architecture_of, settings_of
 from pysrn.systems.stage_nets import deploy_message
 from pysrn.systems.system import System
 
@@ -27,7 +27,9 @@ class DeployNet:
     """A deploy net in Caffe, with the weights of a file.
 
     Attributes: path, architecture, message (the NetParameter, not folded), scores (names of the score outputs it has),
-    maps (likewise), features (name of what global average pooling reads: N x channels x H x W; None: nothing).
+    maps (likewise), features (name of what global average pooling reads: N x channels x H x W; None: nothing),
+    searching (what makes scores of other outputs, of the class `System.searching`: called with its blobs `reads` it
+    gives its `scores`; or None).
     """
 
     def __init__(
@@ -37,18 +39,22 @@ class DeployNet:
         gpu: int | None = None,
         folded: bool = False,
         kept: Collection[str] = (),
+        search: Mapping[str, int] | None = None,
     ) -> None:
         """Build the net and fill it; SrnError where the weights do not account for a net exactly.
 
         `folded`: with batch normalisation folded into the weights (`folding.py`), faster, equal but for rounding; only
-        scores, maps, features and the blobs `kept` can be read then.
+        scores, maps, features and the blobs `kept` can be read then. `search`: settings of what makes scores of the
+        net's outputs, where something does (`System.searching`), in place of the run's.
         """
         weights = read_weights(path)
         self.path = path
         self.architecture = architecture_of(weights, path)
         self.message = deploy_message(self.architecture, weights, batch_size)
         blobs = {top for layer in self.message.layer for top in layer.top}
-        self.scores = tuple(name for name in self.system.score_names if name in blobs)
+        self.searching = self._searching(weights, blobs, search or {})
+        found = blobs.union(self.searching.scores if self.searching else ())
+        self.scores = tuple(name for name in self.system.score_names if name in found)
         self.maps = tuple(name for name in self.system.map_names if name in blobs)
         if not self.scores:
             whole = parameter_layers(deploy_message(self.architecture))
@@ -57,7 +63,8 @@ class DeployNet:
         self.features = self._features(self.message)
         use_device(gpu)
         features = (self.features,) if self.features else ()
-        self._kept = (*self.scores, *self.maps, *features, *kept) if folded else None
+        read = self.searching.reads if self.searching else ()
+        self._kept = (*blobs.intersection(self.scores), *self.maps, *features, *read, *kept) if folded else None
         self._still = self._built(self.message, weights, folded)
         self.net = self._still.net
 
@@ -73,6 +80,16 @@ class DeployNet:
             message(f"note: {blob} lies where the middle of all branches is; they differ at {branches}")
         return places
 
+    def _searching(self, weights: Weights, blobs: Collection[str], asked: Mapping[str, int]):
+        """What makes further scores of the net's outputs; None where nothing does, or not of these weights."""
+        kind = self.system.searching_class()
+        if kind is None or not blobs >= set(kind.reads):
+            if asked:
+                raise UsageError(f"{self.path} has nothing to search", "leave --search out")
+            return None
+        settings = settings_of(self.path)
+        return kind(self.architecture, weights, str(self.path), settings and settings.recipe, asked)
+
     def _features(self, net) -> str | None:
         """What the global average pooling of the system's classifier reads."""
         activation = self.system.activation
@@ -85,7 +102,19 @@ class DeployNet:
 
     def forward(self, images: np.ndarray, outputs: Collection[str] | None = None) -> dict[str, np.ndarray]:
         """Run N x 3 x S x S images (BGR minus mean); returns `outputs` (default: the scores)."""
-        return {name: blob.copy() for name, blob in self._still.forward(images, outputs or self.scores).items()}
+        return self._outputs(self._still, images, outputs)
+
+    def _outputs(self, net: ForwardNet, values: np.ndarray, outputs: Collection[str] | None) -> dict[str, np.ndarray]:
+        """What a net, and the search on it, make of `values`."""
+        wanted = outputs or self.scores
+        searched = set(wanted).intersection(self.searching.scores) if self.searching else set()
+        direct = [name for name in wanted if name not in searched]
+        blobs = net.forward(values, [*direct, *self.searching.reads] if searched else direct)
+        found = {name: blobs[name].copy() for name in direct}
+        if searched:
+            made = self.searching({name: blobs[name].copy() for name in self.searching.reads})
+            found |= {name: made[name] for name in searched}
+        return {name: found[name] for name in wanted}
 
     def forward_records(
         self, records: Sequence[int], views: Callable[[], np.ndarray], outputs: Collection[str] | None = None

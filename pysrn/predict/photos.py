@@ -94,19 +94,22 @@ def predict_photos(
 ) -> tuple[Predictions, list[Path]]:
     """Logits of the readable files, in order, and these files.
 
-    Keys are as in an LMDB pair (`%08d_<name>`), numbered by `paths`; `about["files"]` lists the files, one a line.
+    Keys are as in an LMDB pair (`%08d_<name>`), numbered by `paths`; `about["files"]` lists the files, one a line,
+    `about["found"]` what a search found in each, where there is one.
     Raises SrnError when none can be read.
     """
-    places, parts = [], []
+    places, parts, words = [], [], []
     numbers = {path: number for number, path in enumerate(paths)}
     several = progress(
-        _gathered(read_photos(paths, net.system.input.stored_size), batch_size),
+        _gathered(read_photos(paths, net.architecture.input.stored_size), batch_size),
         -(-len(paths) // batch_size),
         "predicting",
         "batches",
     )
     for photos in several:
-        parts.append(net.forward(views_of((photo.pixels for photo in photos), net.system.input), scores))
+        parts.append(net.forward(views_of((photo.pixels for photo in photos), net.architecture.input), scores))
+        if net.searching:
+            words += [net.searching.words_of(row, classes) for row in range(len(photos))]
         places += [photo.path for photo in photos]
     if not places:
         raise SrnError(f"none of {len(paths)} files could be read as an image")
@@ -116,6 +119,7 @@ def predict_photos(
         "weights": str(net.path),
         "weights_sha256": sha256_of(net.path),
         "files": "\n".join(printable(str(path), 5000) for path in places),
+        **({"found": "\n".join(words)} if words else {}),
     }
     joined = {name: np.concatenate([part[name] for part in parts]) for name in scores}
     found = Predictions(keys, tuple(classes), joined, None, about)
@@ -123,10 +127,16 @@ def predict_photos(
     return found, places
 
 
-def ranked(logits: np.ndarray, classes: Sequence[str], count: int) -> list[tuple[str, float]]:
-    """The `count` labels of the highest logits with their probabilities, highest first (the first of equals first)."""
+def ranked(
+    logits: np.ndarray, classes: Sequence[str], count: int, probable: np.ndarray | None = None
+) -> list[tuple[str, float]]:
+    """The `count` labels of the highest logits with their probabilities, highest first (the first of equals first).
+
+    `probable`: the logits that give the probabilities, where the others only order.
+    """
     order = np.argsort(-logits, kind="stable")[:count]
-    return [(classes[label], float(sigmoid(logits[label]))) for label in order]
+    probabilities = sigmoid(logits if probable is None else probable)
+    return [(classes[label], float(probabilities[label])) for label in order]
 
 
 def label_names(net: DeployNet, weights: Path, data: str | Path | None) -> tuple[str, ...]:

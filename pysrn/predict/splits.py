@@ -7,7 +7,7 @@ size alone, so the result is the same however it was computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -43,17 +43,19 @@ def predict(
     workers: int = 1,
     gpu: int | None = None,
     cache: tuple[str, Path] | None = None,
+    search: Mapping[str, int] | None = None,
 ) -> Predictions:
     """Logits of all images of a split, with their labels: written to `out` and returned.
 
     Goes on with what an interrupted call for the same result has left in a hidden folder beside `out`. `scores`: which
     of the net's scores (default: all). With several `workers` each process has its own net and its share of the CPU.
     `cache`: precision and folder of trunk features that are kept, so that the stages with one trunk share them.
+    `search`: settings of a system that searches (`DeployNet`).
     Raises UsageError for a score that the net does not have, SrnError when the net has another number of labels than
     the pair, an image is broken, an output is not finite, or a worker dies.
     """
     cache = cache and (cache[0], str(cache[1].absolute()))
-    net = net_for(weights, batch_size, pair, cache, gpu)
+    net = net_for(weights, batch_size, pair, cache, gpu, search=search)
     check_labels(net, pair)
     if pair.image_size != (usual := net.system.input.stored_size):
         message(f"warning: {pair.folder} stores {pair.image_size} x {pair.image_size}, training sees {usual} x {usual}")
@@ -69,6 +71,7 @@ def predict(
         "batch_size": batch_size,
         "chunk": batch_size * CHUNK_BATCHES,
         "cache": cache and list(cache),
+        **({"search": dict(search)} if search else {}),
     }
     chunks = ScoreChunks(chunk_folder(out), job)
     with chunks.opened():
@@ -101,11 +104,12 @@ def net_for(
     cache: Sequence[str] | None,
     gpu: int | None = None,
     announced: bool = False,
+    search: Mapping[str, int] | None = None,
 ) -> DeployNet:
     """The net that predicts; `cache`: precision and folder of the trunk's features, whose size is said once."""
     if cache is None:
-        return DeployNet(weights, batch_size, gpu, folded=True)
-    return CachedDeployNet(weights, batch_size, gpu, pair, cache[0], Path(cache[1]), announced)
+        return DeployNet(weights, batch_size, gpu, folded=True, search=search)
+    return CachedDeployNet(weights, batch_size, gpu, pair, cache[0], Path(cache[1]), announced, search)
 
 
 def fill_chunks(
@@ -117,7 +121,9 @@ def fill_chunks(
         images, parts = chunks.images(number), []
         for part in batches(len(images), chunks.job["batch_size"]):
             records = images[part.start : part.stop]
-            parts.append(net.forward_records(records, partial(whole_views, pair, records, net.system.input), names))
+            parts.append(
+                net.forward_records(records, partial(whole_views, pair, records, net.architecture.input), names)
+            )
             advance(len(part))
         chunks.write(number, {name: np.concatenate([part[name] for part in parts]) for name in names})
 

@@ -71,7 +71,9 @@ def main(arguments: Sequence[str]) -> int:
         chunks, numbers = ScoreChunks.of_folder(Path(arguments[0])), [int(text) for text in arguments[1:]]
         job = chunks.job
         pair = PairReader(job["data"], job["split"])
-        net = net_for(Path(job["weights"]), job["batch_size"], pair, job["cache"], announced=True)
+        net = net_for(
+            Path(job["weights"]), job["batch_size"], pair, job["cache"], announced=True, search=job.get("search")
+        )
         fill_chunks(net, pair, chunks, numbers, lambda done: send(images=done))
     except BrokenPipeError:
         os._exit(1)  # Python would complain once more when it flushes

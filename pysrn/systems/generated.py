@@ -50,8 +50,8 @@ def generated_files(recipe: Recipe, root: Path) -> Files:
     folder = root / folder_name(recipe)
     source = DataSource(folder=f"data/{recipe.dataset.name}")
     files: Files = {}
-    for stage in recipe.system.stages:
-        number = stage.number
+    for number in recipe.stage_numbers:
+        stage = recipe.system.stage(number)
         net_path = folder / f"stage{number}_{stage.name}.prototxt"
         files[net_path] = stage_net(recipe, number, source), ""
         prefix = f"runs/{run_name(recipe)}/stage{number}/snapshot"

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 DECISIONS = ("F1-C", "P-C", "R-C", "F1-O", "P-O", "R-O")
 TOP3_PREFIX = "top-3 "
 COLUMNS = ("mAP", *DECISIONS, *(TOP3_PREFIX + name for name in DECISIONS))  # of the field's tables
+MAP_AT_10 = "MAP@10"  # of an image's first ten labels, the mean over the images: no mAP
+AP_PREFIX = "AP "  # of one class
+HARMONIC = "F1-C_harmonic"
 NOT_PRINTED, NOT_FOUND = "-", "?"  # the sources print a dash; no source could be found
 
 
@@ -33,12 +36,14 @@ class PaperTable:
         rows: method -> column -> figure; every row has all columns.
         top3_rule: block of `metrics.BLOCKS`, None where the paper has no top-3 figures.
         notes: what holds for a whole row, by method.
+        interpolated: whether its mAP is the mean of VOC 2012's AP; False: of the one that is not interpolated.
     """
 
     columns: tuple[str, ...]
     rows: Mapping[str, Mapping[str, Figure]]
     top3_rule: str | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
+    interpolated: bool = True
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,12 @@ from pysrn.console import SrnError, UsageError
 from pysrn.nets.folding import Weights
 from pysrn.systems.system import Architecture, System
 
-MODULES = ("pysrn.systems.srn.system",)  # each has its System as SYSTEM; the first is the default
+# Each has its System as SYSTEM; the first is the default.
+MODULES = (
+    "pysrn.systems.srn.system",
+    "pysrn.systems.cnn_rnn.system",
+    "pysrn.systems.msrn.system",
+)
 FURTHER = "PYSRN_SYSTEMS"  # modules of the same kind, divided by commas
 
 

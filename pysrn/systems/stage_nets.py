@@ -77,7 +77,7 @@ def stock_stage_net(recipe: Recipe, stage: int, folder: str, split: str = "train
 def deploy_net(architecture: Architecture, batch_size: int = 1) -> messages.NetParameter:
     """The whole net for prediction: `data` (N x 3 x S x S, BGR minus mean) -> scores and maps."""
     net = messages.NetParameter(name=net_name(architecture))
-    size = architecture.system.input.size
+    size = architecture.input.size
     add_layer(net, "data", "Input", [], input_param={"shape": [{"dim": [batch_size, 3, size, size]}]})
     architecture.system.add_deploy(net, architecture, FIXED)
     return net

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -38,21 +39,28 @@ class Stage:
 
     `fixed_trunk`: what the net shares with the stage before does not learn: it can run beside the net that does,
     folded, and the trunk's features may be cached. What a stage learns and its losses stand in the net that
-    `add_stage` makes.
+    `add_stage` makes. `drops`: parts of the stages before it that have no place in its weights any more.
+    `solver`: fields of SolverParameter that it has in place of the system's; None: none.
     """
 
     number: int
     name: str
     adds: tuple[Part, ...]
     fixed_trunk: bool = False
+    drops: tuple[Part, ...] = ()
+    solver: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Score:
-    """A prediction of the deploy net: N x C logits; `meaning` is for people."""
+    """A prediction of the deploy net, or of a search on what it gives: N x C logits; `meaning` is for people.
+
+    `early`: weights of early stages alone have it, not those of the last one.
+    """
 
     name: str
     meaning: str
+    early: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,11 @@ class Architecture:
         """The net that a recipe trains."""
         return cls(recipe.system, recipe.trunk, len(recipe.dataset.classes), recipe.heads)
 
+    @property
+    def input(self) -> Input:
+        """What the net eats."""
+        return self.system.input_of(self.trunk)
+
 
 @dataclass(frozen=True, eq=False)
 class System:
@@ -106,7 +119,7 @@ class System:
 
     Attributes:
         name, title: as flags and files have it; as people do.
-        input: what its nets eat.
+        input: what its nets eat. small_input: what those with a small trunk do; None: the same.
         parts: in order of look-up, the first with a fitting prefix counts.
         stages: numbered from 1.
         scores: outputs of the deploy net, the last is the result. maps: likewise.
@@ -114,7 +127,7 @@ class System:
         trunks: name -> an object with `name`, `title`, `small` (one thread is faster) and `features`, the blob that its
             stages with a fixed trunk share (`nets.fixed.Features`).
         offered: those of them that a user may ask for.
-        solver: fields of SolverParameter beside the recipe's numbers.
+        solver: fields of SolverParameter beside the recipe's numbers, or in their place.
         recipes: data set -> recipe.
         variants: name -> recipe of the same data set in this variant; the first is the default.
         settle: a recipe with flags applied -> one whose fields agree with each other.
@@ -126,6 +139,11 @@ class System:
         torch_model: `module:Class` of the PyTorch net; see `convert/torch_weights.py` for what it has to be.
         published: its tables in papers.
         against_paper: (recipe, first weights or None) -> rows (what, this run, the paper, verdict) of the report.
+        constants: (recipe, folder of the LMDB pair) -> layer -> blobs of `Parameter` layers that no training changes.
+        warnings: (recipe, stage) -> what should be said before it is trained.
+        fit: (recipe, training split) -> the recipe with what it takes from the labels there.
+        probable: the score whose sigmoid is a probability, where the result only orders; None: the result.
+        searching: `module:Class` that makes scores of what the deploy net gives; see `predict/deploy.py`.
         modules: further tools of its own by name, `module` each.
     """
 
@@ -151,6 +169,12 @@ class System:
     activation: Activation | None = None
     published: Published = NOTHING_PUBLISHED
     against_paper: Callable[[Recipe, str | None], list[tuple[str, str, str, str]]] = lambda recipe, weights: []
+    small_input: Input | None = None
+    constants: Callable[[Recipe, Path], Weights] = lambda recipe, data: {}
+    warnings: Callable[[Recipe, int], list[str]] = lambda recipe, stage: []
+    fit: Callable[[Recipe, Any], Recipe] = lambda recipe, pair: recipe
+    probable: str | None = None
+    searching: str | None = None
     modules: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -170,6 +194,15 @@ class System:
     def map_names(self) -> tuple[str, ...]:
         """Names of the maps."""
         return tuple(one.name for one in self.maps)
+
+    @property
+    def final_scores(self) -> tuple[str, ...]:
+        """Names of the scores that the last stage's weights compute."""
+        return tuple(score.name for score in self.scores if not score.early)
+
+    def input_of(self, trunk: str) -> Input:
+        """What the nets with this trunk eat."""
+        return self.small_input if self.small_input and self.trunks[trunk].small else self.input
 
     @property
     def result(self) -> str:
@@ -214,11 +247,20 @@ class System:
 
     def torch_class(self) -> type:
         """The PyTorch net; ModuleNotFoundError without PyTorch."""
-        module, _, name = self.torch_model.partition(":")
-        return getattr(import_module(module), name)
+        return _named(self.torch_model)
+
+    def searching_class(self) -> type | None:
+        """What makes scores of what the deploy net gives, where something does."""
+        return self.searching and _named(self.searching)
 
     def module(self, name: str, what: str) -> ModuleType:
         """A further module of its own; UsageError, saying `what` the system has not, where there is none."""
         if name not in self.modules:
             raise UsageError(f"{self.title} has no {what}")
         return import_module(self.modules[name])
+
+
+def _named(place: str) -> type:
+    """The class that `module:Class` names."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)

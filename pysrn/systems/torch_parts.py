@@ -7,11 +7,15 @@ rule.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pysrn.recipes import Input
 
+LSTM_NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 BN_EPSILON = 1e-5  # Caffe's default, BatchNormParameter.eps
 
 
@@ -31,6 +35,40 @@ class BatchNorm2d(nn.BatchNorm2d):
         """Take state dicts without `caffe_sums`, too."""
         state_dict.setdefault(f"{prefix}caffe_sums", torch.zeros_like(self.caffe_sums))
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class Constant(nn.Module):
+    """Numbers that no training changes: a `Parameter` layer of Caffe's with rate 0; called, it gives them."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.register_buffer("value", torch.zeros(shape))
+
+    def forward(self) -> Tensor:
+        """The numbers."""
+        return self.value
+
+
+def lstm_values(blobs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Parameters of an `nn.LSTM` from the blobs of Caffe's LSTM layer (of the input, bias, of the state).
+
+    Gates are i, f, o, g in Caffe and i, f, g, o in PyTorch, which has a second bias: it becomes 0.
+    """
+    of_input, bias, of_state = (_gates(np.asarray(blob, np.float32)) for blob in blobs)
+    values = (of_input, of_state, bias.reshape(-1), np.zeros(bias.size, np.float32))
+    return dict(zip(LSTM_NAMES, values, strict=True))
+
+
+def lstm_blobs(values: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """The inverse of `lstm_values`; the two biases are added up."""
+    of_input, of_state, one, other = (values[name] for name in LSTM_NAMES)
+    return [_gates(np.asarray(part, np.float32)) for part in (of_input, one + other, of_state)]
+
+
+def _gates(blob: np.ndarray) -> np.ndarray:
+    """The last two of the four gates exchanged."""
+    i, f, third, fourth = np.split(blob, 4)
+    return np.concatenate([i, f, fourth, third])
 
 
 class Preprocessing(nn.Module):

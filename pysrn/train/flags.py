@@ -195,7 +195,7 @@ def views(text: str) -> Callable[[Recipe], list[int | None]]:
     return lambda recipe: [number if stage.fixed_trunk else None for stage in recipe.system.stages]
 
 
-PLAIN = {"count": positive, "fraction": fraction, "seed": seed_number}
+PLAIN = {"count": positive, "fraction": fraction, "seed": seed_number, "path": str}
 OF_STAGES = {
     "count": numbers(int),
     "positive": numbers(float),

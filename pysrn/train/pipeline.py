@@ -43,6 +43,10 @@ def run_up_to(
     run: RunFolder, settings: Settings, last: int, machine: Machine, restart: bool = False, dry_run: bool = False
 ) -> None:
     """Print the plan for stages 1 to `last`, then (unless `dry_run`) carry it out, one child process a stage."""
+    recipe = settings.recipe
+    if last not in recipe.stage_numbers:
+        there = ", ".join(f"{number} {recipe.system.stage(number).name}" for number in recipe.stage_numbers)
+        raise UsageError(f"{recipe.system.title} on {recipe.dataset.name} has no stage {last}", f"it has {there}")
     with nullcontext() if dry_run else run.locked():
         if settings.data == EMBEDDED_DATA and unfinished_shapes(settings.data):
             message(f"data: make the embedded data set in {settings.data}")
@@ -59,7 +63,10 @@ def run_up_to(
             run.wait_for_children()
         steps = plan(run, settings, last, restart)
         for step in steps:
-            for warning in step.warnings:
+            beware = (
+                [] if step.action == "keep" else settings.recipe.system.warnings(settings.recipe, step.stage.number)
+            )
+            for warning in (*step.warnings, *beware):
                 message(f"warning: {warning}")
             message(str(step))
         to_do = [step for step in steps if step.action != "keep"]

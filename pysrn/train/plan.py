@@ -56,7 +56,9 @@ def plan(run: RunFolder, settings: Settings, last: int, restart: bool = False) -
         else:
             steps.append(_resumed(stage))
         redone = redone or steps[-1].action in ("run", "redo")
-    for stage in () if redone else stages_of(run, settings)[last:]:
+    for stage in () if redone else stages_of(run, settings):
+        if stage.number <= last:
+            continue
         state = run.state(stage.number)
         record = _begun(stage) or state.manifest
         if state.word != "not begun" and record.get("digest") != stage.digest:

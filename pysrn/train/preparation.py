@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from pysrn.nets import messages, prototxt
+from pysrn.nets.in_caffe import loadable
 from pysrn.nets.layers import parameter_layers
-from pysrn.nets.losses import loss_layers
+from pysrn.nets.losses import loss_tops
 from pysrn.nets.solvers import stage_solver
 from pysrn.systems.stage_nets import DataSource, new_layers, recipe_deploy_net
 from pysrn.train.fixed.split_net import WHOLE_NET, SplitNet
@@ -24,8 +25,9 @@ def prepare(stage: PreparedStage, first: int, machine: Machine) -> None:
     samples = first * recipe.batch_size * recipe.iter_size
     net = stage.net(DataSource(stage.settings.data, first_sample=samples, workers=machine.workers))
     prototxt.check_net(net)
+    net = loadable(net)
     whole_names, new = parameter_layers(net), sorted(new_layers(net, recipe, stage.stage))
-    losses = [layer.top[0] for layer in loss_layers(net)]
+    losses = loss_tops(net)
     twin, parts = None, None
     if stage.rules.validate_every is not None:
         done = snapshots.read_schedule(folder, first)["validations"] if first else 0
@@ -44,11 +46,14 @@ def prepare(stage: PreparedStage, first: int, machine: Machine) -> None:
     solver.solver_mode = messages.SolverParameter.GPU if machine.gpus else messages.SolverParameter.CPU
     prototxt.write_message(solver, folder / SOLVER)
     whole = parameter_layers(recipe_deploy_net(recipe))
+    dropped = [name for name in whole if recipe.system.part_of(name) in stage.stage.drops]
+    dropped += recipe.system.leaves if stage.is_first else ()
     Job(
         source=None if source is None else str(source),
         may_initialise=new,
         may_leave=list(recipe.system.leaves) if stage.is_first else sorted(set(whole) - set(whole_names)),
-        carry=not stage.is_first,
+        carry=not stage.is_first or parts is not None,
+        dropped=dropped,
         fixed=parts.fixed_names if parts else [],
         whole_net=str(parts.whole_path) if parts else None,
         losses=losses,

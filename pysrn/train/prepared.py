@@ -11,6 +11,8 @@ from pathlib import Path
 from pysrn.console import existing_file
 from pysrn.data.pair.manifest import read_manifest
 from pysrn.nets import messages
+from pysrn.nets.folding import Weights
+from pysrn.nets.layers import give_blobs
 from pysrn.nets.solvers import stage_solver
 from pysrn.recipes import PLATEAU, Recipe, StageSpec
 from pysrn.systems.stage_nets import DataSource, stage_net
@@ -62,13 +64,13 @@ class PreparedStage:
     @property
     def is_first(self) -> bool:
         """Whether it starts from first weights, or from scratch."""
-        return self.number == 1
+        return self.number == self.recipe.stage_numbers[0]
 
     @property
     def source(self) -> Path | None:
         """The weights that it starts from; None: from scratch. MissingError where first weights are not there."""
         if not self.is_first:
-            return self.run.weights(self.number - 1)
+            return self.run.weights(max(n for n in self.recipe.stage_numbers if n < self.number))
         return None if self.settings.weights is None else existing_file(self.settings.weights, "first weights")
 
     @cached_property
@@ -76,9 +78,15 @@ class PreparedStage:
         """When it is validated, and what that does."""
         return rules_of(self.recipe, self.number)
 
+    @cached_property
+    def constants(self) -> Weights:
+        """Blobs of its layers that no training changes, from its data."""
+        return self.recipe.system.constants(self.recipe, Path(self.settings.data))
+
     def net(self, data: DataSource) -> messages.NetParameter:
         """Its whole net, reading only what is not held out for validation."""
         net = stage_net(self.recipe, self.number, data)
+        give_blobs(net, self.constants)
         if self.recipe.validation_images:
             validation.hold_out(net, self.recipe.training_records)
         return net
@@ -117,5 +125,6 @@ class PreparedStage:
 
 def stages_of(run: RunFolder, settings: Settings, last: int | None = None) -> list[PreparedStage]:
     """The stages 1 to `last` (None: all) of a run."""
-    stages = settings.recipe.system.stages[:last]
-    return [PreparedStage(run, settings, stage.number) for stage in stages]
+    return [
+        PreparedStage(run, settings, number) for number in settings.recipe.stage_numbers if number <= (last or number)
+    ]

@@ -95,7 +95,9 @@ def choose_settings(
     recipe = earlier.recipe if earlier else (system or default_system()).recipe(dataset or EMBEDDED)
     recipe = asked.applied_to(recipe)
     if from_scratch and not asked.has("train_bn"):  # nothing else would fill the trunk's BN statistics
-        recipe = replace(recipe, stages=(replace(recipe.stages[0], train_bn=True), *recipe.stages[1:]))
+        first = recipe.stage_numbers[0]
+        stages = (replace(plan, train_bn=True) if n == first else plan for n, plan in enumerate(recipe.stages, 1))
+        recipe = replace(recipe, stages=tuple(stages))
     name = recipe.dataset.name
     known = earlier.weights if earlier else None
     if weights not in (None, known):  # a finished stage 1 needs its file no more
@@ -132,7 +134,8 @@ def with_real_counts(settings: Settings) -> Settings:
             f"build it again: tools/make_lmdb.py ... --image-size {wanted}",
         )
     recipe = replace(settings.recipe, dataset=replace(dataset, train_images=len(pair)))
-    if (most := max(recipe.iterations(stage.number) for stage in recipe.system.stages)) > MOST_ITERATIONS:
+    recipe = recipe.system.fit(recipe, pair)
+    if (most := max(map(recipe.iterations, recipe.stage_numbers))) > MOST_ITERATIONS:
         raise UsageError(f"{most:.3g} iterations are more than Caffe can count", "give fewer --epochs or --iterations")
     return replace(settings, recipe=recipe)
 
@@ -160,7 +163,7 @@ def _flat(values: dict) -> dict:
 def _check(recipe: Recipe, weights: str | None) -> None:
     """Raise UsageError for numbers that contradict each other."""
     starts_from_weights = bool(recipe.system.leaves)
-    if starts_from_weights and weights is None and not recipe.stages[0].train_bn:
+    if starts_from_weights and weights is None and not recipe.stages[recipe.stage_numbers[0] - 1].train_bn:
         raise UsageError(
             "stage 1 without ImageNet weights has no BN statistics to keep", "give --weights FILE, or --train-bn with 1"
         )

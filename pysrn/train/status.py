@@ -34,8 +34,8 @@ def _status(run: RunFolder, settings: Settings) -> list[str]:
     recipe = settings.recipe
     facts = [recipe.dataset.name, recipe.trunk, recipe.system.words_of(recipe), f"data {settings.data}"]
     lines = [f"{run.path}: {recipe.system.title}, {', '.join(filter(None, facts))}"]
-    for stage in recipe.system.stages:
-        number, name = stage.number, stage.name
+    for number in recipe.stage_numbers:
+        name = recipe.system.stage(number).name
         state, total, progress = run.state(number), recipe.iterations(number), run.progress(number)
         word, iteration, parts = state.word, state.iteration, []
         if progress is not None:

@@ -76,7 +76,7 @@ def vocabulary() -> Vocabulary:
         prefixes |= {prefix: f"{system.title}'s layer" for part in system.parts for prefix in part.prefixes}
         if system.activation:
             words |= dict.fromkeys((system.activation.pooling, system.activation.classifier), f"{system.title}'s layer")
-        numbers[system.input.size] = f"{system.title}'s input size"
+        numbers.setdefault(system.input.size, f"{system.title}'s input size")
         numbers |= dict.fromkeys(system.input.mean, f"{system.title}'s mean")
         heads = next(iter(system.recipes.values())).heads
         names = {one.name for one in fields(heads)} - WIDELY if is_dataclass(heads) else set()

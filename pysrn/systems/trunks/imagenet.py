@@ -98,7 +98,7 @@ def trunk_of(values: Mapping[str, Tensor], family: Family, source: str) -> Trunk
 def trunk_with(values: Mapping[str, Tensor], family: Family, source: str) -> Trunk:
     """Our trunk with these weights, the input as it was; SrnError on a tensor left over, missing or of other shape."""
     spec = trunk_of(values, family, source)
-    names = dict(_names(spec, family))
+    names = dict(names_of(spec, family))
     result: dict[str, Tensor] = {}
     used: set[str] = set()
     with torch.device("meta"):
@@ -143,6 +143,19 @@ def fold_input(trunk: Trunk, ours: Input, mean: Sequence[float], deviation: Sequ
     with torch.no_grad():
         trunk.conv1.weight.copy_(torch.from_numpy(folded))
         first.running_mean.copy_(first.running_mean.double() - torch.from_numpy(constant))
+
+
+def unfold_input(trunk: Trunk, ours: Input, mean: Sequence[float], deviation: Sequence[float]) -> None:
+    """Undo `fold_input`; a bias of conv1, which theirs has not, goes into the BN behind it (post-activation)."""
+    deviation_bgr = np.array(deviation, np.float64)[::-1]
+    weight = trunk.conv1.weight.detach().double().numpy() * (255 * ours.scale * deviation_bgr[None, :, None, None])
+    constant = torch.from_numpy(np.einsum("ocij,c->o", weight, shift_bgr(ours, mean, deviation)))
+    with torch.no_grad():
+        trunk.conv1.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight[:, ::-1])))
+        running = trunk.bn_conv1.running_mean
+        running.copy_(running.double() + constant)
+        if trunk.conv1.bias is not None:
+            running.sub_(trunk.conv1.bias)
 
 
 def shift_bgr(ours: Input, mean: Sequence[float], deviation: Sequence[float]) -> np.ndarray:
@@ -219,7 +232,7 @@ def _block(family: Family, stage: int, number: int) -> str:
     return f"stages.{stage}.blocks.{number}" if family.preact else f"layer{stage + 1}.{number}"
 
 
-def _names(spec: TrunkSpec, family: Family) -> list[tuple[str, str]]:
+def names_of(spec: TrunkSpec, family: Family) -> list[tuple[str, str]]:
     """Our module and theirs, for every convolution and BN of the trunk."""
     names = [("conv1", family.conv1), (f"bn_{spec.first_norm}", family.bn1)]
     for stage, number in enumerate(STAGES):

@@ -100,20 +100,25 @@ class Trunk(nn.Module):
                 self.feature_channels = inputs
         self.channels = inputs
 
+    def ends(self, x: Tensor) -> list[Tensor]:
+        """Images -> what res2, res3, res4 and res5 of a post-activation trunk end in."""
+        found = [self.res2(self.pool1(functional.relu(self.bn_conv1(self.conv1(x)))))]
+        for stage in (self.res3, self.res4, self.res5):
+            found.append(stage(found[-1]))
+        return found
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images -> (X, top)."""
-        x = self.conv1(x)
-        if self.norms_conv1:
-            x = functional.relu(self.bn_conv1(x))
-        x = self.pool1(x)
         if self.preact:
-            if self.norms_conv1:  # noqa: SIM108 - TorchScript leaves out a branch of a statement only
-                activated = x
+            x = self.conv1(x)
+            if self.norms_conv1:
+                x = activated = self.pool1(functional.relu(self.bn_conv1(x)))
             else:
+                x = self.pool1(x)
                 activated = functional.relu(self.bn_pool1(x))
             pair = self.res4(self.res3(self.res2((x, activated))))
             features, top = pair[1], self.res5(pair)[1]
         else:
-            features = self.res4(self.res3(self.res2(x)))
-            top = self.res5(features)
+            ends = self.ends(x)
+            features, top = ends[2], ends[3]
         return features, top

@@ -16,7 +16,7 @@ from pathlib import Path
 from pysrn.console import SrnError, existing_file
 from pysrn.nets import messages, prototxt
 from pysrn.nets.caffemodel import read_weights
-from pysrn.nets.in_caffe import make_net
+from pysrn.nets.in_caffe import loadable, make_net
 from pysrn.nets.layers import add_layer
 from pysrn.nets.surgery import plan_copy
 from pysrn.recipes import Recipe
@@ -32,7 +32,7 @@ _SHAPES = (
 def check_first_weights(recipe: Recipe, path: str) -> None:
     """Raise SrnError (MissingError: no such file) when the weights at `path` are not those of the first stage's net."""
     weights = read_weights(existing_file(path, "first weights"))
-    first = recipe.system.stages[0]
+    first = recipe.system.stage(recipe.stage_numbers[0])
     net = stage_net(recipe, first.number, DataSource("", workers=0))
     _feed_by_input(net, recipe.input.size, len(recipe.dataset.classes))
     plan_copy(_blob_shapes(net), weights, path, new_layers(net, recipe, first), recipe.system.leaves)
@@ -67,7 +67,7 @@ def _blob_shapes(net: messages.NetParameter) -> dict[str, list[tuple[int, ...]]]
     """Layer name -> shapes of its weights."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.prototxt"
-        prototxt.write_message(net, path)
+        prototxt.write_message(loadable(net), path)
         done = subprocess.run([sys.executable, "-c", _SHAPES, str(path)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SrnError(

@@ -17,6 +17,7 @@ class Job:
     may_initialise: list[str]  # layers that the source need not have
     may_leave: list[str]  # layers of the source that the net need not have
     carry: bool  # whether those go into the stage's weights all the same
+    dropped: list[str]  # but these, which are no longer part of the net
     fixed: list[str]  # layers that only compute, in nets beside the one that is trained; with `may_leave`
     whole_net: str | None  # the stage's net in one piece, where it is trained split
     losses: list[str]

@@ -34,12 +34,15 @@ def check_batch(batch_size: int, ranks: int) -> None:
 
 def shared_blobs(net, message: messages.NetParameter) -> tuple[list, list]:
     """The blobs of a pycaffe net that learn, and those that hold moving BN statistics."""
-    learning, statistics = [], []
+    learning, statistics, seen = [], [], set()
     for layer in message.layer:
         blobs = list(net.params[layer.name]) if layer.name in net.params else []
         if layer.type == "BatchNorm":  # its blobs have no gradient
             statistics += [] if layer.batch_norm_param.use_global_stats else blobs
             continue
         rates = [param.lr_mult for param in layer.param] + [1.0] * len(blobs)  # Caffe's default
-        learning += [blob for blob, rate in zip(blobs, rates, strict=False) if rate]
+        names = [param.name for param in layer.param] + [""] * len(blobs)  # of what several layers share
+        parts = zip(blobs, rates, names, strict=False)
+        learning += [blob for blob, rate, name in parts if rate and not (name and name in seen)]
+        seen.update(names)
     return learning, statistics

@@ -57,19 +57,20 @@ def run(folder: Path, job: Job, team: Alone) -> None:
     message = read_message(folder / NET, messages.NetParameter)
     schedule = _load(solver, folder, job, team)
     team.begin(solver, message)
-    fixed = sorted(fixed_layers(message))
     source = {} if job.source is None else read_layers(job.source)
     start = {name: blobs for name, (_, blobs) in source.items()}
+    still = fixed_layers(message)
+    fixed = sorted(name for name in still if name in start or not source)  # others begin with the net: constants
     if source:
         surgery.check_unchanged(solver.net, start, fixed)  # a snapshot from elsewhere would show here
     if job.whole_net and job.resume_from is not None:
         surgery.check_carried(snapshots.weights_path(folder, job.resume_from), start, [])
-    watched = [name for name in solver.net.params if name not in fixed]
+    watched = [name for name in solver.net.params if name not in still]
     training = Training(solver, folder, job, schedule, watched, team)
     training.run(stop)
     prints = surgery.check_unchanged(solver.net, start, fixed) if source else {}
     fixed_part.check_unchanged()
-    carried = {name: start[name] for name in start if job.carry and name not in solver.net.params}
+    carried = {name: start[name] for name in start if job.carry and name not in (*solver.net.params, *job.dropped)}
     kinds = {name: kind for name, (kind, _) in source.items()}
     if team.rank == 0:
         surgery.save_with_carried(solver.net, message, folder / WEIGHTS, carried, kinds)
@@ -98,7 +99,7 @@ def _load(solver, folder: Path, job: Job, team: Alone) -> Schedule:
         report = surgery.load_strict(solver.net, job.source, job.may_initialise, leave)
         if job.whole_net:
             draw_first_weights(solver.net, Path(job.whole_net), folder / SOLVER, report.initialised)
-        team.tell(report=report.lines("carried" if job.carry else "unused", job.fixed))
+        team.tell(report=report.lines("carried" if job.carry else "unused", job.fixed, job.dropped))
     return Schedule(Rules(**job.schedule), state)
 
 

@@ -12,11 +12,14 @@ from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
+from caffe import set_random_seed
 
 from pysrn.console import InterruptedRun, SrnError
+from pysrn.nets import messages
+from pysrn.nets.prototxt import read_message
 from pysrn.recipes import PLATEAU
 from pysrn.train.stage import snapshots
-from pysrn.train.stage.files import VALIDATION_NET
+from pysrn.train.stage.files import SOLVER, VALIDATION_NET
 from pysrn.train.stage.job import Job
 from pysrn.train.stage.parallel import Alone
 from pysrn.train.stage.schedule import Schedule
@@ -57,6 +60,8 @@ class Training:
         self._validation = None
         if schedule.rules.validate_every is not None and team.rank == 0:
             self._validation = Validation(folder / VALIDATION_NET, solver.net, job.validation_images)
+        self._draws = any(layer.type == "Dropout" for layer in solver.net.layers)
+        self._seed = read_message(folder / SOLVER, messages.SolverParameter).random_seed
         self._reported, self._last_loss = 0.0, math.nan
         self._set_rate()
 
@@ -101,6 +106,8 @@ class Training:
     def _step(self, log: StageLog | NoLog) -> None:
         solver = self._solver
         started, learning_rate = time.monotonic(), solver.lr
+        if self._draws:
+            set_random_seed(drawing_seed(self._seed, solver.iter, self._team.rank))
         solver.step(1)
         losses = self._team.mean(self._losses.take())
         if not math.isfinite(sum(losses)):
@@ -161,11 +168,20 @@ class Training:
                     raise _diverged(f"{what} {self._solver.iter}", self._folder)
 
 
+def drawing_seed(seed: int, iteration: int, rank: int) -> int:
+    """What Caffe's random numbers of an iteration begin with: a function of these alone, so that resuming changes none.
+
+    Below 2^31. Differs between ranks, each of which drops out of its own images.
+    """
+    return int(np.random.SeedSequence((seed, iteration, rank)).generate_state(1)[0]) >> 1
+
+
 class LossMeans:
     """The losses of an iteration, each the mean over its `iter_size` batches; the net itself keeps the last only."""
 
     def __init__(self, net, names: list[str]) -> None:
-        self._blobs = [net.blobs[name] for name in names]
+        weights = net.blob_loss_weights
+        self._blobs = [(net.blobs[name], weights[name]) for name in names]
         self._last_layer = len(net.layers) - 1
         self._batches: list[list[float]] = []
         net.after_forward(self._after_layer)
@@ -178,7 +194,7 @@ class LossMeans:
 
     def _after_layer(self, layer: int) -> None:
         if layer == self._last_layer:
-            self._batches.append([float(blob.data) for blob in self._blobs])
+            self._batches.append([float(blob.data) * weight for blob, weight in self._blobs])
 
 
 def _diverged(what: str, folder: Path) -> SrnError:

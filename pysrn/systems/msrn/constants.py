@@ -1,0 +1,53 @@
+"""What the label branch is given and never changes: vectors and graph of the labels, from a run's recipe and LMDB pair.
+
+They are blobs of `Parameter` layers. So they lie in each stage's net, count in its digest, and go into its weights.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pysrn.console import SrnError, UsageError
+from pysrn.data.pair.pair_reader import PairReader
+from pysrn.nets.folding import Weights
+from pysrn.recipes import Recipe
+from pysrn.systems.msrn.label_branch import GRAPH, NO_EDGE, VECTORS
+from pysrn.systems.msrn.label_graph import cooccurrence, edges
+from pysrn.systems.msrn.label_vectors import SHIPPED, label_statistics_vectors, read_vectors, shipped_vectors
+
+MOST_ROWS = 1024  # of the semantic attention layer
+
+
+def constants(recipe: Recipe, data: Path) -> Weights:
+    """Layer -> its blob: vectors (C x 300), and the graph (C x C: 0 on edges, else a number that no softmax sees).
+
+    Raises UsageError for too many labels, SrnError for a pair of other classes or vectors that cannot be used.
+    """
+    classes, heads = recipe.dataset.classes, recipe.heads
+    if (rows := len(classes) + heads.groups(len(classes))) > MOST_ROWS:
+        raise UsageError(f"{rows} labels and groups are more than semantic attention takes, {MOST_ROWS}")
+    pair = PairReader(data, "train")
+    if tuple(pair.classes) != tuple(classes):
+        few = ", ".join(pair.classes[:3])
+        raise SrnError(f"{data}: a label graph of other classes ({few}, ...) than {recipe.dataset.name} has")
+    labels = np.stack([pair.labels(index) for index in range(*recipe.training_records)])
+    if heads.label_vectors:
+        vectors = read_vectors(heads.label_vectors, classes, heads.vector_width)
+    elif recipe.dataset.name in SHIPPED:
+        vectors = shipped_vectors(recipe.dataset.name, classes)
+    else:
+        vectors = label_statistics_vectors(labels, heads.vector_width)
+    graph = np.where(edges(*cooccurrence(labels), heads.edge_threshold), 0, NO_EDGE)
+    return {VECTORS: [vectors], GRAPH: [graph.astype(np.float32)]}
+
+
+def warnings(recipe: Recipe, stage: int) -> list[str]:
+    """What a user should know of the vectors that a stage is about to be given."""
+    if recipe.heads.label_vectors or recipe.dataset.name in SHIPPED:
+        return []
+    return [
+        "label vectors: no words are known for these classes, so they are made of the training labels (PPMI); "
+        "--label-vectors glove.6B.300d.txt gives words"
+    ]

@@ -1,0 +1,116 @@
+"""Vectors of class names: read from GloVe's text form, those shipped for the known data sets, or made of the labels.
+
+A file of words is read line by line: glove.6B.300d.txt has 400,000 of them, of which a data set needs a few.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from pysrn.console import SrnError, existing_file
+from pysrn.systems.msrn.label_graph import cooccurrence
+
+SHIPPED = ("coco", "nus_wide", "voc2007", "apparel")  # vectors/SOURCE.md
+NAMES_SHOWN = 6
+NORM = 6.7  # assumed: mean length of vectors made of labels; the shipped ones have 6.5 to 6.8
+CURE = "give a text file of GloVe's: a word and its numbers a line, as glove.6B.300d.txt"
+
+
+def shipped_vectors(dataset: str, classes: Sequence[str]) -> np.ndarray:
+    """C x 300 of a data set whose vectors are shipped, by class name."""
+    text = resources.files("pysrn.systems.msrn").joinpath("vectors", f"{dataset}.tsv").read_text("utf-8")
+    rows = dict(line.split("\t") for line in text.splitlines())
+    return np.array([rows[name].split() for name in classes], np.float32)
+
+
+def read_vectors(path: str | Path, classes: Sequence[str], width: int) -> np.ndarray:
+    """C x `width` of the class names from a text file: of a name that it has as one word, else the mean of its words.
+
+    Case does not count; spaces, `_`, `-`, `/` and `+` divide words. Differs from the released code: how its vectors of
+    names of several words were made is not known.
+
+    Raises:
+        MissingError: there is no such file.
+        SrnError: it is a pickle or no text, has other than `width` numbers a word, a word twice, or lacks one.
+    """
+    path = existing_file(path, "label vectors", CURE)
+    whole = {name: _joined(name) for name in classes}
+    parts = {name: [word for word in re.split(r"[\s_\-/+]+", name.lower()) if word] for name in classes}
+    found = _read_words(path, {*whole.values(), *(word for words in parts.values() for word in words)}, width)
+    missing = sorted(
+        {word for name in classes if whole[name] not in found for word in parts[name] if word not in found}
+    )
+    if missing or not all(parts.values()):
+        few = ", ".join(missing[:NAMES_SHOWN]) + (", ..." if len(missing) > NAMES_SHOWN else "")
+        raise SrnError(
+            f"{path} lacks {len(missing)} words of the class names: {few}", "add them, or rename the classes"
+        )
+    rows = [found[whole[n]] if whole[n] in found else np.mean([found[w] for w in parts[n]], axis=0) for n in classes]
+    return np.array(rows, np.float32)
+
+
+def label_statistics_vectors(labels: np.ndarray, width: int) -> np.ndarray:
+    """C x `width` without any words: positive pointwise mutual information of the training labels (N x C).
+
+    A row is a label's PPMI with every label, itself included; where there are more labels than `width`, what the
+    greatest singular values keep of it. Scaled to the mean length of word vectors. Ours: no source has it.
+    """
+    together, images = cooccurrence(labels)
+    np.fill_diagonal(together, images)
+    expected = np.outer(images, images) / max(len(labels), 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ppmi = np.nan_to_num(np.maximum(np.log(together / expected), 0), posinf=0)
+    if len(ppmi) > width:
+        left, values, _ = np.linalg.svd(ppmi)
+        ppmi = left[:, :width] * values[:width]
+    lengths = np.linalg.norm(ppmi, axis=1)
+    padded = np.pad(ppmi, ((0, 0), (0, width - ppmi.shape[1])))
+    return (padded * (NORM / (lengths.mean() or 1))).astype(np.float32)
+
+
+def _joined(name: str) -> str:
+    return "_".join(name.lower().split())
+
+
+def _read_words(path: Path, wanted: set[str], width: int) -> dict[str, np.ndarray]:
+    """The wanted words that the file has; words of its own may hold spaces, so a line is taken apart from its end."""
+    found: dict[str, np.ndarray] = {}
+    with open(path, "rb") as file:
+        if (first := file.read(2)) in (
+            b"\x80\x02",
+            b"\x80\x03",
+            b"\x80\x04",
+            b"\x80\x05",
+            b"PK",
+            b"\x93N",
+            b"\x1f\x8b",
+        ):
+            kind = "a pickle, which could run code" if first[0] == 0x80 else "a packed or binary file"
+            raise SrnError(f"{path} is {kind}: it is not read", CURE)
+        file.seek(0)
+        for number, line in enumerate(file, 1):
+            word, *numbers = line.rstrip().rsplit(b" ", width)
+            if number == 1 and len(line.split()) == 2 and line.split()[1].isdigit():
+                continue  # word2vec's head: how many words, how many numbers each
+            if number == 1 and len(line.split()) != width + 1:
+                raise SrnError(f"{path} has {len(line.split()) - 1} numbers a word, {width} are wanted", CURE)
+            text = word.decode("utf-8", "replace")
+            if text not in wanted:
+                continue
+            if text in found:
+                raise SrnError(f"{path} line {number}: the word {text} is there twice", "take one of them out")
+            if len(numbers) != width:
+                raise SrnError(f"{path} line {number}: {text} has {len(numbers)} numbers, {width} are wanted", CURE)
+            try:
+                values = np.array(numbers, np.float32)
+            except ValueError:
+                values = np.array([np.nan])
+            if not np.isfinite(values).all():
+                raise SrnError(f"{path} line {number}: {text} has something that is no number", CURE)
+            found[text] = values
+    return found
