@@ -39,7 +39,7 @@ def work(arguments: argparse.Namespace) -> None:
 
     system = system_named(arguments.system) if arguments.system else default_system()
     recipe, first, last = system.recipe(EMBEDDED), system.baseline.stage, system.last_stage
-    budget = sum(recipe.iterations(stage.number) for stage in system.stages)
+    budget = sum(map(recipe.iterations, recipe.stage_numbers))
     pairs = []
     for seed in arguments.seeds:
         prefix = "" if system is default_system() else f"{system.name}-"

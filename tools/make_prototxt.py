@@ -89,7 +89,7 @@ def of_run(folder: Path, stage: int | None, stock: Path | None) -> list[Path]:
     if stock:
         settings = with_real_counts(settings)
         return write_stock(settings.recipe, stock, settings.data)
-    numbers = [one.number for one in settings.recipe.system.stages]
+    numbers = settings.recipe.stage_numbers
     wanted = [stage] if stage is not None else [n for n in numbers if run.weights(n).is_file()] or numbers[-1:]
     return [path for n in wanted for path in write_deploy(settings.recipe, n, find_weights(folder, n))]
 

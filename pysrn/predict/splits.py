@@ -57,7 +57,7 @@ def predict(
     cache = cache and (cache[0], str(cache[1].absolute()))
     net = net_for(weights, batch_size, pair, cache, gpu, search=search)
     check_labels(net, pair)
-    if pair.image_size != (usual := net.system.input.stored_size):
+    if pair.image_size != (usual := net.architecture.input.stored_size):
         message(f"warning: {pair.folder} stores {pair.image_size} x {pair.image_size}, training sees {usual} x {usual}")
     job = {
         "weights": str(weights.absolute()),

@@ -48,7 +48,7 @@ def write_deploy(recipe: Recipe, stage: int, weights: Path) -> tuple[Path, Path]
 
 def words_on(architecture: Architecture, net: messages.NetParameter) -> str:
     """What a user of a deploy net must know, for its head."""
-    system, eaten = architecture.system, architecture.system.input
+    system, eaten = architecture.system, architecture.input
     layers = {top: layer.name for layer in net.layer for top in layer.top if layer.top != layer.bottom}
     stored, size = (f"{side} x {side}" for side in (eaten.stored_size, eaten.size))
     scores, maps = _named(system.score_names, layers), _named(system.map_names, layers) or "none"

@@ -22,9 +22,8 @@ MODES = {"cpu": SolverParameter.CPU, "gpu": SolverParameter.GPU}
 def stock_files(recipe: Recipe, folder: Path, data: str) -> dict[Path, tuple[Message, str]]:
     """Path -> message and the words at its head, of all stages; the nets read the LMDB pair `data`."""
     files: dict[Path, tuple[Message, str]] = {}
-    for stage in recipe.system.stages:
-        number = stage.number
-        net = folder / f"stage{number}_{stage.name}.prototxt"
+    for number in recipe.stage_numbers:
+        net = folder / f"stage{number}_{recipe.system.stage(number).name}.prototxt"
         files[net] = stock_stage_net(recipe, number, data), ""
         for mode, value in MODES.items():
             solver = stage_solver(recipe, number, net.as_posix(), _prefix(recipe, number, folder))
@@ -46,13 +45,14 @@ def _prefix(recipe: Recipe, stage: int, folder: Path) -> str:
 
 def _words(recipe: Recipe, stage: int, folder: Path, solver: Path) -> str:
     """The command, what it starts from, and what is otherwise than with tools/run_stage.py."""
-    weights = ",".join(last_snapshot(recipe, before, folder) for before in range(1, stage))
-    if stage == 1 and recipe.system.leaves and not recipe.stages[0].train_bn:
+    earlier = [number for number in recipe.stage_numbers if number < stage]
+    weights = ",".join(last_snapshot(recipe, before, folder) for before in earlier)
+    if not earlier and recipe.system.leaves and not recipe.stages[stage - 1].train_bn:
         weights = "IMAGENET.caffemodel"  # its statistics are kept: from scratch there would be none
     given = f" \\\n      -weights {weights}" if weights else ""
     words = f"Stage {stage} ({recipe.system.stage(stage).name}) by plain Caffe, where these paths start from:\n"
     words += f"  caffe train -solver {solver.as_posix()}{given}\n"
-    if stage > 1:
+    if earlier:
         words += "It needs the snapshots of all stages before it: each holds the layers of its own net only.\n"
     if recipe.stages[stage - 1].schedule == PLATEAU:
         words += "Caffe knows no plateau: the rate stays, and max_iter is the upper bound.\n"
