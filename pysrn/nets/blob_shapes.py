@@ -7,14 +7,17 @@ import math
 from pysrn.nets import messages
 
 Shape = tuple[int, ...]
+# Layers whose top has the shape of their first bottom.
+KEEPING = ("BatchNorm", "Bias", "Dropout", "Eltwise", "Power", "ReLU", "Scale", "Sigmoid", "Softmax", "Split", "TanH")
 
 
 def blob_shapes(net: messages.NetParameter) -> dict[str, Shape]:
-    """Blob -> shape, of a net that begins with Input layers; a layer of another kind keeps its first bottom's."""
+    """Blob -> shape, of a net that begins with Input layers; without what is behind a layer of an unknown kind."""
     shapes: dict[str, Shape] = {}
     for layer in net.layer:
-        before = shapes[layer.bottom[0]] if layer.bottom else ()
-        shapes.update(dict.fromkeys(layer.top, _top_shape(layer, before)))
+        before = shapes.get(layer.bottom[0]) if layer.bottom else ()
+        if before is not None and (shape := _top_shape(layer, before)) is not None:
+            shapes.update(dict.fromkeys(layer.top, shape))
     return shapes
 
 
@@ -25,7 +28,7 @@ def pooled_side(side: int, kernel: int, stride: int, pad: int, floor: bool = Fal
     return count - 1 if pad and (count - 1) * stride >= side + pad else count
 
 
-def _top_shape(layer: messages.LayerParameter, before: Shape) -> Shape:
+def _top_shape(layer: messages.LayerParameter, before: Shape) -> Shape | None:
     if layer.type == "Input":
         return tuple(layer.input_param.shape[0].dim)
     if layer.type == "Convolution":
@@ -39,7 +42,7 @@ def _top_shape(layer: messages.LayerParameter, before: Shape) -> Shape:
         rule = told.kernel_size, told.stride, told.pad, told.round_mode == told.FLOOR
         return (*before[:2], *(pooled_side(side, *rule) for side in before[2:]))
     if layer.type == "InnerProduct":
-        return before[0], layer.inner_product_param.num_output
+        return (*before[: layer.inner_product_param.axis], layer.inner_product_param.num_output)
     if layer.type == "Flatten":
         return before[0], math.prod(before[1:])
     if layer.type == "Reduction":
@@ -48,4 +51,4 @@ def _top_shape(layer: messages.LayerParameter, before: Shape) -> Shape:
         asked = [before[i] if size == 0 else size for i, size in enumerate(layer.reshape_param.shape.dim)]
         known = -math.prod(asked)
         return tuple(math.prod(before) // known if size == -1 else size for size in asked)
-    return before
+    return before if layer.type in KEEPING else None

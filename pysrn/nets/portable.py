@@ -23,7 +23,7 @@ def portable(net: messages.NetParameter) -> messages.NetParameter:
     result.CopyFrom(net)
     del result.layer[:]
     for layer in net.layer:
-        if layer.type == "Reduction":
+        if layer.type == "Reduction" and layer.reduction_param.axis == 2 and len(shapes[layer.bottom[0]]) == 4:
             _add_sum(result, layer, shapes[layer.bottom[0]])
         elif layer.type == "Pooling" and layer.pooling_param.HasField("round_mode"):
             _add_pooling(result, layer, shapes[layer.bottom[0]], shapes[layer.top[0]])
@@ -34,7 +34,7 @@ def portable(net: messages.NetParameter) -> messages.NetParameter:
 
 def _add_sum(net: messages.NetParameter, layer: messages.LayerParameter, before: tuple[int, ...]) -> None:
     told = layer.reduction_param
-    if told.operation != told.SUM or told.axis != 2 or len(before) != 4:
+    if told.operation != told.SUM:
         raise ValueError(f"{layer.name}: only a sum over the positions of maps is known in other layers")
     everywhere = {"pool": "AVE", "global_pooling": True}
     mean = add_layer(net, f"{layer.name}_mean", "Pooling", layer.bottom[0], pooling_param=everywhere)
