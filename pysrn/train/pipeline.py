@@ -59,7 +59,9 @@ def run_up_to(
             build_dataset(EMBEDDED, settings.data, encoding=stored, force=True)
         settings = with_real_counts(settings)
         validation.check_parts(settings.recipe)
-        settings.recipe.system.constants(settings.recipe, Path(settings.data))  # what is wrong with it shows before work
+        settings.recipe.system.constants(
+            settings.recipe, Path(settings.data)
+        )  # what is wrong with it shows before work
         if not dry_run:
             run.wait_for_children()
         steps = plan(run, settings, last, restart)
