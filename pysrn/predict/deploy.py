@@ -65,7 +65,8 @@ class DeployNet:
         message = deploy_message(self.architecture, weights, batch_size)
         blobs = {top for layer in message.layer for top in layer.top}
         self.scores = tuple(name for name in self.system.score_names if name in blobs)
-        self.maps = tuple(name for name in self.system.map_names if name in blobs)
+        self._made = {one.name: one for one in self.system.maps if one.of and blobs.issuperset(one.needs)}
+        self.maps = tuple(name for name in self.system.map_names if name in blobs or name in self._made)
         if not self.scores:
             whole = parameter_layers(deploy_message(self.architecture))
             missing = [name for name in whole if name not in weights]
@@ -73,7 +74,8 @@ class DeployNet:
         self.features = self._features(message)
         use_device(gpu)
         features = (self.features,) if self.features else ()
-        self._kept = (*self.scores, *self.maps, *features, *kept) if folded else None
+        needed = dict.fromkeys(blob for one in self._made.values() for blob in one.needs)
+        self._kept = (*self.scores, *self.maps, *needed, *features, *kept) if folded else None
         self._still = self._built(message, weights, folded)
         self.net = self._still.net
 
@@ -94,7 +96,13 @@ class DeployNet:
 
     def forward(self, images: np.ndarray, outputs: Collection[str] | None = None) -> dict[str, np.ndarray]:
         """Run N x 3 x S x S images (BGR minus mean); returns `outputs` (default: the scores)."""
-        return {name: blob.copy() for name, blob in self._still.forward(images, outputs or self.scores).items()}
+        wanted = list(outputs or self.scores)
+        blobs = [blob for name in wanted for blob in (self._made[name].needs if name in self._made else (name,))]
+        found = self._still.forward(images, list(dict.fromkeys(blobs)))
+        return {
+            name: one.of(*(found[blob] for blob in one.needs)) if (one := self._made.get(name)) else found[name].copy()
+            for name in wanted
+        }
 
     def forward_records(
         self, records: Sequence[int], views: Callable[[], np.ndarray], outputs: Collection[str] | None = None
