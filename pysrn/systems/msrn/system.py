@@ -49,6 +49,10 @@ SYSTEM = System(
     against_paper=fidelity.against_the_paper,
     constants=constants.constants,
     warnings=constants.warnings,
-    modules={"authors": "pysrn.systems.msrn.released", "labels": "pysrn.systems.msrn.label_picture"},
+    modules={
+        "authors": "pysrn.systems.msrn.released",
+        "benchmark": "pysrn.systems.msrn.benchmark",
+        "labels": "pysrn.systems.msrn.label_picture",
+    },
 )
 SYSTEM.recipes.update(recipes.recipes(SYSTEM))  # each of which says whose it is
