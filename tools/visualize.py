@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Draw pictures of a run: the losses of its stages, attention maps over images, or what conv4's neurons respond to.
+"""Draw pictures of a run: the losses of its stages, attention maps over images, what conv4's neurons respond to,
+or the graph of the labels.
 
-With no more than `curves`, `attention` or `neurons`: of the run finished last in runs/.
+With no more than `curves`, `attention`, `neurons` or `labels`: of the run finished last in runs/.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ def main(argv: list[str] | None = None) -> int:
     curves.add_argument("-o", "--out", type=Path, help="PNG (default: RUN/loss_curves.png)")
     maps = kinds.add_parser("attention", help="maps over images, with the labels' boxes where they are known")
     neurons = kinds.add_parser("neurons", help="conv4 of the regulariser: kernels on the labels that feed them most")
-    for kind in (maps, neurons):
+    labels = kinds.add_parser("labels", help="the graph of the labels and their groups, where the system has one")
+    labels.add_argument("-o", "--out", type=Path, help="PNG (default: labels.png beside the weights)")
+    for kind in (maps, neurons, labels):
         kind.add_argument("weights", nargs="?", help="a run's folder, or a caffemodel (default: as above)")
         kind.add_argument("--stage", type=int, help="of the run (default: the last)")
         kind.add_argument("--data", help="folder of the LMDB pair (default: the one that the run was trained on)")
@@ -58,7 +61,9 @@ def main(argv: list[str] | None = None) -> int:
 def work(arguments: argparse.Namespace) -> None:
     """Draw one picture."""
     check_output_file(arguments.out)
-    {"curves": draw_curves, "attention": draw_attention, "neurons": draw_neurons}[arguments.kind](arguments)
+    {"curves": draw_curves, "attention": draw_attention, "neurons": draw_neurons, "labels": draw_labels}[
+        arguments.kind
+    ](arguments)
 
 
 def draw_curves(arguments: argparse.Namespace) -> None:
@@ -172,6 +177,23 @@ def draw_neurons(arguments: argparse.Namespace) -> None:
     for number in chosen:
         print(neurons.describe(regulariser, number, classes, inputs))
     print(f"{out}: {len(chosen)} of {count} neurons")
+
+
+def draw_labels(arguments: argparse.Namespace) -> None:
+    """The graph of the labels, and a line about each of their groups."""
+    from pysrn.pictures import figures as pictures
+    from pysrn.predict import photos
+    from pysrn.predict.deploy import DeployNet
+    from pysrn.predict.trained import default_run, find_weights
+
+    weights = find_weights(arguments.weights or default_run(), arguments.stage)
+    net = DeployNet(weights, gpu=arguments.gpu)
+    figure, lines = net.system.module("labels", "label graph").picture(
+        net, photos.label_names(net, weights, arguments.data)
+    )
+    out = arguments.out or weights.parent / "labels.png"
+    pictures.save_figure(figure, out)
+    print("\n".join([*lines, str(out)]))
 
 
 def chosen_maps(system, names: list[str] | None) -> list[str]:

@@ -56,7 +56,7 @@ class Inference:
     def check(self) -> dict[str, np.ndarray]:
         """Scores and maps."""
         self.once()
-        names = (*self._deploy.scores, *self._deploy.maps)
+        names = [name for name in (*self._deploy.scores, *self._deploy.maps) if name in self._deploy.net.blobs]
         return {name: self._deploy.net.blobs[name].data.copy() for name in names}
 
     def describe(self) -> dict:

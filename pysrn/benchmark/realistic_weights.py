@@ -49,7 +49,7 @@ def write_realistic(path: Path, architecture: Architecture, images: np.ndarray, 
             random,
             normalised=bool(normalised.intersection(layer.top)),
             added=bool(added.intersection(layer.top)),
-            pixels=PIXELS * architecture.input.scale if layer.bottom[0] == "data" else None,
+            pixels=PIXELS * architecture.input.scale if "data" in layer.bottom else None,
         )
     net.blobs["data"].data[...] = images
     net.forward()
@@ -100,6 +100,8 @@ def _fill(
         blobs[0].data[...] = SCALE_FACTOR * random.normal(0, 0.1, blobs[0].data.shape)
         blobs[1].data[...] = SCALE_FACTOR * random.uniform(0.5, 1.5, blobs[1].data.shape)
         blobs[2].data[...] = SCALE_FACTOR
+    elif layer.type == "Parameter":
+        blobs[0].data[...] = random.normal(0, 0.4, blobs[0].data.shape)
     elif layer.type == "Scale":
         blobs[0].data[...] = random.normal(LAST_OF_BLOCK if added else 1.0, 0.1, blobs[0].data.shape)
         blobs[1].data[...] = random.normal(0, 0.1, blobs[1].data.shape)

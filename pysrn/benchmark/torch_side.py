@@ -81,7 +81,7 @@ class Training:
     def check(self) -> dict[str, np.ndarray]:
         """Losses, and the gradients of what learns."""
         losses = self._gradients()
-        found = {name: loss.detach().numpy() for (name, _), loss in zip(self._losses, losses, strict=True)}
+        found = {name: loss.detach().numpy() for (name, _), loss in zip(self._losses, losses, strict=False)}
         for name, parameter in self._model.named_parameters():
             if parameter.grad is not None:
                 kind = name.rpartition(".")[2]

@@ -42,19 +42,23 @@ class StageLosses(nn.Module):
         super().__init__()
         own = own_module(system)
         self.scores = own.stage_scores(model, stage) if own else Scores(model)
-        self.of_losses = [score for _, score in losses]
+        self.further = getattr(own, "further_losses", lambda model: [])
+        full = {layer.top[0] for layer in net.layer if layer.loss_param.normalization == layer.loss_param.FULL}
+        self.of_losses = [(score, loss in full) for loss, score in losses]
         following = _following_the_batch(net)
         for path, part in model.named_modules():
             if isinstance(part, nn.BatchNorm2d):
                 part.train(torch_weights.batch_norm_names(path)[0] in following)
 
     def forward(self, images: Tensor, labels: Tensor) -> list[Tensor]:
-        """One loss a score: summed over the labels, a mean over the batch, as Caffe's."""
+        """One loss a score as Caffe's (the sum, or where that is FULL the mean, over the labels), then further ones."""
         found = self.scores(images)
-        return [
-            functional.binary_cross_entropy_with_logits(found[name], labels, reduction="sum") / len(images)
-            for name in self.of_losses
+        losses = [
+            functional.binary_cross_entropy_with_logits(found[name], labels, reduction="sum")
+            / (labels.numel() if full else len(images))
+            for name, full in self.of_losses
         ]
+        return losses + self.further(self.scores.model)
 
 
 def learning_layers(net: messages.NetParameter) -> set[str]:

@@ -25,5 +25,6 @@ def own_module(system: System) -> ModuleType | None:
 
     `SPREAD`: layer -> the standard deviation that random weights give its output. `stage_scores(model, stage)`: a
     `nn.Module` that takes images to the scores of a stage's losses by name, and computes nothing else.
+    `further_losses(model)`, where it has them: what a stage minimises beside the losses of its scores.
     """
     return system.module(MODULE, "benchmarks of its own") if MODULE in system.modules else None

@@ -96,7 +96,7 @@ def verify(net, model: nn.Module, images: np.ndarray) -> dict[str, Difference]:
 
 def outputs_of(system: System) -> tuple[str, ...]:
     """What a net of the system gives: scores, then maps."""
-    return (*system.final_scores, *system.map_names)
+    return (*system.final_scores, *system.blob_maps)
 
 
 def for_authors(
@@ -192,7 +192,7 @@ def card(source: Path, architecture: Architecture, classes: Sequence[str], verif
         **({"scale": eaten.scale} if eaten.scale != 1 else {}),
         "outputs": {
             "scores": list(system.final_scores),
-            "maps": list(system.map_names),
+            "maps": list(system.blob_maps),
             "scores_are": "logits",
             "prediction": f"{system.result}; a label is there where sigmoid({system.result}) is above {THRESHOLD}",
         },

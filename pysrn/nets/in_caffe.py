@@ -120,6 +120,11 @@ def _on_disk(message: Message) -> Iterator[Path]:
     """A message as a file: pycaffe takes nothing else."""
     if isinstance(message, messages.NetParameter):
         message = loadable(message)
+    elif message.HasField("net_param"):
+        whole = type(message)()
+        whole.CopyFrom(message)
+        whole.net_param.CopyFrom(loadable(message.net_param))
+        message = whole
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "message.prototxt"
         prototxt.write_message(message, path)

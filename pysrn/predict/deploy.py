@@ -55,7 +55,8 @@ class DeployNet:
         self.searching = self._searching(weights, blobs, search or {})
         found = blobs.union(self.searching.scores if self.searching else ())
         self.scores = tuple(name for name in self.system.score_names if name in found)
-        self.maps = tuple(name for name in self.system.map_names if name in blobs)
+        self._made = {one.name: one for one in self.system.maps if one.of and blobs.issuperset(one.needs)}
+        self.maps = tuple(name for name in self.system.map_names if name in blobs or name in self._made)
         if not self.scores:
             whole = parameter_layers(deploy_message(self.architecture))
             missing = [name for name in whole if name not in weights]
@@ -63,8 +64,9 @@ class DeployNet:
         self.features = self._features(self.message)
         use_device(gpu)
         features = (self.features,) if self.features else ()
-        read = self.searching.reads if self.searching else ()
-        self._kept = (*blobs.intersection(self.scores), *self.maps, *features, *read, *kept) if folded else None
+        needed = {blob for one in self._made.values() for blob in one.needs}
+        needed.update(self.searching.reads if self.searching else (), blobs.intersection(self.scores))
+        self._kept = (*self.scores, *self.maps, *sorted(needed), *features, *kept) if folded else None
         self._still = self._built(self.message, weights, folded)
         self.net = self._still.net
 
@@ -105,15 +107,19 @@ class DeployNet:
         return self._outputs(self._still, images, outputs)
 
     def _outputs(self, net: ForwardNet, values: np.ndarray, outputs: Collection[str] | None) -> dict[str, np.ndarray]:
-        """What a net, and the search on it, make of `values`."""
-        wanted = outputs or self.scores
-        searched = set(wanted).intersection(self.searching.scores) if self.searching else set()
-        direct = [name for name in wanted if name not in searched]
-        blobs = net.forward(values, [*direct, *self.searching.reads] if searched else direct)
-        found = {name: blobs[name].copy() for name in direct}
-        if searched:
-            made = self.searching({name: blobs[name].copy() for name in self.searching.reads})
-            found |= {name: made[name] for name in searched}
+        """What a net makes of `values`, and what its maps and a search make of that."""
+        wanted = list(outputs or self.scores)
+        searched = [name for name in wanted if self.searching and name in self.searching.scores]
+        reads = self.searching.reads if searched else ()
+        needs = {name: self._made[name].needs if name in self._made else (name,) for name in wanted}
+        needs |= dict.fromkeys(searched, reads)
+        blobs = net.forward(values, list(dict.fromkeys(blob for several in needs.values() for blob in several)))
+        found = self.searching({name: blobs[name].copy() for name in reads}) if searched else {}
+        for name in wanted:
+            if name in self._made:
+                found[name] = self._made[name].of(*(blobs[blob] for blob in needs[name]))
+            elif name not in searched:
+                found[name] = blobs[name].copy()
         return {name: found[name] for name in wanted}
 
     def forward_records(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 
 from pysrn.nets import messages
 from pysrn.recipes import Recipe
@@ -34,24 +35,44 @@ def count_parts(net: messages.NetParameter, system: System) -> dict[Part, Count]
 
 
 def count_layers(net: messages.NetParameter) -> dict[str, Count]:
-    """Learnable parameters of each layer that has any, of a net whose fully connected layers read 1 x 1 maps."""
-    channels: dict[str, int] = {}
+    """Learnable parameters of each layer that has any; where maps are read fully connected, they are 1 x 1."""
+    shapes: dict[str, list[int]] = {}
     found = {}
     for layer in net.layer:
-        inputs = channels[layer.bottom[0]] if layer.bottom else layer.input_param.shape[0].dim[1]
-        outputs = inputs
+        bottoms = [shapes[bottom] for bottom in layer.bottom]
+        top = _top_shape(layer, bottoms)
         if layer.type == "Convolution":
             parameters = layer.convolution_param
-            outputs, area = parameters.num_output, parameters.kernel_size[0] ** 2
-            biases = outputs if parameters.bias_term else 0
-            found[layer.name] = Count(outputs * inputs // parameters.group * area, biases)
+            area, biases = parameters.kernel_size[0] ** 2, top[1] if parameters.bias_term else 0
+            found[layer.name] = Count(top[1] * bottoms[0][1] // parameters.group * area, biases)
         elif layer.type == "InnerProduct":
-            outputs = layer.inner_product_param.num_output
-            found[layer.name] = Count(outputs * inputs, outputs)
-        elif layer.type == "Scale":
-            found[layer.name] = Count(0, 2 * inputs)
-        channels.update(dict.fromkeys(layer.top, outputs))
+            biases = top[1] if layer.inner_product_param.bias_term else 0
+            found[layer.name] = Count(top[1] * prod(bottoms[0][1:]), biases)
+        elif layer.type == "Scale" and layer.param:
+            found[layer.name] = Count(0, 2 * top[1])
+        shapes.update(dict.fromkeys(layer.top, top))
     return found
+
+
+def _top_shape(layer: messages.LayerParameter, bottoms: list[list[int]]) -> list[int]:
+    """The shape of a layer's top as far as weights depend on it: maps count as 1 x 1, most layers keep the shape."""
+    if layer.type == "Input":
+        return [*layer.input_param.shape[0].dim[:2], 1, 1]
+    if layer.type == "Parameter":
+        return list(layer.parameter_param.shape.dim)
+    first = bottoms[0]
+    if layer.type == "Convolution":
+        return [first[0], layer.convolution_param.num_output, 1, 1]
+    if layer.type == "InnerProduct":
+        return [first[0], layer.inner_product_param.num_output]
+    if layer.type == "Reshape":
+        return [dim or first[axis] for axis, dim in enumerate(layer.reshape_param.shape.dim)]
+    if layer.type == "Concat":
+        axis = layer.concat_param.axis
+        return [*first[:axis], sum(shape[axis] for shape in bottoms), *first[axis + 1 :]]
+    if layer.type == "SemanticAttention":
+        return [first[0], *bottoms[1]]
+    return first
 
 
 def table(recipes: Iterable[Recipe]) -> str:
@@ -60,8 +81,8 @@ def table(recipes: Iterable[Recipe]) -> str:
     system = recipes[0].system
     counts = [count_parts(recipe_deploy_net(recipe), system) for recipe in recipes]
     sums = [sum((count[part] for part in system.parts if part.extra), Count()) for count in counts]
-    heads = [f"{system.variant_of(recipe)}, C={len(recipe.dataset.classes)}" for recipe in recipes]
-    lines = ["| weights in millions | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(recipes)]
+    names = [", ".join(filter(None, (system.variant_of(one), f"C={len(one.dataset.classes)}"))) for one in recipes]
+    lines = ["| weights in millions | " + " | ".join(names) + " |", "|---|" + "---:|" * len(recipes)]
     for part in counts[0]:
         lines.append(_line(part.title, [count[part].weights for count in counts]))
     lines.append(_line(f"**{system.title}'s extra weights**", [total.weights for total in sums]))

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from pysrn.console import UsageError
 from pysrn.nets import messages
 from pysrn.nets.folding import Weights
@@ -68,12 +70,15 @@ class Map:
     """A blob of N x C x H x W that can be drawn over the image.
 
     `stage` is the first that learns it; `shown`: it is drawn unless others are asked for. The first is the report's.
+    A map that is no blob has `needs`, blobs of the deploy net, and `of`, which makes it of their arrays.
     """
 
     name: str
     title: str
     stage: int
     shown: bool = True
+    needs: tuple[str, ...] = ()
+    of: Callable[..., np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -194,6 +199,11 @@ class System:
     def map_names(self) -> tuple[str, ...]:
         """Names of the maps."""
         return tuple(one.name for one in self.maps)
+
+    @property
+    def blob_maps(self) -> tuple[str, ...]:
+        """Names of the maps that the net itself gives."""
+        return tuple(one.name for one in self.maps if one.of is None)
 
     @property
     def final_scores(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import platform
 import time
 from contextlib import nullcontext
 from importlib.metadata import version
+from pathlib import Path
 
 import pysrn
 from pysrn.console import InterruptedRun, UsageError, message
@@ -59,6 +60,9 @@ def run_up_to(
             build_dataset(EMBEDDED, settings.data, encoding=stored, force=True)
         settings = with_real_counts(settings)
         validation.check_parts(settings.recipe)
+        settings.recipe.system.constants(
+            settings.recipe, Path(settings.data)
+        )  # what is wrong with it shows before work
         if not dry_run:
             run.wait_for_children()
         steps = plan(run, settings, last, restart)

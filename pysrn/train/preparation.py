@@ -9,7 +9,7 @@ from pysrn.nets.in_caffe import loadable
 from pysrn.nets.layers import parameter_layers
 from pysrn.nets.losses import loss_tops
 from pysrn.nets.solvers import stage_solver
-from pysrn.systems.stage_nets import DataSource, new_layers, recipe_deploy_net
+from pysrn.systems.stage_nets import DataSource, new_layers, recipe_deploy_net, stage_net
 from pysrn.train.fixed.split_net import WHOLE_NET, SplitNet
 from pysrn.train.machine import Machine
 from pysrn.train.prepared import PreparedStage
@@ -46,12 +46,14 @@ def prepare(stage: PreparedStage, first: int, machine: Machine) -> None:
     solver.solver_mode = messages.SolverParameter.GPU if machine.gpus else messages.SolverParameter.CPU
     prototxt.write_message(solver, folder / SOLVER)
     whole = parameter_layers(recipe_deploy_net(recipe))
-    dropped = [name for name in whole if recipe.system.part_of(name) in stage.stage.drops]
+    earlier = [stage_net(recipe, number, DataSource("")) for number in recipe.stage_numbers if number < stage.number]
+    known = dict.fromkeys(name for one in earlier for name in parameter_layers(one))
+    dropped = [name for name in known if recipe.system.part_of(name) in stage.stage.drops]
     dropped += recipe.system.leaves if stage.is_first else ()
     Job(
         source=None if source is None else str(source),
         may_initialise=new,
-        may_leave=list(recipe.system.leaves) if stage.is_first else sorted(set(whole) - set(whole_names)),
+        may_leave=list(recipe.system.leaves) if stage.is_first else sorted({*whole, *dropped} - set(whole_names)),
         carry=not stage.is_first or parts is not None,
         dropped=dropped,
         fixed=parts.fixed_names if parts else [],

@@ -16,6 +16,8 @@ from pysrn.recipes import Recipe
 from pysrn.systems.msrn.label_branch import GRAPH, NO_EDGE, VECTORS
 from pysrn.systems.msrn.label_graph import cooccurrence, edges
 from pysrn.systems.msrn.label_vectors import SHIPPED, label_statistics_vectors, read_vectors, shipped_vectors
+from pysrn.systems.msrn.nets import MSRN
+from pysrn.systems.msrn.recipes import SAFE_RATE
 
 MOST_ROWS = 1024  # of the semantic attention layer
 
@@ -44,10 +46,18 @@ def constants(recipe: Recipe, data: Path) -> Weights:
 
 
 def warnings(recipe: Recipe, stage: int) -> list[str]:
-    """What a user should know of the vectors that a stage is about to be given."""
-    if recipe.heads.label_vectors or recipe.dataset.name in SHIPPED:
+    """What a user should know of the vectors that a stage is about to be given, and of its rate."""
+    if stage != MSRN:
         return []
-    return [
-        "label vectors: no words are known for these classes, so they are made of the training labels (PPMI); "
-        "--label-vectors glove.6B.300d.txt gives words"
-    ]
+    found, plan = [], recipe.stages[stage - 1]
+    if not recipe.heads.label_vectors and recipe.dataset.name not in SHIPPED:
+        found.append(
+            "label vectors: no words are known for these classes, so they are made of the training labels (PPMI); "
+            "--label-vectors glove.6B.300d.txt gives words"
+        )
+    if (rate := plan.base_lr * plan.new_layer_lr) > SAFE_RATE * (1 + 1e-6):
+        found.append(
+            f"rate {rate:g} of the label branch is above {SAFE_RATE:g}: its units die or it diverges (docs/msrn.md); "
+            f"--base-lr times --new-layer-lr should be {SAFE_RATE:g} at most"
+        )
+    return found

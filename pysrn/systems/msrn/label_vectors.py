@@ -40,12 +40,12 @@ def read_vectors(path: str | Path, classes: Sequence[str], width: int) -> np.nda
     """
     path = existing_file(path, "label vectors", CURE)
     whole = {name: _joined(name) for name in classes}
-    parts = {name: [word for word in re.split(r"[\s_\-/+]+", name.lower()) if word] for name in classes}
+    parts = {name: [word for word in re.split(r"[\s_\-/+]+", name.lower()) if word] or [name] for name in classes}
     found = _read_words(path, {*whole.values(), *(word for words in parts.values() for word in words)}, width)
     missing = sorted(
         {word for name in classes if whole[name] not in found for word in parts[name] if word not in found}
     )
-    if missing or not all(parts.values()):
+    if missing:
         few = ", ".join(missing[:NAMES_SHOWN]) + (", ..." if len(missing) > NAMES_SHOWN else "")
         raise SrnError(
             f"{path} lacks {len(missing)} words of the class names: {few}", "add them, or rename the classes"
@@ -98,7 +98,7 @@ def _read_words(path: Path, wanted: set[str], width: int) -> dict[str, np.ndarra
             if number == 1 and len(line.split()) == 2 and line.split()[1].isdigit():
                 continue  # word2vec's head: how many words, how many numbers each
             if number == 1 and len(line.split()) != width + 1:
-                raise SrnError(f"{path} has {len(line.split()) - 1} numbers a word, {width} are wanted", CURE)
+                raise SrnError(f"{path} has {max(len(line.split()) - 1, 0)} numbers a word, {width} are wanted", CURE)
             text = word.decode("utf-8", "replace")
             if text not in wanted:
                 continue
@@ -107,7 +107,8 @@ def _read_words(path: Path, wanted: set[str], width: int) -> dict[str, np.ndarra
             if len(numbers) != width:
                 raise SrnError(f"{path} line {number}: {text} has {len(numbers)} numbers, {width} are wanted", CURE)
             try:
-                values = np.array(numbers, np.float32)
+                with np.errstate(over="ignore"):
+                    values = np.array(list(map(float, numbers))).astype(np.float32)
             except ValueError:
                 values = np.array([np.nan])
             if not np.isfinite(values).all():

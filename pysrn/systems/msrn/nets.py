@@ -43,11 +43,13 @@ def add_stage(net: messages.NetParameter, recipe: Recipe, stage: int) -> None:
 
 
 def add_deploy(net: messages.NetParameter, architecture: Architecture, learning: Learning) -> None:
-    """Add all of the net for prediction to a net with `data`."""
+    """Add all of the net for prediction to a net with `data`; the main net of stage 1 has no heads."""
     trunk, classes = TRUNKS[architecture.trunk], architecture.classes
     top = resnet.add_trunk(net, trunk, learning, "data")
-    _add_classifier(net, top, classes, learning)
-    _add_msrn(net, trunk, classes, architecture.heads, learning, learning)
+    if architecture.heads is None:
+        _add_classifier(net, top, classes, learning)
+    else:
+        _add_msrn(net, trunk, classes, architecture.heads, learning, learning)
 
 
 def _add_classifier(net: messages.NetParameter, bottom: str, classes: int, learning: Learning) -> str:

@@ -23,9 +23,9 @@ def recognise(weights: Weights, source: str, system: System) -> Architecture:
         what = f"has {foreign[0]}" if foreign else f"has only the trunk {known.name}"
         raise SrnError(f"{source} is no {system.title}: it {what}", "train it: tools/run_stage.py --system msrn")
     if "emb_vectors" not in weights:
-        return Architecture(system, known.name, len(weights["cls_fc"][0]), HeadSpec())
+        return Architecture(system, known.name, weights["cls_fc"][0].shape[-2], None)
     try:
-        return Architecture(system, known.name, len(weights["emb_vectors"][0]), _heads_of(weights))
+        return Architecture(system, known.name, weights["emb_vectors"][0].shape[-2], _heads_of(weights))
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise SrnError(f"{source} contradicts itself, or has not all of {system.title}: {error}") from None
 

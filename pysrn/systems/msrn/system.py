@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pysrn.nets.folding import Weights
-from pysrn.systems.msrn import constants, fidelity, nets, recipes
+from pysrn.systems.msrn import constants, fidelity, looks, nets, recipes
 from pysrn.systems.msrn import recognise as recognising
 from pysrn.systems.msrn.paper import PUBLISHED
 from pysrn.systems.system import Activation, Architecture, Baseline, Part, Score, Stage, System
@@ -34,6 +34,7 @@ SYSTEM = System(
         Score("score_cls", "the main net of stage 1", early=True),
         Score("score", "all that labels and groups see at three depths: the result"),
     ),
+    maps=looks.maps(nets.MSRN),
     baseline=Baseline(nets.MAIN, "score_cls", "main net"),
     trunks={name: spec for name, spec in TRUNKS.items() if spec.family != PREACT},
     offered=tuple(name for name, spec in TRUNKS.items() if spec.family != PREACT),
@@ -48,6 +49,10 @@ SYSTEM = System(
     against_paper=fidelity.against_the_paper,
     constants=constants.constants,
     warnings=constants.warnings,
-    modules={"authors": "pysrn.systems.msrn.released"},
+    modules={
+        "authors": "pysrn.systems.msrn.released",
+        "benchmark": "pysrn.systems.msrn.benchmark",
+        "labels": "pysrn.systems.msrn.label_picture",
+    },
 )
 SYSTEM.recipes.update(recipes.recipes(SYSTEM))  # each of which says whose it is
