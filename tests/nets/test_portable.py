@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from pysrn.nets import messages
-from pysrn.nets.blob_shapes import blob_shapes
 from pysrn.nets.in_caffe import make_net
 from pysrn.nets.layers import add_layer
-from pysrn.nets.portable import portable
+from pysrn.nets.portable import blob_shapes, portable
 from pysrn.systems.srn.heads import HeadSpec
 from tests.srn import MAPS, SCORES, check_images, stages
 
