@@ -27,9 +27,8 @@ from pysrn.console import SrnError, UsageError
 from pysrn.nets.folding import Weights
 from pysrn.systems.msrn.heads import FUSIONS
 from pysrn.systems.msrn.recipes import INPUT
-from pysrn.systems.torch_parts import BatchNorm2d
 from pysrn.systems.trunks import imagenet
-from pysrn.systems.trunks.imagenet import BN_PARTS, FAMILIES, IMAGENET
+from pysrn.systems.trunks.imagenet import FAMILIES, IMAGENET
 from pysrn.systems.trunks.resnet import TrunkSpec
 from pysrn.systems.trunks.torch_resnet import Trunk
 
@@ -121,13 +120,4 @@ def _their_trunk(values: Mapping[str, Tensor], spec: TrunkSpec) -> dict[str, Ten
     trunk = Trunk(spec)
     trunk.load_state_dict({name[6:]: value for name, value in values.items() if name.startswith("trunk.")})
     imagenet.unfold_input(trunk, INPUT, *IMAGENET)
-    result: dict[str, Tensor] = {}
-    modules = dict(trunk.named_modules())
-    for ours, theirs in imagenet.names_of(spec, FAMILY):
-        module = modules.get(ours)
-        if isinstance(module, BatchNorm2d):
-            result |= {f"{theirs}.{part}": getattr(module, part).detach() for part in BN_PARTS}
-            result[f"{theirs}.num_batches_tracked"] = torch.tensor(0)
-        elif isinstance(module, torch.nn.Conv2d):
-            result[f"{theirs}.weight"] = module.weight.detach()
-    return result
+    return imagenet.values_of(trunk, spec, FAMILY)

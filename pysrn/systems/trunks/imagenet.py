@@ -98,7 +98,7 @@ def trunk_of(values: Mapping[str, Tensor], family: Family, source: str) -> Trunk
 def trunk_with(values: Mapping[str, Tensor], family: Family, source: str) -> Trunk:
     """Our trunk with these weights, the input as it was; SrnError on a tensor left over, missing or of other shape."""
     spec = trunk_of(values, family, source)
-    names = dict(names_of(spec, family))
+    names = dict(_names(spec, family))
     result: dict[str, Tensor] = {}
     used: set[str] = set()
     with torch.device("meta"):
@@ -131,6 +131,20 @@ def trunk_with(values: Mapping[str, Tensor], family: Family, source: str) -> Tru
             result[f"{path}.caffe_sums"] = torch.zeros(2 * module.num_features + 1)
     trunk.load_state_dict(result, assign=True)
     return trunk
+
+
+def values_of(trunk: Trunk, spec: TrunkSpec, family: Family) -> dict[str, Tensor]:
+    """The trunk's weights under a family's names, a conv1's bias left out: the inverse of `trunk_with`."""
+    result: dict[str, Tensor] = {}
+    modules = dict(trunk.named_modules())
+    for ours, theirs in _names(spec, family):
+        module = modules.get(ours)
+        if isinstance(module, torch.nn.BatchNorm2d):
+            result |= {f"{theirs}.{part}": getattr(module, part).detach() for part in BN_PARTS}
+            result[f"{theirs}.num_batches_tracked"] = torch.tensor(0)
+        elif isinstance(module, torch.nn.Conv2d):
+            result[f"{theirs}.weight"] = module.weight.detach()
+    return result
 
 
 def fold_input(trunk: Trunk, ours: Input, mean: Sequence[float], deviation: Sequence[float]) -> None:
@@ -232,7 +246,7 @@ def _block(family: Family, stage: int, number: int) -> str:
     return f"stages.{stage}.blocks.{number}" if family.preact else f"layer{stage + 1}.{number}"
 
 
-def names_of(spec: TrunkSpec, family: Family) -> list[tuple[str, str]]:
+def _names(spec: TrunkSpec, family: Family) -> list[tuple[str, str]]:
     """Our module and theirs, for every convolution and BN of the trunk."""
     names = [("conv1", family.conv1), (f"bn_{spec.first_norm}", family.bn1)]
     for stage, number in enumerate(STAGES):

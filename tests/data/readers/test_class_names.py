@@ -8,7 +8,7 @@ import pytest
 from pysrn.data.shapes.scene import CLASSES
 from pysrn.recipes import DATASETS, class_names
 
-COUNTS = {"coco": 80, "nus_wide": 81, "wider_attribute": 14, "voc2007": 20, "shapes": 16}
+COUNTS = {"coco": 80, "nus_wide": 81, "wider_attribute": 14, "voc2007": 20, "apparel": 11, "shapes": 16}
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
