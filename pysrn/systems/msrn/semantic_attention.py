@@ -29,7 +29,9 @@ class SemanticAttention(caffe.Layer):
     def reshape(self, bottom, top) -> None:
         """Raises ValueError where the bottoms do not fit."""
         shapes = [list(bottom[number].shape) for number in range(len(bottom))]
-        if [len(shape) for shape in shapes] != [4, 2] or shapes[0][1] != shapes[1][1] or 0 in (*shapes[0], *shapes[1]):
+        axes = [len(shape) for shape in shapes]
+        fit = len(axes) == 2 and axes[0] >= 3 and axes[1] == 2 and shapes[0][1] == shapes[1][1]
+        if not fit or 0 in (*shapes[0], *shapes[1]):
             raise ValueError(f"SemanticAttention wants features N x D x H x W and rows R x D, not {shapes}")
         features, rows = shapes
         top[0].reshape(features[0], rows[0], rows[1])

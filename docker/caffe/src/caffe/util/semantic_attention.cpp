@@ -18,7 +18,7 @@ namespace {
 // Sums are made of sixteen parts on every machine, whatever its vectors hold.
 const int kLanes = 16;
 const float kLog2E = 1.44269504f;
-const float kLeast = -100;
+const float kLeast = -100;  // of exponents of 2
 
 template <int kWidth> struct VectorOf;
 template <> struct VectorOf<4> {
@@ -63,9 +63,9 @@ CAFFE_INLINE float total(const VectorOf<16>::Floats* x) {
   return total(half);
 }
 
-// 2^(factor x), for factor x <= 0. Unless kNear says that none is below, what
-// is below 2^-100 becomes 2^-100, which adds nothing to a sum that has a 1 in it:
-// processors are slow at still smaller numbers. A NaN may give any number; but
+// 2^(factor x), for factor x <= 0. What is below 2^-100 becomes 2^-100, which
+// adds nothing to a sum that has a 1 in it: processors are slow at still
+// smaller numbers. kNear says that there is none. A NaN may give any number; but
 // factor and x are in the results by another way, too.
 template <int kWidth, bool kNear>
 CAFFE_INLINE void power_of_two(float factor,
