@@ -1,11 +1,11 @@
 """Caffe's layer `SemanticAttention` in NumPy, for a Caffe that does not have it.
 
 In a net: `type: "Python"`, module `pysrn.systems.msrn.semantic_attention`, layer `SemanticAttention`, with the bottoms
-and the top of the layer in C++ (docker/caffe/include/caffe/layers/semantic_attention_layer.hpp), which is some
-twenty times as fast and computes the same.
+and the top of the layer in C++, which computes the same many times as fast
+(docker/caffe/include/caffe/layers/semantic_attention_layer.hpp).
 
-Every row of the second bottom looks at the map with every channel by itself: where the product of the channel and the
-row's number for it is large (the released code's `SemanticAttention`, before its branches are joined).
+Every row of the second bottom looks at every channel of a map by itself: at the places where the channel, multiplied
+by the row's number for it, is large (Qu et al., 2021; `MSGDN.forward` in the released code).
 """
 
 from __future__ import annotations
