@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import partial
 
 import caffe
 import numpy as np
 
 from tests.caffe.running import Record, build, layer, numbers, text_net
+from tests.caffe.state_cases import attention_solver
 
 SHAPES = 200
 TWIN = 'python_param { module: "pysrn.systems.msrn.semantic_attention" layer: "SemanticAttention" }'
@@ -89,4 +91,14 @@ def no_numbers(record: Record, kind: str) -> None:
         record.update({f"{number} {place} {name}": values for name, values in found.items()})
 
 
+def steps_layer(record: Record) -> None:
+    """The weights that a solver makes of a net with the layer."""
+    with tempfile.TemporaryDirectory() as folder:
+        solver = attention_solver(folder)
+        solver.step(4)
+        for name, blobs in solver.net.params.items():
+            record.update({f"{name}.{number}": blob.data.copy() for number, blob in enumerate(blobs)})
+
+
 CASES = {f"{case.__name__}_{kind}": partial(case, kind=kind) for case in (random_shapes, no_numbers) for kind in LAYERS}
+CASES |= {"steps_layer": steps_layer}

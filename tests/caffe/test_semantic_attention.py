@@ -97,6 +97,14 @@ def test_results_do_not_depend_on_threads(vectors, run_child):
         assert two[name].tobytes() == values.tobytes(), name
 
 
+def test_training_with_shared_memory(run_child):
+    """Where gradients share their memory the layer reads and writes the right ones."""
+    stock, shared = (run_child("steps_layer", CAFFE_ENGINE=parts) for parts in ("stock", "memory"))
+    assert set(stock) == {"conv1.0", "conv1.1", "conv2.0", "conv2.1", "rows.0"}
+    for name, values in stock.items():
+        np.testing.assert_array_equal(shared[name], values, err_msg=name)
+
+
 @pytest.mark.parametrize("kind", ["layer", "twin"])
 def test_no_number_stays_none(kind, run_child):
     """NaN and infinity are in all that they belong to, as the definition says, and in nothing else."""

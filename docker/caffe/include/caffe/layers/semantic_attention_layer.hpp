@@ -1,5 +1,5 @@
-#ifndef CAFFE_SEMANTIC_ATTENTION_LAYER_HPP_
-#define CAFFE_SEMANTIC_ATTENTION_LAYER_HPP_
+#ifndef CAFFE_LAYERS_SEMANTIC_ATTENTION_LAYER_HPP_
+#define CAFFE_LAYERS_SEMANTIC_ATTENTION_LAYER_HPP_
 
 #include <vector>
 
@@ -50,4 +50,4 @@ class SemanticAttentionLayer : public Layer<Dtype> {
 
 }  // namespace caffe
 
-#endif  // CAFFE_SEMANTIC_ATTENTION_LAYER_HPP_
+#endif  // CAFFE_LAYERS_SEMANTIC_ATTENTION_LAYER_HPP_

@@ -65,7 +65,7 @@ CAFFE_INLINE float total(const VectorOf<16>::Floats* x) {
 
 // 2^(factor x), for factor x <= 0. What is below 2^-100 becomes 2^-100, which
 // adds nothing to a sum that has a 1 in it: processors are slow at still
-// smaller numbers. kNear says that there is none. A NaN may give any number; but
+// smaller numbers. kNear says that there is none. Of NaN comes any number, but
 // factor and x are in the results by another way, too.
 template <int kWidth, bool kNear>
 CAFFE_INLINE void power_of_two(float factor,
