@@ -34,6 +34,7 @@ from tests.caffe.running import build, layer, numbers, text_net
 IMAGES, CHANNELS, ROWS, SIDES = 2, 512, 84, (28, 14, 7)
 EXPONENTIALS = 2 * IMAGES * CHANNELS * ROWS * sum(side * side for side in SIDES)  # forth and back
 OURS, EAGER, LAST, COMPILED = "ours", "PyTorch", "PyTorch, positions last", "torch.compile"
+OUR_RATE, BARE_RATE = "rate", "bare rate"
 AGREEMENT = 1e-4  # of the greatest gradient: float32 on both sides
 BARE = """
 #include <cmath>
@@ -76,18 +77,19 @@ def work(arguments: argparse.Namespace) -> None:
         raise MissingError("this Caffe has no layer SemanticAttention", "docker/local builds one that has it")
     names = [name for name in STEPS if name != COMPILED or not arguments.no_compile]
     extra = {name: child(1, arguments.rounds, "memory", name) for name in names}
-    rows = []
+    rows, rates = [], []
     for threads in arguments.threads:
         found = child(threads, arguments.rounds, "times", *names)
-        bare = statistics.median(found["bare"])
         for name in names:
             ratios = [other / ours for other, ours in zip(found[name], found[OURS], strict=True)]
-            least = statistics.median(found[name])
-            figures = 1000 * least, statistics.median(ratios), EXPONENTIALS / least / 1e9, bare * least / EXPONENTIALS
-            rows.append([name, str(threads), *(f"{figure:.2f}" for figure in figures), f"{extra[name] / 1e6:.1f}"])
+            figures = 1000 * statistics.median(found[name]), statistics.median(ratios), extra[name] / 1e6
+            rows.append([name, str(threads), *(f"{figure:.1f}" for figure in figures)])
+        ours, bare = (statistics.median(found[name]) for name in (OUR_RATE, BARE_RATE))
+        rates.append([str(threads), f"{ours / 1e9:.2f}", f"{bare / 1e9:.2f}", f"{bare / ours:.2f}"])
     print(json.dumps(describe_machine(), indent=1), file=sys.stderr)
-    head = ["", "threads", "ms", "time / ours", "10^9 exp/s", "bare loop's / its", "extra MB"]
-    print(aligned("Forth and back:", head, rows))
+    print(aligned("Forth and back:", ["", "threads", "ms", "time / ours", "extra MB"], rows))
+    head = ["threads", "ours", "a bare loop", "its / ours"]
+    print(aligned("\n10^9 exponentials a second of processor time:", head, rates))
 
 
 def child(threads: int, rounds: int, *what: str):
@@ -164,7 +166,7 @@ STEPS: dict[str, Callable[[], Step]] = {
 
 
 def times(names: Sequence[str], rounds: int) -> dict[str, list[float]]:
-    """Seconds of a step by contestant, and the exponentials a second of a loop that computes nothing else.
+    """Seconds of a step by contestant; exponentials a second of ours and of a loop that computes nothing else.
 
     Raises RuntimeError where the contestants' gradients are not the same.
     """
@@ -174,17 +176,20 @@ def times(names: Sequence[str], rounds: int) -> dict[str, list[float]]:
         for ours, theirs in zip(expected, step(), strict=True):
             if not np.abs(ours - theirs).max() <= AGREEMENT * np.abs(ours).max():
                 raise RuntimeError(f"{name} computes other gradients")
-    return alternate({name: lambda step=step: seconds(step) for name, step in steps.items()} | {"bare": bare()}, rounds)
+    contestants = {name: lambda step=step: least(step, time.perf_counter) for name, step in steps.items()}
+    contestants[OUR_RATE] = lambda: EXPONENTIALS / least(steps[OURS], time.process_time)
+    contestants[BARE_RATE] = bare()
+    return alternate(contestants, rounds)
 
 
-def seconds(step: Callable[[], object]) -> float:
-    """The least of as many calls as fit into a second, or of one."""
-    end, least = time.perf_counter() + 1, float("inf")
-    while least == float("inf") or time.perf_counter() < end:
-        start = time.perf_counter()
+def least(step: Callable[[], object], clock: Callable[[], float]) -> float:
+    """Seconds of the fastest of as many calls as fit into one second, or of one."""
+    end, found = time.perf_counter() + 1, []
+    while not found or time.perf_counter() < end:
+        start = clock()
         step()
-        least = min(least, time.perf_counter() - start)
-    return least
+        found.append(clock() - start)
+    return min(found)
 
 
 def bare() -> Callable[[], float]:
@@ -195,12 +200,12 @@ def bare() -> Callable[[], float]:
         subprocess.run(["g++", *FAST, str(source), "-o", str(library)], check=True)
         loaded = ctypes.CDLL(str(library))
     x = -np.abs(numbers(np.random.default_rng(0), (784,)))
-    repeats = 20_000
-    return lambda: (
-        x.size
-        * repeats
-        / seconds(lambda: loaded.bare(x.ctypes.data_as(ctypes.c_void_p), x.size, ctypes.c_long(repeats)))
-    )
+    repeats = EXPONENTIALS // x.size
+
+    def loop() -> None:
+        loaded.bare(x.ctypes.data_as(ctypes.c_void_p), x.size, ctypes.c_long(repeats))
+
+    return lambda: x.size * repeats / least(loop, time.process_time)
 
 
 def memory(name: str) -> int:
