@@ -305,6 +305,20 @@ def fixed_solver(folder: str):
     return _solver(folder, 1, fixed + layer("last", "Convolution", "conv11", "", f"convolution_param {{ {WIDE} }}"))
 
 
+def attention_solver(folder: str):
+    """A solver of a net with maps of two sizes behind one another, and rows that look at both."""
+    layers = (
+        layer("conv1", "Convolution", "data", "", f"convolution_param {{ {WIDE} }}")
+        + layer("pool", "Pooling", "conv1", "", "pooling_param { pool: MAX kernel_size: 2 stride: 2 }")
+        + layer("conv2", "Convolution", "pool", "", f"convolution_param {{ {WIDE} }}")
+        + 'layer { name: "rows" type: "Parameter" top: "rows" parameter_param { shape { dim: 5 dim: 16 } } }\n'
+        + layer("seen1", "SemanticAttention", "conv1 rows")
+        + layer("seen2", "SemanticAttention", "conv2 rows")
+        + layer("last", "Concat", "seen1 seen2", "", "concat_param { axis: 2 }")
+    )
+    return _solver(folder, 1, layers)
+
+
 def solver_steps(record: Record) -> None:
     """Steps with momentum and decay; the test net has the weights of each of them."""
     for iter_size in (1, 3):

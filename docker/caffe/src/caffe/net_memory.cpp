@@ -33,8 +33,9 @@ const int kFusedLayers = 5;
 // of their own, as do the blobs next to them.
 bool WritesAll(const string& type, int num_bottom) {
   static const char* const kTypes[] = { "BatchNorm", "Concat", "Convolution",
-      "Eltwise", "InnerProduct", "Pooling", "ReLU", "Reduction", "Sigmoid",
-      "SigmoidCrossEntropyLoss", "Softmax", "Split" };
+      "Eltwise", "InnerProduct", "Pooling", "ReLU", "Reduction",
+      "SemanticAttention", "Sigmoid", "SigmoidCrossEntropyLoss", "Softmax",
+      "Split" };
   if (type == "Scale") { return num_bottom == 1; }
   if (type == "Concat" && num_bottom == 1) { return false; }
   return std::count(kTypes, kTypes + sizeof(kTypes) / sizeof(*kTypes), type);
