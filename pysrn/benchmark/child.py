@@ -34,10 +34,6 @@ def serve(job: Job) -> None:
     """Be the child: do what stdin says until it ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
-    if job.framework == CAFFE:
-        from pysrn.benchmark.caffe_side import make_worker
-    else:
-        from pysrn.benchmark.torch_side import make_worker
     worker, passes = make_worker(job), 1
 
     def answer(value) -> None:

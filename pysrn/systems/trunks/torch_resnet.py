@@ -82,7 +82,7 @@ class Trunk(nn.Module):
 
     def __init__(self, spec: TrunkSpec) -> None:
         super().__init__()
-        self.preact, self.norms_conv1 = spec.preact, spec.first_norm == "conv1"
+        self.preact, self.first_norm, self.norms_conv1 = spec.preact, spec.first_norm, spec.first_norm == "conv1"
         self.conv1 = nn.Conv2d(3, spec.width, 7, 2, 3, bias=spec.conv1_bias)
         self.add_module(f"bn_{spec.first_norm}", BatchNorm2d(spec.width))
         # Without padding Caffe's own ceil rule.
