@@ -37,6 +37,14 @@ def portable(net: messages.NetParameter) -> messages.NetParameter:
     return result
 
 
+def as_portable_as_can_be(net: messages.NetParameter) -> messages.NetParameter:
+    """The net in such layers, or the net itself where one has no counterpart: then only Caffe reads it."""
+    try:
+        return portable(net)
+    except ValueError:
+        return net
+
+
 def _add_sum(net: messages.NetParameter, layer: messages.LayerParameter, before: tuple[int, ...]) -> None:
     told = layer.reduction_param
     if told.operation != told.SUM or told.axis != 2:

@@ -23,8 +23,9 @@ from pysrn.nets.in_caffe import check_gpu, engine_in_use
 
 # Types in the checked-in prototxt files, and Data, which the nets for plain `caffe train` read with.
 LAYER_TYPES = (
-    "BatchNorm", "Convolution", "Data", "Eltwise", "InnerProduct", "Input", "Pooling", "Python", "ReLU",
-    "Reduction", "Reshape", "Scale", "Sigmoid", "SigmoidCrossEntropyLoss", "Softmax",
+    "ArgMax", "BatchNorm", "BatchReindex", "Bias", "Concat", "Convolution", "Data", "Dropout", "ELU", "Eltwise",
+    "Embed", "Flatten", "InnerProduct", "Input", "LSTM", "Parameter", "Pooling", "Power", "Python", "ReLU", "Reduction",
+    "Reshape", "Scale", "Sigmoid", "SigmoidCrossEntropyLoss", "Slice", "Softmax", "SoftmaxWithLoss", "TanH", "Tile",
 )  # fmt: skip
 # OpenBLAS kernels without AVX2: what a version falls back on that does not know the processor
 OLD_KERNELS = {"Prescott", "Core2", "Penryn", "Dunnington", "Nehalem", "Atom", "Sandybridge"}

@@ -12,7 +12,7 @@ from pathlib import Path
 from pysrn.console import SrnError
 from pysrn.nets import messages
 from pysrn.nets.caffemodel import read_weights
-from pysrn.nets.portable import portable
+from pysrn.nets.portable import as_portable_as_can_be
 from pysrn.nets.prototxt import check_net, write_message
 from pysrn.recipes import Recipe
 from pysrn.systems.stage_nets import deploy_message
@@ -31,7 +31,7 @@ def write_deploy(recipe: Recipe, stage: int, weights: Path) -> tuple[Path, Path]
     architecture = system.recognise(values, str(weights))
     if architecture.classes != len(classes):
         raise SrnError(f"{weights} has {architecture.classes} labels, its run has {len(classes)}")
-    net = portable(deploy_message(architecture, values))
+    net = as_portable_as_can_be(deploy_message(architecture, values))
     if not net.layer:
         raise SrnError(f"{weights} can compute no score")
     check_net(net)

@@ -11,7 +11,7 @@ from pathlib import Path
 from google.protobuf.message import Message
 
 from pysrn.nets.messages import NetParameter
-from pysrn.nets.portable import portable
+from pysrn.nets.portable import as_portable_as_can_be
 from pysrn.nets.prototxt import check_net, read_message, write_message
 from pysrn.nets.solvers import stage_solver
 from pysrn.recipes import EMBEDDED, Recipe
@@ -56,7 +56,7 @@ def generated_files(recipe: Recipe, root: Path) -> Files:
         files[net_path] = stage_net(recipe, number, source), ""
         prefix = f"runs/{run_name(recipe)}/stage{number}/snapshot"
         files[folder / f"stage{number}_solver.prototxt"] = stage_solver(recipe, number, net_path.as_posix(), prefix), ""
-    deploy = portable(recipe_deploy_net(recipe))
+    deploy = as_portable_as_can_be(recipe_deploy_net(recipe))
     files[folder / DEPLOY] = deploy, words_on(Architecture.of(recipe), deploy)
     for message, _ in files.values():
         if isinstance(message, NetParameter):

@@ -35,7 +35,8 @@ def test_needed_layer_types_are_those_of_the_checked_in_nets():
     files = list((REPOSITORY / "prototxt").glob("*/*/*.prototxt"))
     used = {name for path in files for name in layer.findall(path.read_text())}
     assert used, "no prototxt files"
-    assert used | {"Data"} == set(setup_report.LAYER_TYPES)
+    twins = {"SemanticAttention"}  # a Python layer takes their place where Caffe lacks them
+    assert used - twins | {"Data"} == set(setup_report.LAYER_TYPES)
 
 
 def test_missing_layer_types_are_reported():
