@@ -69,7 +69,7 @@ def test_first_stage_is_that_of_srn(call, trained, place):
 
 
 def test_constants_are_those_of_the_data_and_do_not_change(trained, place):
-    from pysrn.systems.msrn.constants import constants
+    from pysrn.systems.msrn.labels.constants import constants
     from pysrn.train.run_folder import RunFolder
 
     recipe = RunFolder(trained.run).read_settings().recipe
