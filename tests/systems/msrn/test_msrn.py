@@ -17,6 +17,7 @@ from pysrn.nets.caffemodel import read_weights
 from pysrn.predict.deploy import DeployNet
 from pysrn.recipes import class_names
 from pysrn.systems.msrn.labels.constants import constants
+from pysrn.systems.msrn.labels.vectors import shipped_vectors
 from pysrn.train.run_folder import RunFolder
 from tests.systems.conftest import command, environment
 
@@ -190,6 +191,34 @@ def test_vectors_of_words(call, trained, place):
     assert "PPMI" not in plan
     said = call("run_stage", *MSRN, *STEPS, "--label-vectors", "words.txt", "--dry-run", code=2).stderr
     assert "was done with other settings" in said and "label_vectors" in said
+
+
+def test_known_data_set_is_trained_end_to_end_with_shipped_vectors(call, place):
+    """The published recipes leave stage 1 out; the pair of a data set without a reader is made as one's own."""
+    names, random = class_names("apparel"), np.random.default_rng(0)
+    for split, count in (("train", 6), ("test", 2)):
+        rows = [f"file,{','.join(names)}"]
+        for number in range(count):
+            name = f"{split}{number}.png"
+            (place / "apparel").mkdir(exist_ok=True)
+            cv2.imwrite(str(place / "apparel" / name), random.integers(0, 256, (40, 40, 3), np.uint8))
+            rows.append(f"{name},{','.join(map(str, random.integers(0, 2, len(names))))}")
+        (place / "apparel" / f"{split}.csv").write_text("\n".join(rows))
+    call("make_lmdb", "folder", "--root", "apparel", "--out", "apparel_pair")
+    asked = ("--system", "msrn", "--dataset", "apparel", "--data", "apparel_pair", "--from-scratch")
+    said = call("run_stage", *asked, "--trunk", "resnet14", "--iterations", "1", "--batch-size", "2").stderr
+    assert "stage 1" not in said and "PPMI" not in said and "stage 2 (msrn)" in said
+    run = place / "runs" / "msrn-apparel"
+    assert not (run / "stage1").exists()
+    saved = read_weights(run / "stage2" / "weights.caffemodel")
+    np.testing.assert_array_equal(saved["emb_vectors"][0], shipped_vectors("apparel", names))
+    assert saved["emb_gats_W"][0].shape[0] == 2  # groups
+    call("predict", run)
+    assert "ResNet" not in call("compare", run).stdout
+    lines = call("run_stage", "--system", "msrn", "--run", "msrn-apparel", "--status").stdout.splitlines()
+    assert len(lines) == 2 and lines[1].startswith("stage 2 msrn")
+    said = call("run_stage", *asked, "--trunk", "resnet14", "--base-lr", "0.1", "--dry-run", "--run", "fast").stderr
+    assert "rate 0.1 of the label branch is above 0.01" in said
 
 
 @pytest.mark.parametrize(
