@@ -41,7 +41,7 @@ class StageLosses(nn.Module):
         """`net` is the stage's for Caffe; `losses` are pairs of a loss and its score."""
         super().__init__()
         own = own_module(system)
-        self.scores = own.stage_scores(model, stage) if own else Scores(model)
+        self.scores = own.stage_scores(model, stage) if hasattr(own, "stage_scores") else Scores(model)
         self.further = getattr(own, "further_losses", lambda model: [])
         full = {layer.top[0] for layer in net.layer if layer.loss_param.normalization == layer.loss_param.FULL}
         self.of_losses = [(score, loss in full) for loss, score in losses]

@@ -23,8 +23,8 @@ def usual_recipe(system: System, variant: str | None = None, trunk: str | None =
 def own_module(system: System) -> ModuleType | None:
     """What a system knows of its benchmarks; None where it has no such module.
 
-    `SPREAD`: layer -> the standard deviation that random weights give its output. `stage_scores(model, stage)`: a
-    `nn.Module` that takes images to the scores of a stage's losses by name, and computes nothing else.
+    `SPREAD`: layer -> the standard deviation that random weights give its output. `stage_scores(model, stage)`, where
+    the model itself would compute more: a `nn.Module` that takes images to the scores of a stage's losses by name.
     `further_losses(model)`, where it has them: what a stage minimises beside the losses of its scores.
     """
     return system.module(MODULE, "benchmarks of its own") if MODULE in system.modules else None

@@ -375,3 +375,28 @@ def test_full_size_agrees_with_the_slow_loop(real_case):
     assert top[:500] == slow_top_three(logits[:500].tolist())
     assert few.decisions["threshold"] == pytest.approx(slow_decisions(truth, above), abs=1e-12)
     assert few.decisions["top3_forced"] == pytest.approx(slow_decisions(truth, top), abs=1e-12)
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 5.0])
+def test_optimistic_threshold_is_the_best_of_twenty(spread):
+    """As MSRN's released code sweeps it, written out threshold by threshold and class by class."""
+    random = np.random.default_rng(3)
+    truth = random.random((70, 6)) < 0.3
+    logits = (random.normal(0, spread, truth.shape) + truth - 0.5).astype(np.float32)
+    logits[:, 4] = -9  # never predicted
+    best = None
+    for step in range(20):
+        threshold, precision, recall, hits, said = -1 + 0.1 * step, [], [], 0, 0
+        for k in range(6):
+            chosen = logits[:, k] >= round(threshold, 1)
+            both, count = int((chosen & truth[:, k]).sum()), max(int(chosen.sum()), 1)
+            precision.append(both / count)
+            recall.append(both / truth[:, k].sum())
+            hits, said = hits + both, said + count
+        p, r, po, ro = np.mean(precision), np.mean(recall), hits / said, hits / truth.sum()
+        f1_c, f1_o = 2 * p * r / (p + r), 2 * po * ro / (po + ro)
+        if best is None or f1_c + f1_o > best[0] + best[1]:
+            best = f1_c, f1_o, p, r, po, ro, threshold
+    found = metrics.evaluate(logits, truth.astype(int)).optimistic
+    names = ("F1-C", "F1-O", "P-C", "R-C", "P-O", "R-O", "threshold")
+    np.testing.assert_allclose([found[name] for name in names], best, rtol=1e-12)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pysrn.recipes import Recipe
-from pysrn.systems.msrn.label_vectors import SHIPPED
+from pysrn.systems.msrn.labels.vectors import SHIPPED
 
 AS_RELEASED, DIFFERS, UNKNOWN = "as published", "differs", "not published"
 RELEASED_RATE, RELEASED_TRUNK = 0.1, "resnet101_v15"

@@ -64,7 +64,7 @@ def add_group_loss(net: messages.NetParameter, classes: int) -> None:
 
 
 def _constant(net: messages.NetParameter, name: str, shape: tuple[int, int]) -> None:
-    """A `Parameter` layer that never learns; its values come from the run's data (`constants.py`)."""
+    """A `Parameter` layer that never learns; its values come from the run's data (`labels/constants.py`)."""
     add_layer(net, name, "Parameter", [], parameter_param={"shape": {"dim": list(shape)}})
     set_learning(net, FIXED, None)
 

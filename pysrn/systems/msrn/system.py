@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pysrn.nets.folding import Weights
-from pysrn.systems.msrn import constants, fidelity, looks, nets, recipes
+from pysrn.systems.msrn import fidelity, looks, nets, recipes
 from pysrn.systems.msrn import recognise as recognising
+from pysrn.systems.msrn.labels import constants
 from pysrn.systems.msrn.paper import PUBLISHED
 from pysrn.systems.system import Activation, Architecture, Baseline, Part, Score, Stage, System
 from pysrn.systems.trunks.resnet import IMAGENET_CLASSIFIER, PREACT, TRUNKS
@@ -52,7 +53,7 @@ SYSTEM = System(
     modules={
         "authors": "pysrn.systems.msrn.released",
         "benchmark": "pysrn.systems.msrn.benchmark",
-        "labels": "pysrn.systems.msrn.label_picture",
+        "labels": "pysrn.systems.msrn.labels.picture",
     },
 )
 SYSTEM.recipes.update(recipes.recipes(SYSTEM))  # each of which says whose it is

@@ -10,8 +10,8 @@ from pysrn.nets.layers import Learning, add_layer
 from pysrn.recipes import class_names
 from pysrn.systems.msrn.heads import HeadSpec
 from pysrn.systems.msrn.label_branch import NO_EDGE, add_group_loss, add_label_branch
-from pysrn.systems.msrn.label_graph import cooccurrence, edges, normalised
-from pysrn.systems.msrn.label_vectors import shipped_vectors
+from pysrn.systems.msrn.labels.graph import cooccurrence, edges, normalised
+from pysrn.systems.msrn.labels.vectors import shipped_vectors
 from tests.systems.msrn import reference
 
 GATS = {"gat1": (256, 300), "gat2": (300, 512), "gatz": (512, 512)}

@@ -7,7 +7,7 @@ import pytest
 
 from pysrn.console import MissingError, SrnError
 from pysrn.recipes import class_names
-from pysrn.systems.msrn.label_vectors import NORM, SHIPPED, label_statistics_vectors, read_vectors, shipped_vectors
+from pysrn.systems.msrn.labels.vectors import NORM, SHIPPED, label_statistics_vectors, read_vectors, shipped_vectors
 
 WORDS = {"dog": 1.0, "traffic": 2.0, "light": 4.0, "teddy_bear": 8.0, "teddy": 16.0, "bear": 32.0, ". .": 9.0}
 

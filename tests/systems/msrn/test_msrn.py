@@ -5,14 +5,20 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
 from pysrn.data.build import build_dataset
 from pysrn.nets.caffemodel import read_weights
 from pysrn.predict.deploy import DeployNet
+from pysrn.recipes import class_names
+from pysrn.systems.msrn.labels.constants import constants
+from pysrn.systems.msrn.labels.vectors import shipped_vectors
+from pysrn.train.run_folder import RunFolder
 from tests.systems.conftest import command, environment
 
 STEPS = ("--iterations", "4", "--batch-size", "4", "--snapshot-every", "2")
@@ -69,12 +75,7 @@ def test_first_stage_is_that_of_srn(call, trained, place):
 
 
 def test_constants_are_those_of_the_data_and_do_not_change(trained, place):
-    from pysrn.systems.msrn.constants import constants
-    from pysrn.train.run_folder import RunFolder
-
     recipe = RunFolder(trained.run).read_settings().recipe
-    from dataclasses import replace
-
     recipe = replace(recipe, dataset=replace(recipe.dataset, train_images=40))
     saved = read_weights(trained.weights)
     for name, (expected,) in constants(recipe, place / "data").items():
@@ -123,9 +124,35 @@ def test_label_branch_is_one_constant_at_prediction(trained):
     found, expected = folded.forward(images)["score"], plain.forward(images)["score"]
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
     assert plain.scores == folded.scores == ("score",)
-    there = list(folded.net.params)
-    assert "emb_rows" in there and not [name for name in there if name.startswith("emb_") and name != "emb_rows"]
+    there = {name for name in folded.net.params if name.startswith("emb_")}
+    assert there == {"emb_rows", "emb_assignment"}  # the latter for pictures
     np.testing.assert_allclose(folded.net.params["emb_rows"][0].data, plain.net.blobs["emb_rows"].data, atol=1e-6)
+
+
+def test_maps_are_the_weights_of_the_attention(trained):
+    """The mean over the channels of what a label weighs each place with; and their group's."""
+    net = DeployNet(trained.weights, folded=True)
+    images = np.random.default_rng(1).normal(0, 60, (2, 3, 224, 224)).astype(np.float32)
+    found = net.forward(images, ("look1", "group_look3", "score"))
+    blobs = {name: net.net.blobs[name].data.astype(float) for name in ("tap_project1", "tap_project3", "emb_rows")}
+    group = net.net.blobs["emb_assignment"].data.argmax(axis=1)
+    for name, tap, label, row in (("look1", 1, 3, 3), ("group_look3", 3, 5, 16 + group[5])):
+        features = blobs[f"tap_project{tap}"][1].reshape(64, -1)
+        weights = np.exp(blobs["emb_rows"][row][:, None] * features)
+        weights /= weights.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(found[name][1, label].reshape(-1), weights.mean(axis=0), atol=1e-6)
+    assert found["look1"].shape == (2, 16, 14, 14) and found["group_look3"].shape == (2, 16, 3, 3)
+    assert DeployNet(trained.run / "stage1" / "weights.caffemodel").maps == ()
+
+
+def test_pictures(call, trained):
+    printed = call("visualize", "labels", trained.run).stdout
+    assert "group " in printed and "cross above ring" in printed
+    assert cv2.imread(str(trained.run / "stage2" / "labels.png")).std() > 1
+    call("visualize", "attention", trained.run, "--images", "1", "--maps", "look2", "group_look2")
+    assert cv2.imread(str(trained.run / "stage2" / "attention_test.png")).std() > 1
+    said = call("visualize", "labels", trained.run, "--stage", "1", code=2).stderr
+    assert "has no label graph yet" in said
 
 
 def test_predict_evaluate_compare_and_report(call, trained):
@@ -156,8 +183,6 @@ def test_pytorch_and_back(call, trained, place):
 
 def test_vectors_of_words(call, trained, place):
     """`--label-vectors`: the run begins with the words' vectors; another file is another run."""
-    from pysrn.recipes import class_names
-
     words = sorted({word for name in class_names("shapes") for word in name.split()})
     rows = np.random.default_rng(0).normal(0, 0.4, (len(words), 300)).astype(np.float32)
     lines = [f"{word} {' '.join(map(str, row))}" for word, row in zip(words, rows, strict=True)]
@@ -166,6 +191,34 @@ def test_vectors_of_words(call, trained, place):
     assert "PPMI" not in plan
     said = call("run_stage", *MSRN, *STEPS, "--label-vectors", "words.txt", "--dry-run", code=2).stderr
     assert "was done with other settings" in said and "label_vectors" in said
+
+
+def test_known_data_set_is_trained_end_to_end_with_shipped_vectors(call, place):
+    """The published recipes leave stage 1 out; the pair of a data set without a reader is made as one's own."""
+    names, random = class_names("apparel"), np.random.default_rng(0)
+    for split, count in (("train", 6), ("test", 2)):
+        rows = [f"file,{','.join(names)}"]
+        for number in range(count):
+            name = f"{split}{number}.png"
+            (place / "apparel").mkdir(exist_ok=True)
+            cv2.imwrite(str(place / "apparel" / name), random.integers(0, 256, (40, 40, 3), np.uint8))
+            rows.append(f"{name},{','.join(map(str, random.integers(0, 2, len(names))))}")
+        (place / "apparel" / f"{split}.csv").write_text("\n".join(rows))
+    call("make_lmdb", "folder", "--root", "apparel", "--out", "apparel_pair")
+    asked = ("--system", "msrn", "--dataset", "apparel", "--data", "apparel_pair", "--from-scratch")
+    said = call("run_stage", *asked, "--trunk", "resnet14", "--iterations", "1", "--batch-size", "2").stderr
+    assert "stage 1" not in said and "PPMI" not in said and "stage 2 (msrn)" in said
+    run = place / "runs" / "msrn-apparel"
+    assert not (run / "stage1").exists()
+    saved = read_weights(run / "stage2" / "weights.caffemodel")
+    np.testing.assert_array_equal(saved["emb_vectors"][0], shipped_vectors("apparel", names))
+    assert saved["emb_gats_W"][0].shape[0] == 2  # groups
+    call("predict", run)
+    assert "ResNet" not in call("compare", run).stdout
+    lines = call("run_stage", "--system", "msrn", "--run", "msrn-apparel", "--status").stdout.splitlines()
+    assert len(lines) == 2 and lines[1].startswith("stage 2 msrn")
+    said = call("run_stage", *asked, "--trunk", "resnet14", "--base-lr", "0.1", "--dry-run", "--run", "fast").stderr
+    assert "rate 0.1 of the label branch is above 0.01" in said
 
 
 @pytest.mark.parametrize(

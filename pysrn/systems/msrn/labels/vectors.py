@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pysrn.console import SrnError, existing_file
-from pysrn.systems.msrn.label_graph import cooccurrence
+from pysrn.systems.msrn.labels.graph import cooccurrence
 
 SHIPPED = ("coco", "nus_wide", "voc2007", "apparel")  # vectors/SOURCE.md
 NAMES_SHOWN = 6

@@ -14,8 +14,8 @@ from pysrn.data.pair.pair_reader import PairReader
 from pysrn.nets.folding import Weights
 from pysrn.recipes import Recipe
 from pysrn.systems.msrn.label_branch import GRAPH, NO_EDGE, VECTORS
-from pysrn.systems.msrn.label_graph import cooccurrence, edges
-from pysrn.systems.msrn.label_vectors import SHIPPED, label_statistics_vectors, read_vectors, shipped_vectors
+from pysrn.systems.msrn.labels.graph import cooccurrence, edges
+from pysrn.systems.msrn.labels.vectors import SHIPPED, label_statistics_vectors, read_vectors, shipped_vectors
 from pysrn.systems.msrn.nets import MSRN
 from pysrn.systems.msrn.recipes import SAFE_RATE
 
