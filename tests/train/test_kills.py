@@ -75,26 +75,26 @@ def kill_all(process, victims):
     process.communicate(timeout=HANG)
 
 
-def run_through_kills(arguments, runs, data, moments, rng, room, iterations):
+def run_through_kills(arguments, runs, data, moments, rng, room, iterations, last="4", run="shapes"):
     """Begin the run again and again, killed at `moments` (stage, saved iteration), then end it; returns the kills."""
     killed = 0
     runs.mkdir(exist_ok=True)
     for stage, target in moments:
-        started, folder = time.time(), runs / f"shapes/stage{stage}"
+        started, folder = time.time(), runs / f"{run}/stage{stage}"
         with Hold(runs, "", end_of(folder, target, room, iterations)) as hold:
-            process = call_run_stage("4", *arguments, runs=runs, data=data, hold=hold)
+            process = call_run_stage(last, *arguments, runs=runs, data=data, hold=hold)
             wait_for_moment(folder, target, started, process, rng, hold)
             killed += kill(process, rng)
-    done = call_run_stage("4", *arguments, runs=runs, data=data)
+    done = call_run_stage(last, *arguments, runs=runs, data=data)
     assert done.returncode == 0, done.stderr
     return killed
 
 
-def assert_same_run(ours, theirs):
-    for stage in STAGE_NAMES:
-        name = f"shapes/stage{stage}/weights.caffemodel"
+def assert_same_run(ours, theirs, stages=STAGE_NAMES, run="shapes"):
+    for stage in stages:
+        name = f"{run}/stage{stage}/weights.caffemodel"
         assert_same_weights(ours / name, theirs / name)
-        logs = [(runs / f"shapes/stage{stage}/log.csv").read_text().splitlines() for runs in (ours, theirs)]
+        logs = [(runs / f"{run}/stage{stage}/log.csv").read_text().splitlines() for runs in (ours, theirs)]
         assert [line.split(",")[:3] for line in logs[0]] == [line.split(",")[:3] for line in logs[1]]
 
 
@@ -112,3 +112,16 @@ def test_thirty_kills_in_all_four_stages_change_nothing(small_data, tmp_path):
     assert call_run_stage("4", *LONG, runs=tmp_path / "straight", data=small_data).returncode == 0
     assert run_through_kills(LONG, tmp_path / "killed", small_data, moments, rng, 20, ITERATIONS) == 30
     assert_same_run(tmp_path / "killed", tmp_path / "straight")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", ["cnn_rnn", "msrn"])
+def test_thirty_kills_in_the_last_stage_of_another_system_change_nothing(system, small_data, tmp_path):
+    """With dropout, RMSProp and shared weights; with the label branch and its constants."""
+    rng, run, iterations = random.Random(7), f"{system}-shapes", 200
+    words = ("--system", system, "--iterations", f"2,{iterations}", "--batch-size", "2", "--snapshot-every", "5")
+    moments = sorted((2, rng.randrange(iterations * 3 // 4)) for _ in range(30))
+    assert call_run_stage("2", *words, runs=tmp_path / "straight", data=small_data).returncode == 0
+    kills = run_through_kills(words, tmp_path / "killed", small_data, moments, rng, 20, iterations, "2", run)
+    assert kills == 30
+    assert_same_run(tmp_path / "killed", tmp_path / "straight", (1, 2), run)
