@@ -102,10 +102,10 @@ class Trunk(nn.Module):
 
     def ends(self, x: Tensor) -> list[Tensor]:
         """Images -> what res2, res3, res4 and res5 of a post-activation trunk end in."""
-        found = [self.res2(self.pool1(functional.relu(self.bn_conv1(self.conv1(x)))))]
-        for stage in (self.res3, self.res4, self.res5):
-            found.append(stage(found[-1]))
-        return found
+        res2 = self.res2(self.pool1(functional.relu(self.bn_conv1(self.conv1(x)))))
+        res3 = self.res3(res2)  # without a loop, which TorchScript would not take
+        res4 = self.res4(res3)
+        return [res2, res3, res4, self.res5(res4)]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images -> (X, top)."""
