@@ -9,8 +9,8 @@ import pytest
 
 from pysrn.benchmark.gpu import check as gpu_check
 from pysrn.benchmark.gpu import layers as gpu_layers
-from pysrn.report.setup_report import LAYER_TYPES
 from pysrn.systems.srn.system import SYSTEM
+from pysrn.systems.stage_nets import DataSource, stage_net
 from tools import gpu_check as tool
 
 
@@ -18,7 +18,9 @@ def test_layers_on_the_cpu_against_themselves(tmp_path, capsys):
     out = tmp_path / "figures.json"
     assert tool.main(["--cpu", "--small", "--only", "layers", "--json", str(out)]) == 0
     layers = json.loads(out.read_text())["results"]["layers"]
-    assert {entry["type"] for entry in layers.values()} == set(LAYER_TYPES) - gpu_layers.WITHOUT_ARITHMETIC
+    nets = (stage_net(SYSTEM.recipe("coco", variant), SYSTEM.last_stage, DataSource("")) for variant in SYSTEM.variants)
+    types = {layer.type for net in nets for layer in net.layer}
+    assert {entry["type"] for entry in layers.values()} == types - gpu_layers.WITHOUT_ARITHMETIC
     assert all(set(entry["differences"].values()) == {0.0} for entry in layers.values())
     groups = layers["paper/sr_conv4"]
     assert set(groups["differences"]) == {"top0", "d_bottom0", "d_weight0", "d_weight1"}
