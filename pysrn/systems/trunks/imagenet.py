@@ -153,7 +153,7 @@ def fold_input(trunk: Trunk, ours: Input, mean: Sequence[float], deviation: Sequ
     weight = trunk.conv1.weight.detach().double().numpy()[:, ::-1]
     constant = np.einsum("ocij,c->o", weight, shift_bgr(ours, mean, deviation))
     folded = weight / (255 * ours.scale * deviation_bgr[None, :, None, None])
-    first = getattr(trunk, f"bn_{trunk.first_norm}")
+    first = trunk.bn_conv1 if trunk.norms_conv1 else trunk.bn_pool1
     with torch.no_grad():
         trunk.conv1.weight.copy_(torch.from_numpy(folded))
         first.running_mean.copy_(first.running_mean.double() - torch.from_numpy(constant))
