@@ -1,7 +1,8 @@
 """Label sets that features do not tell apart: a path finds one of them whole, independent sigmoids mix them.
 
 An image belongs to a group, and its feature says which, no more. In each group three label sets are possible, but in
-one group a single one. So the best possible rate of exact sets is the mean of the sets' greatest shares.
+one group a single one. So the best possible rate of exact sets is the mean of the sets' greatest shares. The labels
+that most images of an ambiguous group have are no possible set: independent decisions cannot be right there.
 """
 
 from dataclasses import dataclass
@@ -47,15 +48,20 @@ def toy(seed):
     """Random groups; that of number 0 has only one label set."""
     generator = np.random.default_rng(seed)
     sets = []
-    for group in range(GROUPS):
-        found = set()
-        while len(found) < len(SHARES):
-            row = np.zeros(CLASSES)
+    while len(sets) < GROUPS:
+        found = np.zeros((len(SHARES), CLASSES))
+        for row in found:
             row[generator.permutation(CLASSES)[: 1 + generator.integers(MOST_LABELS)]] = 1
-            found.add(tuple(row))
-        chosen = np.array(sorted(found))[generator.permutation(len(SHARES))]
-        sets.append(chosen if group else np.tile(chosen[:1], (len(SHARES), 1)))
+        if not sets:
+            found[:] = found[0]
+        if not sets or not (found == mixture(found)).all(1).any():
+            sets.append(found)
     return Toy(sets, generator.normal(size=(GROUPS, WIDTH)))
+
+
+def mixture(sets):
+    """The labels of a group that more than half of its images have: what independent decisions come to."""
+    return np.average(sets, 0, SHARES) > 0.5
 
 
 def paths_of(toy, seed, cell):
