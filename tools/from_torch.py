@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Turn PyTorch weights into a caffemodel, after both nets were compared.
 
-Takes a state dict (.safetensors, .pth) of torchvision's ResNet-50, -101 or -152 (for the trunks resnet*_v15), of timm's
-resnetv2_50, _101 or _152 (for the pre-activation trunks), of a net of ours, or of a system's authors' own code, where
-the system knows it. ImageNet weights become a trunk for stage 1 whose input is the system's. Exit 4, and nothing
-written, when Caffe differs from PyTorch.
+Takes a state dict (.safetensors, .pth) of torchvision's ResNet-50, -101 or -152 (for the trunks resnet*_v15) or VGG-16,
+of timm's resnetv2_50, _101 or _152 (for the pre-activation trunks), of a net of ours, or of a system's authors' own
+code, where the system knows it. ImageNet weights become a trunk for stage 1 whose input is the system's. Exit 4, and
+nothing written, when Caffe differs from PyTorch.
 """
 
 from __future__ import annotations
@@ -53,7 +53,6 @@ def work(arguments: argparse.Namespace) -> None:
         if find_spec(package) is None:
             raise MissingError(f"the Python package {package} is not installed", "pip install -e .[torch]")
     from pysrn.convert import torch_files, torch_import, torch_weights
-    from pysrn.systems.trunks import imagenet
 
     out = arguments.out or arguments.weights.with_suffix(ENDING)
     if out.suffix != ENDING or out.is_dir():
@@ -62,7 +61,7 @@ def work(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{arguments.weights} is a caffemodel", "to PyTorch: tools/to_torch.py")
     values, source = torch_files.read_state_dict(arguments.weights), str(arguments.weights)
     torch_weights.check_finite(values, source)
-    family = imagenet.family_of(values)
+    family = torch_import.family_of(values)
     if 0 in (arguments.std or ()):
         raise UsageError("--std must be above 0")
     if family is None and (arguments.mean or arguments.std):
@@ -92,7 +91,7 @@ def work(arguments: argparse.Namespace) -> None:
         print(f"  not used, for they take no part: {', '.join(unused)}")
     print(f"{out}: {done.layers} layers of {done.title}")
     if family is not None:
-        print(f"train with it: tools/run_stage.py 1 {done.flags} --weights {out}")
+        print(f"train with it: tools/run_stage.py {done.flags} --weights {out}")
 
 
 if __name__ == "__main__":

@@ -97,11 +97,12 @@ def work(arguments: argparse.Namespace) -> None:
         )
         print(f"{path}: the authors' names; zero, for they take no part: {', '.join(unused)}")
     if arguments.onnx:
-        from pysrn.convert.onnx_export import export_onnx
+        from pysrn.convert.onnx_export import export_onnx, signature
 
         path, differences = export_onnx(model, out, torch_export.check_images(architecture.input, 2, seed=1))
         found = {name: difference.absolute for name, difference in differences.items()}
         written.append(path)
+        card["onnx"] = signature(path)
         card["onnxruntime"] = {"against": "PyTorch", "max_abs_difference": found}
         print(f"onnxruntime and PyTorch: {max(found.values()):.2e} at most")
         print(f"{path}\n{torch_files.write_card(card, path)}: its card")

@@ -1,7 +1,8 @@
 """What a user brings: PyTorch weights as a caffemodel, after both nets were run on the same images.
 
-`tools/from_torch.py` is the command line of this module. Weights are an ImageNet net's (`imagenet.py`: the caffemodel
-holds the trunk, for the first stage) or of a net of ours. Without Caffe the file is read back into our PyTorch modules.
+`tools/from_torch.py` is the command line of this module. Weights are an ImageNet net's (`imagenet.py` and
+`imagenet_vgg.py`: the caffemodel holds the trunk, for the first stage) or of a net of ours. Without Caffe the file is
+read back into our PyTorch modules.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -21,17 +23,16 @@ from pysrn.data.pair.manifest import read_manifest
 from pysrn.nets import messages
 from pysrn.nets.caffemodel import read_weights, write_weights
 from pysrn.nets.in_caffe import make_net
-from pysrn.nets.layers import FIXED, add_layer
+from pysrn.nets.layers import add_layer
 from pysrn.nets.surgery import plan_copy
-from pysrn.systems.registry import recognise, systems
+from pysrn.systems.registry import default_system, recognise, systems
 from pysrn.systems.stage_nets import net_name
 from pysrn.systems.system import System
-from pysrn.systems.trunks import imagenet, resnet
+from pysrn.systems.trunks import imagenet, imagenet_vgg
+from pysrn.systems.trunks.imagenet_vgg import VggTrunk
 from pysrn.systems.trunks.resnet import TrunkSpec
-from pysrn.systems.trunks.torch_resnet import Trunk
 from pysrn.train.settings import Settings, with_real_counts
 
-FEATURES = ("X (14 x 14)", "top (7 x 7)")
 # A net of 101 layers with random weights may itself lose 2e-4 in float32 (measured against float64): so many times what
 # the original loses is allowed, and at most this part of the greatest value.
 OWN_ROUNDING, MOST_ROUNDING = 4.0, 1e-2
@@ -44,7 +45,7 @@ class Imported:
     """What became of a state dict: the trunk's title, number of Caffe layers, how it was compared, with which result.
 
     `border` (ImageNet nets): the differences to the original with its own zeros beyond the border, see `imagenet.py`;
-    `flags` of tools/run_stage.py that train with this trunk.
+    `flags` of tools/run_stage.py, its stage among them, that train with this trunk.
     """
 
     title: str
@@ -127,6 +128,11 @@ def from_authors(
     return system.module(AUTHORS, "").to_ours(values, source, constants, head)
 
 
+def family_of(values: Mapping[str, Tensor]) -> imagenet.Family | None:
+    """The ImageNet nets whose names a state dict has, or None."""
+    return imagenet.family_of(values, (*imagenet.FAMILIES, imagenet_vgg.FAMILY))
+
+
 def import_trunk(
     values: Mapping[str, Tensor],
     family: imagenet.Family,
@@ -143,28 +149,28 @@ def import_trunk(
     `mean` and `deviation` (RGB, of values from 0 to 1) default to the family's.
     """
     mean, deviation = mean or family.normalisation[0], deviation or family.normalisation[1]
-    trunk = imagenet.trunk_with(values, family, source)
-    spec = imagenet.trunk_of(values, family, source)
+    kind = kind_of(family)
+    trunk, spec = kind.trunk_with(values, family, source), kind.trunk_of(values, family, source)
     system = next(system for system in systems().values() if spec.name in system.trunks)
     eaten = system.input_of(spec.name)
     images = torch_export.check_images(eaten, count)
-    imagenet.fold_input(trunk, eaten, mean, deviation)
+    kind.fold_input(trunk, eaten, mean, deviation)
     layers = torch_weights.caffe_layers(trunk.state_dict())
     write_weights(path, f"{spec.title} trunk", layers)
     written = len(layers)
     del trunk, layers
     border = imagenet.shift_bgr(eaten, mean, deviation)[::-1]
     exact, rounded = (
-        imagenet.their_forward(values, family, imagenet.their_input(images, eaten, mean, deviation, dtype), border)
+        kind.their_forward(values, family, imagenet.their_input(images, eaten, mean, deviation, dtype), border)
         for dtype in (torch.float64, torch.float32)
     )
-    original = imagenet.their_forward(values, family, imagenet.their_input(images, eaten, mean, deviation))
+    original = kind.their_forward(values, family, imagenet.their_input(images, eaten, mean, deviation))
     if torch_export.has_caffe():
-        found, against = trunk_in_caffe(spec, path, images), "Caffe"
+        found, against = trunk_in_caffe(spec, path, images, kind), "Caffe"
     else:
-        found, against = trunk_read_back(spec, path, images), "The file read back (no Caffe is here)"
+        found, against = trunk_read_back(spec, path, images, kind), "The file read back (no Caffe is here)"
     differences, at_border = {}, {}
-    for name, e, r, o, f in zip(FEATURES, exact, rounded, original, found, strict=True):
+    for name, e, r, o, f in zip(kind.COMPARED, exact, rounded, original, found, strict=True):
         plain, own = difference(e.numpy(), f), difference(e.numpy(), r.numpy()).absolute
         differences[name] = replace(plain, allowance=min(OWN_ROUNDING * own, MOST_ROUNDING * plain.greatest))
         at_border[name] = difference(o.numpy(), f)
@@ -172,33 +178,44 @@ def import_trunk(
     return Imported(spec.title, written, verification, at_border, flags_for(system, spec))
 
 
-def flags_for(system: System, trunk: TrunkSpec) -> str:
-    """The flags of tools/run_stage.py that give a run this trunk."""
+def kind_of(family: imagenet.Family) -> ModuleType:
+    """The module that knows a family's nets."""
+    return imagenet_vgg if family is imagenet_vgg.FAMILY else imagenet
+
+
+def flags_for(system: System, trunk: TrunkSpec | VggTrunk) -> str:
+    """The flags of tools/run_stage.py, its stage among them, that give a run this trunk."""
     recipe = next(iter(system.recipes.values()))
+    words = "" if recipe.stages[0].left_out else "1 "
+    words += "" if system is default_system() else f"--system {system.name} "
     for variant, make in system.variants.items():
         for name in (trunk.name, trunk.release):
             if name in system.offered and make(replace(recipe, trunk=name)).trunk == trunk.name:
                 plain = variant == next(iter(system.variants))
-                return ("" if plain else f"--variant {variant} ") + f"--trunk {name}"
-    return f"--trunk {trunk.name}"
+                return words + ("" if plain else f"--variant {variant} ") + f"--trunk {name}"
+    return words + f"--trunk {trunk.name}"
 
 
-def trunk_in_caffe(spec: TrunkSpec, path: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """X and the top of a trunk in Caffe, which reads the caffemodel itself."""
+def trunk_in_caffe(
+    spec: TrunkSpec | VggTrunk, path: Path, images: np.ndarray, kind: ModuleType = imagenet
+) -> tuple[np.ndarray, ...]:
+    """What is compared of a trunk, in Caffe, which reads the caffemodel itself."""
     message = messages.NetParameter(name=spec.name)
     add_layer(message, "data", "Input", [], input_param={"shape": [{"dim": list(images.shape)}]})
-    top = resnet.add_trunk(message, spec, FIXED, "data")
+    blobs = kind.add_trunk(message, spec)
     net = make_net(message, weights=path)
     shapes = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in net.params.items()}
     plan_copy(shapes, read_weights(path), str(path))
     net.blobs["data"].data[...] = images
     net.forward()
-    return net.blobs[resnet.feature_name(spec)].data.copy(), net.blobs[top].data.copy()
+    return tuple(net.blobs[name].data.copy() for name in blobs)
 
 
 @torch.inference_mode()
-def trunk_read_back(spec: TrunkSpec, path: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """X and the top of a trunk in PyTorch, with the weights of a caffemodel."""
-    trunk = Trunk(spec).eval()
-    trunk.load_state_dict(torch_weights.state_dict(trunk, read_weights(path), str(path)))
-    return tuple(output.numpy() for output in trunk(torch.from_numpy(images)))
+def trunk_read_back(
+    spec: TrunkSpec | VggTrunk, path: Path, images: np.ndarray, kind: ModuleType = imagenet
+) -> tuple[np.ndarray, ...]:
+    """The same in PyTorch, with the weights of a caffemodel."""
+    trunk = kind.empty_trunk(spec)
+    trunk.load_state_dict(torch_weights.state_dict(trunk, read_weights(path), str(path)), assign=True)
+    return tuple(output.numpy() for output in kind.outputs_of(trunk, torch.from_numpy(images)))

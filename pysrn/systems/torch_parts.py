@@ -2,12 +2,13 @@
 
 A system's net (`System.torch_model`) has a classmethod `of(architecture)` and gives back a named tuple of its scores
 and maps, in the system's order. Its modules carry the names of Caffe's layers, which `convert/torch_weights.py` maps by
-rule.
+rule. It may have `for_onnx(images)`, which gives an `OnnxNet`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,6 +18,20 @@ from pysrn.recipes import Input
 
 LSTM_NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 BN_EPSILON = 1e-5  # Caffe's default, BatchNormParameter.eps
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxNet:
+    """The net that an ONNX file holds: `module`, called with `inputs` in order, gives `outputs` in order.
+
+    `inputs`: by name, with values that it is compared on. `axes`: of inputs and outputs the axis along which there may
+    be any number (of images, of paths).
+    """
+
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    outputs: Sequence[str]
+    axes: Mapping[str, int]
 
 
 class BatchNorm2d(nn.BatchNorm2d):

@@ -21,6 +21,8 @@ UNIFORM = {"type": "uniform", "min": -0.08, "max": 0.08}  # assumed: the custom 
 GATES = {"i": "Sigmoid", "f": "Sigmoid", "o": "Sigmoid", "x": "TanH"}
 RECURRENT = "rnn_recurrent_weights"  # what the steps of the paper's cell share
 EMBEDDED, CONT, STATE = "rnn_embedded", "rnn_cont", "rnn_state"
+# Of a single step, by cell: memory that it takes -> memory that it gives.
+MEMORY = {"lstm": {"rnn_h0": "rnn_h1", "rnn_c0": "rnn_c1"}, "paper": {"rnn_memory": "rnn_r_0"}}
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,16 @@ def add_cell(net: messages.NetParameter, heads: HeadSpec, steps: int, learning: 
 
 def add_step(net: messages.NetParameter, heads: HeadSpec, learning: Learning) -> StepState:
     """Add Input layers for the memory (1 x 1 x D each) and the cell, one step long; returns its memory."""
-    width = heads.recurrent_width
+    width, memory = heads.recurrent_width, MEMORY[heads.cell]
     if heads.cell == "lstm":
         add_input(net, CONT, 1, 1)
-        add_input(net, "rnn_h0", 1, 1, width)
-        add_input(net, "rnn_c0", 1, 1, width)
+    for name in memory:
+        add_input(net, name, 1, 1, width)
+    if heads.cell == "lstm":
         _add_lstm(net, width, learning, exposed=True)
-        return StepState({"rnn_h0": "rnn_h1", "rnn_c0": "rnn_c1"})
-    add_input(net, "rnn_memory", 1, 1, width)
-    _add_paper_cell(net, width, 1, learning, "rnn_memory")
-    return StepState({"rnn_memory": "rnn_r_0"})
+    else:
+        _add_paper_cell(net, width, 1, learning, *memory)
+    return StepState(memory)
 
 
 def add_input(net: messages.NetParameter, name: str, *shape: int) -> None:

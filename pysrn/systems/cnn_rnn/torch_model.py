@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils import _pytree
 
+from pysrn.systems.cnn_rnn import cells, nets
 from pysrn.systems.cnn_rnn.beam_search import Memory, Path
 from pysrn.systems.cnn_rnn.heads import HeadSpec
 from pysrn.systems.cnn_rnn.recipes import INPUT
@@ -17,7 +18,7 @@ from pysrn.systems.cnn_rnn.scores import scores_of
 from pysrn.systems.cnn_rnn.trunks import TRUNKS as FEATURE_TRUNKS
 from pysrn.systems.cnn_rnn.trunks import FeatureTrunk
 from pysrn.systems.system import Architecture
-from pysrn.systems.torch_parts import Preprocessing
+from pysrn.systems.torch_parts import OnnxNet, Preprocessing
 from pysrn.systems.trunks.torch_resnet import Trunk
 from pysrn.systems.trunks.torch_vgg import Vgg16
 
@@ -50,6 +51,19 @@ class PaperCell(nn.Module):
             r = f.sigmoid() * r + i.sigmoid() * new.tanh()
             outputs.append(o.sigmoid() * r)
         return torch.cat(outputs), (r,)
+
+
+class StepNet(nn.Module):
+    """One step of a path, as `nets.step_net`: projected images N x E, words 1 x N, the memory -> logits, memory."""
+
+    def __init__(self, net: CNNRNN) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor, words: Tensor, *memory: Tensor) -> tuple[Tensor, ...]:
+        """The logits are 1 x N x K, each part of the memory 1 x N x D."""
+        logits, memory = self.net._scores(image, words, memory)
+        return logits, *memory
 
 
 class CNNRNN(nn.Module):
@@ -114,6 +128,18 @@ class CNNRNN(nn.Module):
         searched, _ = self.search(image)
         found = {name: torch.from_numpy(values).to(first) for name, values in searched.items()}
         return CNNRNNOutput(first[:, :-1] - first[:, -1:], **found)
+
+    def for_onnx(self, images: Tensor) -> OnnxNet:
+        """The step net, with blobs called as Caffe's; compared on the second words of paths of N x 3 x S x S images.
+
+        The search around it is no net.
+        """
+        image, memory = self.rnn_project_image(self.features(images)), cells.MEMORY[self.heads.cell]
+        scores, state = self._scores(image, torch.full((1, len(images)), self.classes), None)
+        inputs = {nets.IMAGE: image, nets.PATH: scores.argmax(2), **dict(zip(memory, state, strict=True))}
+        outputs = (nets.SCORES, *memory.values())
+        axes = dict.fromkeys([*inputs, *outputs], 1) | {nets.IMAGE: 0}
+        return OnnxNet(StepNet(self).eval(), inputs, outputs, axes)
 
     @torch.no_grad()
     def search(self, image: Tensor) -> tuple[dict[str, np.ndarray], list[list[Path]]]:

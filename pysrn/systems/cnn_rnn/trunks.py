@@ -35,6 +35,6 @@ def _pooled(spec: TrunkSpec) -> FeatureTrunk:
     return FeatureTrunk(spec.name, spec.title, spec.small, Features("pool5", (channels, 1, 1)), spec)
 
 
-_VGG = FeatureTrunk("vgg16", vgg.TITLE, False, Features("fc7", (vgg.WIDTH,)))
+_VGG = FeatureTrunk(vgg.NAME, vgg.TITLE, False, Features("fc7", (vgg.WIDTH,)))
 _RESIDUAL = [_pooled(spec) for spec in resnet.TRUNKS.values() if spec.family != PREACT]
 TRUNKS = {trunk.name: trunk for trunk in (_VGG, *_RESIDUAL)}

@@ -2,6 +2,7 @@
 
 torchvision's ResNets (v1 and v2 weights are of the same net; timm's `resnet50` has the names, too) fill the trunks
 `resnet*_v15`, timm's `resnetv2_*` the trunks `resnet*_preact`. `torch_import.py` writes and compares what is made here.
+`imagenet_vgg.py` has the same functions for VGG-16.
 
 Those nets eat RGB from 0 to 1, minus a mean, divided by a deviation; ours eats BGR from 0 to 255 minus our mean. With u
 our input, theirs is y = u / (255 * std) + shift, shift = (our mean / 255 - their mean) / std, channel by channel:
@@ -28,14 +29,27 @@ from torch import Tensor
 from torch.nn import functional
 
 from pysrn.console import SrnError
+from pysrn.nets import messages
+from pysrn.nets.layers import FIXED
 from pysrn.recipes import Input
 from pysrn.systems.torch_parts import BN_EPSILON
-from pysrn.systems.trunks.resnet import FEATURE_STAGE, PREACT, STAGES, TRUNKS, V15, TrunkSpec, block_names
+from pysrn.systems.trunks import resnet
+from pysrn.systems.trunks.resnet import (
+    FEATURE_STAGE,
+    PREACT,
+    STAGES,
+    TRUNKS,
+    V15,
+    TrunkSpec,
+    block_names,
+    feature_name,
+)
 from pysrn.systems.trunks.torch_resnet import Trunk
 
 BN_PARTS = ("weight", "bias", "running_mean", "running_var")
 # (RGB mean, RGB deviation) of the input
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # torchvision, transforms of every weight enum
+COMPARED = ("X (14 x 14)", "top (7 x 7)")
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # timm, default_cfg of resnetv2_50 and resnetv2_101
 
 
@@ -72,9 +86,9 @@ FAMILIES = (
 )
 
 
-def family_of(values: Mapping[str, Tensor]) -> Family | None:
+def family_of(values: Mapping[str, Tensor], families: Sequence[Family] = FAMILIES) -> Family | None:
     """The family whose names a state dict has, or None."""
-    for family in FAMILIES:
+    for family in families:
         if f"{family.conv1}.weight" in values and any(re.fullmatch(family.blocks, name) for name in values):
             return family
     return None
@@ -101,8 +115,7 @@ def trunk_with(values: Mapping[str, Tensor], family: Family, source: str) -> Tru
     names = dict(_names(spec, family))
     result: dict[str, Tensor] = {}
     used: set[str] = set()
-    with torch.device("meta"):
-        trunk = Trunk(spec).eval()
+    trunk = empty_trunk(spec)
     for path, module in trunk.named_modules():
         parts = [part for part in BN_PARTS if getattr(module, part, None) is not None]
         if not isinstance(module, torch.nn.Conv2d | torch.nn.BatchNorm2d):
@@ -153,7 +166,7 @@ def fold_input(trunk: Trunk, ours: Input, mean: Sequence[float], deviation: Sequ
     weight = trunk.conv1.weight.detach().double().numpy()[:, ::-1]
     constant = np.einsum("ocij,c->o", weight, shift_bgr(ours, mean, deviation))
     folded = weight / (255 * ours.scale * deviation_bgr[None, :, None, None])
-    first = getattr(trunk, f"bn_{trunk.first_norm}")
+    first = trunk.bn_conv1 if trunk.norms_conv1 else trunk.bn_pool1
     with torch.no_grad():
         trunk.conv1.weight.copy_(torch.from_numpy(folded))
         first.running_mean.copy_(first.running_mean.double() - torch.from_numpy(constant))
@@ -239,6 +252,22 @@ def their_forward(
         if stage == STAGES.index(FEATURE_STAGE):
             features = activate(x, f"{_block(family, stage + 1, 0)}.norm1") if family.preact else x
     return features, activate(x, "norm") if family.preact else x
+
+
+def add_trunk(net: messages.NetParameter, spec: TrunkSpec) -> tuple[str, str]:
+    """Add it, fixed, to a net with `data`; returns the blobs that are compared."""
+    return feature_name(spec), resnet.add_trunk(net, spec, FIXED, "data")
+
+
+def empty_trunk(spec: TrunkSpec) -> Trunk:
+    """Our module, without weights."""
+    with torch.device("meta"):
+        return Trunk(spec).eval()
+
+
+def outputs_of(trunk: Trunk, images: Tensor) -> tuple[Tensor, Tensor]:
+    """What is compared, by our module."""
+    return trunk(images)
 
 
 def _block(family: Family, stage: int, number: int) -> str:

@@ -24,8 +24,16 @@ class Vgg16(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images -> fc7, rectified."""
+        return self.full(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Images -> pool5: N x 512 x 7 x 7."""
         for block, channels in CHANNELS.items():
             for number in range(1, len(channels) + 1):
                 x = functional.relu(getattr(self, f"conv{block}_{number}")(x))
             x = functional.max_pool2d(x, 2, ceil_mode=True)
+        return x
+
+    def full(self, x: Tensor) -> Tensor:
+        """pool5 -> fc7, rectified."""
         return functional.relu(self.fc7(functional.relu(self.fc6(x.flatten(1)))))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pysrn.nets import messages
 from pysrn.nets.layers import Learning, add_layer, convolution, relu, set_learning
 
-TITLE = "VGG-16"
+NAME, TITLE = "vgg16", "VGG-16"
 CHANNELS = {1: (64, 64), 2: (128, 128), 3: (256, 256, 256), 4: (512, 512, 512), 5: (512, 512, 512)}  # the release
 WIDTH = 4096  # fc6 and fc7, the release
 DROPOUT = 0.5  # the release

@@ -14,7 +14,11 @@ from caffe.proto import caffe_pb2
 
 from pysrn.data.build import build_dataset
 from pysrn.nets.caffemodel import read_weights, write_weights
+from pysrn.predict.deploy import DeployNet
 from pysrn.predict.predictions import load_predictions
+from pysrn.systems.cnn_rnn import cells
+from pysrn.systems.cnn_rnn.heads import CELLS
+from pysrn.systems.cnn_rnn.nets import IMAGE, PATH, SCORES
 from tests.train.conftest import assert_same_weights
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -57,6 +61,13 @@ def trained(call, place):
     """A finished run, and what its training said."""
     done = train(call, "whole")
     return place / "runs" / "whole", done.stderr
+
+
+@pytest.fixture(scope="module")
+def with_paper_s_cell(call, place):
+    """A finished run with the other cell and another order."""
+    train(call, "paper", "--cell", "paper", "--label-order", "rare", iterations="1,2")
+    return place / "runs" / "paper"
 
 
 def test_the_trunk_stays_and_shared_weights_are_written_once(trained):
@@ -158,11 +169,37 @@ def test_to_pytorch_and_back_changes_no_bit(trained, call, place):
         assert [blob.tobytes() for blob in back[name]] == [blob.tobytes() for blob in blobs], name
 
 
-def test_the_paper_s_cell_goes_the_whole_way(call, place):
-    train(call, "paper", "--cell", "paper", "--label-order", "rare", iterations="1,2")
-    weights = read_weights(place / "runs" / "paper" / "stage2" / "weights.caffemodel")
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_step_net_in_onnx_is_caffe_s(trained, with_paper_s_cell, call, place, cell):
+    """Paths of three images, word by word, with onnxruntime and with the search's own step."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    run = {"lstm": trained[0], "paper": with_paper_s_cell}[cell]
+    said = call("to_torch", run, "-o", f"onnx/{cell}.pth", "--onnx").stdout
+    assert "onnxruntime and PyTorch" in said and "OUT OF TOLERANCE" not in said
+    (path,) = (place / "onnx").glob(f"{cell}-*.onnx")
+    memory = cells.MEMORY[cell]
+    card = json.loads(path.with_suffix(".json").read_text())["onnx"]
+    assert card["inputs"][PATH] == [1, "images"] and card["inputs"][IMAGE] == ["images", 64]
+    assert list(card["outputs"]) == [SCORES, *memory.values()]
+    net = DeployNet(run / "stage2" / "weights.caffemodel")
+    images = np.random.default_rng(0).normal(0, 50, (3, 3, 224, 224)).astype(np.float32)
+    image = net.forward(images, [IMAGE])[IMAGE]
+    net.searching({IMAGE: image})
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    state, words, known = {name: np.zeros((1, 3, 512), np.float32) for name in memory}, np.full(3, 16), None
+    for step in range(4):
+        scores, *after = session.run(None, {IMAGE: image, PATH: words[None]} | state)
+        wanted, known = net.searching.step(np.arange(3), words, known)
+        found = scores[0] - np.log(np.exp(scores[0].astype(np.float64)).sum(1, keepdims=True))
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+        for mine, theirs in zip(after, known, strict=True):
+            np.testing.assert_allclose(mine[0], theirs, atol=1e-5)
+        state, words = dict(zip(memory, after, strict=True)), np.array([step, 15 - step, 7])
+
+
+def test_the_paper_s_cell_goes_the_whole_way(with_paper_s_cell):
+    weights = read_weights(with_paper_s_cell / "stage2" / "weights.caffemodel")
     assert "rnn_recurrent_0" in weights and "rnn_recurrent_1" not in weights and "rnn_lstm" not in weights
-    assert "OUT OF TOLERANCE" not in call("to_torch", "runs/paper", "-o", "paper/net.pth").stdout
 
 
 def test_wrong_settings_are_one_line(call, place):

@@ -6,37 +6,24 @@ import numpy as np
 import pytest
 import torch
 
-from pysrn.nets import messages
 from pysrn.nets.in_caffe import make_net
-from pysrn.nets.layers import FIXED, Learning, add_layer, parameter_layers
-from pysrn.systems.cnn_rnn import nets
+from pysrn.nets.layers import FIXED, Learning, parameter_layers
 from pysrn.systems.cnn_rnn.heads import CELLS, HeadSpec
 from pysrn.systems.cnn_rnn.searching import Searching
-from pysrn.systems.registry import system_named
-from pysrn.systems.stage_nets import DataSource, recipe_deploy_net, stage_net
+from pysrn.systems.stage_nets import recipe_deploy_net
 from pysrn.systems.system import Architecture
-from tests.systems.cnn_rnn import reference
+from tests.systems.cnn_rnn import recurrent_part, reference
+from tests.systems.cnn_rnn.recurrent_part import SYSTEM
 
 IMAGES, CLASSES, WIDTH = 5, 7, 12
-SYSTEM = system_named("cnn_rnn")
 
 
 def heads_of(cell, steps, order=tuple(range(CLASSES))):
     return HeadSpec(embedding_width=6, recurrent_width=9, cell=cell, dropout=0.0, path_order=order, path_steps=steps)
 
 
-def training_net(heads, classes=CLASSES):
-    """The recurrent part alone, on features that are given."""
-    recipe = SYSTEM.recipe("shapes")
-    labels = tuple(f"label {number}" for number in range(classes))
-    recipe = replace(recipe, heads=heads, dataset=replace(recipe.dataset, labels=labels))
-    whole = stage_net(recipe, nets.RECURRENT, DataSource("", workers=0))
-    net = messages.NetParameter(name="recurrent")
-    add_layer(net, "feature", "Input", [], input_param={"shape": [{"dim": [IMAGES, WIDTH, 1, 1]}]})
-    add_layer(net, "pool5", "Bias", "feature", bias_param={"axis": 0, "num_axes": -1})  # has the feature's gradient
-    add_layer(net, "label", "Input", [], input_param={"shape": [{"dim": [IMAGES, classes]}]})
-    net.layer.extend(layer for layer in whole.layer if layer.name.startswith(("rnn_", "loss_")))
-    return net
+def training_net(heads):
+    return recurrent_part.training_net(heads, CLASSES, IMAGES, WIDTH, with_gradient=True)
 
 
 def random_labels(generator, kind, steps):
