@@ -57,10 +57,11 @@ def picture(net: DeployNet, classes: Sequence[str]) -> tuple[Figure, list[str]]:
     axis = figure.subplots()
     axis.scatter(*places.T, s=18)
     for label, place in zip(classes, places, strict=True):
-        axis.annotate(label, place, (3, 3), textcoords="offset points", fontsize=7)
+        axis.annotate(label, place, (3, 3), textcoords="offset points", fontsize=7, parse_math=False)
     axis.set_xlabel(f"first principal component, {shares[0]:.0%} of the variance", fontsize=8)
     axis.set_ylabel(f"second, {shares[1]:.0%}", fontsize=8)
     axis.margins(0.15)
+    axis.set_aspect("equal", "datalim")
     return figure, nearest_lines(rows, classes)
 
 
