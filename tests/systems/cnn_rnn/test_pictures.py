@@ -7,12 +7,15 @@ import torch
 from pysrn.console import UsageError
 from pysrn.convert import torch_weights
 from pysrn.data.build import build_dataset
+from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.nets.caffemodel import write_weights
+from pysrn.pictures.attention import grid
+from pysrn.pictures.figures import save_figure
 from pysrn.predict.deploy import DeployNet
 from pysrn.systems.cnn_rnn import torch_model
 from pysrn.systems.cnn_rnn.heads import CELLS, HeadSpec
-from pysrn.systems.cnn_rnn.label_picture import cosines, embedding_of, nearest_lines, on_a_plane
-from pysrn.systems.cnn_rnn.looks import Looks
+from pysrn.systems.cnn_rnn.label_picture import cosines, embedding_of, nearest_lines, on_a_plane, picture
+from pysrn.systems.cnn_rnn.looks import Looks, rows
 from pysrn.systems.cnn_rnn.trunks import TRUNKS
 from pysrn.systems.system import Architecture
 from pysrn.systems.trunks import torch_vgg, vgg
@@ -50,6 +53,12 @@ def random_weights(path, trunk="resnet14", cell="lstm"):
     return model
 
 
+def build_shapes(folder):
+    """A small pair of `shapes`; its folder."""
+    build_dataset("shapes", folder / "data", seed=3, counts={"train": 4, "test": 4}, workers=1)
+    return folder / "data"
+
+
 def gradients(model, image, path):
     """Feature map x gradient on it of the score of each word, by autograd through the whole path at once."""
     features = model.trunk.features(image) if isinstance(model.trunk, torch_vgg.Vgg16) else model.trunk(image)[1]
@@ -79,22 +88,22 @@ def test_steps_look_where_pytorch_s_gradients_say(narrow_vgg, tmp_path, trunk, c
 
 
 def test_nearest_labels_and_the_plane():
-    rows = np.random.default_rng(0).normal(size=(6, 5)) * [3, 1, 1, 1, 5]
-    alike = cosines(rows)
+    points = np.random.default_rng(0).normal(size=(6, 5)) * [3, 1, 1, 1, 5]
+    alike = cosines(points)
     for i in range(6):
         for j in range(6):
-            expected = rows[i] @ rows[j] / np.sqrt((rows[i] ** 2).sum() * (rows[j] ** 2).sum())
+            expected = points[i] @ points[j] / np.sqrt((points[i] ** 2).sum() * (points[j] ** 2).sum())
             assert alike[i, j] == pytest.approx(expected)
-    places, shares = on_a_plane(rows)
-    values, axes = np.linalg.eigh(np.cov(rows.T))
+    places, shares = on_a_plane(points)
+    values, axes = np.linalg.eigh(np.cov(points.T))
     assert shares == pytest.approx(values[::-1][:2] / values.sum())
     for number in range(2):
         axis = axes[:, -1 - number]
-        expected = (rows - rows.mean(0)) @ (axis * np.sign(axis[np.abs(axis).argmax()]))
+        expected = (points - points.mean(0)) @ (axis * np.sign(axis[np.abs(axis).argmax()]))
         np.testing.assert_allclose(places[:, number], expected, atol=1e-12)
     order = sorted((j for j in range(6) if j != 2), key=lambda j: -alike[2, j])[:3]
     wanted = ", ".join(f"{'abcdef'[j]} {alike[2, j]:.2f}" for j in order)
-    assert nearest_lines(rows, "abcdef")[2] == f"c: {wanted}"
+    assert nearest_lines(points, "abcdef")[2] == f"c: {wanted}"
 
 
 def test_few_labels_and_rows_of_zeros():
@@ -107,7 +116,7 @@ def test_few_labels_and_rows_of_zeros():
 
 
 def test_pictures_by_the_tool(tmp_path, capsys):
-    build_dataset("shapes", tmp_path / "data", seed=3, counts={"train": 4, "test": 4}, workers=1)
+    build_shapes(tmp_path)
     weights = tmp_path / "net.caffemodel"
     random_weights(weights)
     words = [str(weights), "--data", str(tmp_path / "data")]
@@ -121,6 +130,18 @@ def test_pictures_by_the_tool(tmp_path, capsys):
     assert main(["steps", *words, "--images", "9"]) == 2
     assert "no sample 9" in capsys.readouterr().err
     assert main(["steps", *words, "--count", "0"]) == 2
+
+
+def test_labels_with_dollars_are_drawn_as_they_are(tmp_path):
+    """Between two of them matplotlib reads a formula, and may fail."""
+    weights = tmp_path / "net.caffemodel"
+    random_weights(weights)
+    net = DeployNet(weights, search={"shortest_path": 2})
+    names = [rf"$\frac{number}$" for number in range(CLASSES)]
+    pair = PairReader(build_shapes(tmp_path), "test")
+    pair.classes = tuple(names)
+    for number, figure in enumerate([picture(net, names)[0], grid(rows(net, pair, [0, 1]))]):
+        save_figure(figure, tmp_path / f"{number}.png")
 
 
 def test_what_has_no_such_pictures_is_told(tmp_path, capsys):
