@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Draw pictures of a run: the losses of its stages, attention maps over images, what conv4's neurons respond to,
-or the graph of the labels.
+how the labels lie to each other, or what each step of a search looks at.
 
-With no more than `curves`, `attention`, `neurons` or `labels`: of the run finished last in runs/.
+With no more than `curves`, `attention`, `neurons`, `labels` or `steps`: of the run finished last in runs/.
 """
 
 from __future__ import annotations
@@ -25,16 +25,23 @@ def main(argv: list[str] | None = None) -> int:
     curves.add_argument("-o", "--out", type=Path, help="PNG (default: RUN/loss_curves.png)")
     maps = kinds.add_parser("attention", help="maps over images, with the labels' boxes where they are known")
     neurons = kinds.add_parser("neurons", help="conv4 of the regulariser: kernels on the labels that feed them most")
-    labels = kinds.add_parser("labels", help="the graph of the labels and their groups, where the system has one")
+    labels = kinds.add_parser(
+        "labels", help="the graph of the labels, or the map of their embedding, as the system has it"
+    )
+    steps = kinds.add_parser("steps", help="what each step of a path looks at, where the system searches paths")
+    steps.add_argument("-o", "--out", type=Path, help="PNG (default: steps_<split>.png beside the weights)")
     labels.add_argument("-o", "--out", type=Path, help="PNG (default: labels.png beside the weights)")
-    for kind in (maps, neurons, labels):
+    for kind in (maps, neurons, labels, steps):
         kind.add_argument("weights", nargs="?", help="a run's folder, or a caffemodel (default: as above)")
         kind.add_argument("--stage", type=int, help="of the run (default: the last)")
         kind.add_argument("--data", help="folder of the LMDB pair (default: the one that the run was trained on)")
         kind.add_argument("--gpu", type=int, help="CUDA device (default: CPU)")
-    maps.add_argument("--split", default="test", help="default: %(default)s")
-    maps.add_argument("--images", nargs="+", metavar="KEY", help="keys or numbers of samples (default: the first)")
-    maps.add_argument("--count", type=int, default=6, help="how many images without --images (default: %(default)s)")
+    for kind in (maps, steps):
+        kind.add_argument("--split", default="test", help="default: %(default)s")
+        kind.add_argument("--images", nargs="+", metavar="KEY", help="keys or numbers of samples (default: the first)")
+        kind.add_argument(
+            "--count", type=int, default=6, help="how many images without --images (default: %(default)s)"
+        )
     maps.add_argument("--labels", nargs="+", metavar="LABEL", help="class names (default: each image's own labels)")
     maps.add_argument("--maps", nargs="+", metavar="MAP", help="names (default: all that are marked as shown)")
     maps.add_argument(
@@ -61,9 +68,14 @@ def main(argv: list[str] | None = None) -> int:
 def work(arguments: argparse.Namespace) -> None:
     """Draw one picture."""
     check_output_file(arguments.out)
-    {"curves": draw_curves, "attention": draw_attention, "neurons": draw_neurons, "labels": draw_labels}[
-        arguments.kind
-    ](arguments)
+    draw = {
+        "curves": draw_curves,
+        "attention": draw_attention,
+        "neurons": draw_neurons,
+        "labels": draw_labels,
+        "steps": draw_steps,
+    }
+    draw[arguments.kind](arguments)
 
 
 def draw_curves(arguments: argparse.Namespace) -> None:
@@ -89,10 +101,7 @@ def draw_attention(arguments: argparse.Namespace) -> None:
 
     weights = find_weights(arguments.weights or default_run(), arguments.stage)
     pair = PairReader(data_folder(weights, arguments.data), arguments.split)
-    indices = [find_key(pair, key) for key in arguments.images] if arguments.images else range(len(pair))
-    if arguments.count < 1:
-        raise UsageError("--count must be at least 1")
-    chosen = list(indices)[: None if arguments.images else arguments.count]
+    chosen = chosen_samples(pair, arguments.images, arguments.count)
     labels = [find_label(pair, name) for name in arguments.labels] if arguments.labels else None
     net = DeployNet(weights, gpu=arguments.gpu, folded=True)
     names = chosen_maps(net.system, arguments.maps)
@@ -180,7 +189,7 @@ def draw_neurons(arguments: argparse.Namespace) -> None:
 
 
 def draw_labels(arguments: argparse.Namespace) -> None:
-    """The graph of the labels, and a line about each of their groups."""
+    """How the labels lie to each other, and what the system says of that."""
     from pysrn.pictures import figures as pictures
     from pysrn.predict import photos
     from pysrn.predict.deploy import DeployNet
@@ -188,12 +197,41 @@ def draw_labels(arguments: argparse.Namespace) -> None:
 
     weights = find_weights(arguments.weights or default_run(), arguments.stage)
     net = DeployNet(weights, gpu=arguments.gpu)
-    figure, lines = net.system.module("labels", "label graph").picture(
+    figure, lines = net.system.module("labels", "picture of its labels").picture(
         net, photos.label_names(net, weights, arguments.data)
     )
     out = arguments.out or weights.parent / "labels.png"
     pictures.save_figure(figure, out)
     print("\n".join([*lines, str(out)]))
+
+
+def draw_steps(arguments: argparse.Namespace) -> None:
+    """The maps of each image's path, step by step."""
+    from pysrn.data.pair.lmdb_pair import PairReader
+    from pysrn.pictures import attention
+    from pysrn.pictures import figures as pictures
+    from pysrn.predict.deploy import DeployNet
+    from pysrn.predict.splits import data_folder
+    from pysrn.predict.trained import default_run, find_weights
+
+    weights = find_weights(arguments.weights or default_run(), arguments.stage)
+    net = DeployNet(weights, gpu=arguments.gpu)
+    steps = net.system.module("steps", "steps to draw")
+    pair = PairReader(data_folder(weights, arguments.data), arguments.split)
+    chosen = chosen_samples(pair, arguments.images, arguments.count)
+    pictures.check_panels(len(chosen), 2, "choose fewer images")
+    rows = steps.rows(net, pair, chosen)
+    pictures.check_panels(len(rows), 1 + max(len(row.panels) for row in rows), "choose fewer images")
+    out = arguments.out or weights.parent / f"steps_{pair.split}.png"
+    pictures.save_figure(attention.grid(rows), out)
+    print(f"{out}: {len(chosen)} images")
+
+
+def chosen_samples(pair, keys: list[str] | None, count: int) -> list[int]:
+    """Positions of the samples with these keys or numbers; without any those of the first `count`."""
+    if count < 1:
+        raise UsageError("--count must be at least 1")
+    return [find_key(pair, key) for key in keys] if keys else list(range(len(pair)))[:count]
 
 
 def chosen_maps(system, names: list[str] | None) -> list[str]:

@@ -118,11 +118,11 @@ def grid(rows: Sequence[Row]) -> Figure:
         for axis in axes:
             axis.axis("off")
         axes[0].imshow(row.image)
-        axes[0].set_title(row.title, fontsize=7)
+        axes[0].set_title(row.title, fontsize=7, parse_math=False)
         _draw_boxes(axes[0], row.image, [box for places in row.boxes.values() for box in places])
         for axis, (label, title, values) in zip(axes[1:], row.panels, strict=False):
             axis.imshow(overlay(row.image, values, row.places))
-            axis.set_title(title, fontsize=7)
+            axis.set_title(title, fontsize=7, parse_math=False)
             _draw_boxes(axis, row.image, row.boxes.get(label, ()))
     return figure
 

@@ -31,7 +31,7 @@ MAIN, RECURRENT = 1, 2
 UNKNOWN_STEPS = 20  # of a net that belongs to no data; COCO's images have 18 labels at most, and an end
 FC_STD = 0.01  # assumed, as in SRN's main net
 EMBEDDING = "rnn_embedding_weights"  # what the embedding and the scores share
-PATH, IMAGE, SCORES = "rnn_path", "rnn_image", "rnn_scores"
+PATH, IMAGE, JOINT, SCORES = "rnn_path", "rnn_image", "rnn_tanh", "rnn_scores"
 XAVIER = {"type": "xavier"}  # assumed
 
 
@@ -119,7 +119,7 @@ def _add_scores(
     add_layer(net, "rnn_project_state", "InnerProduct", STATE, inner_product_param=width)
     share(net, learning, "")
     add_layer(net, "rnn_joint", "Bias", ["rnn_project_state", IMAGE], bias_param={"axis": 1})
-    top = add_layer(net, "rnn_tanh", "TanH", "rnn_joint")
+    top = add_layer(net, JOINT, "TanH", "rnn_joint")
     if dropout:
         top = add_layer(net, "rnn_drop", "Dropout", top, dropout_param={"dropout_ratio": dropout})
     words = {"num_output": classes + 1, "axis": 2, "bias_term": False, "weight_filler": cells.UNIFORM}

@@ -15,7 +15,7 @@ from pysrn.recipes import Recipe
 from pysrn.systems.cnn_rnn.beam_search import Memory, Path
 from pysrn.systems.cnn_rnn.cells import CONT
 from pysrn.systems.cnn_rnn.heads import HeadSpec
-from pysrn.systems.cnn_rnn.nets import IMAGE, PATH, SCORES, step_net
+from pysrn.systems.cnn_rnn.nets import IMAGE, JOINT, PATH, SCORES, step_net
 from pysrn.systems.cnn_rnn.scores import NAMES, scores_of
 from pysrn.systems.system import Architecture
 
@@ -83,6 +83,10 @@ class Searching:
         scores -= scores.max(1, keepdims=True)
         logs = scores - np.log(np.exp(scores).sum(1, keepdims=True))
         return logs, [net.blobs[top].data[0].copy() for top in self._state.blobs.values()]
+
+    def joint(self) -> np.ndarray:
+        """R x E: tanh of state and image together, as the last step had it."""
+        return self._net.blobs[JOINT].data[0].copy()
 
 
 def _settings(heads: HeadSpec, asked: Mapping[str, int]) -> tuple[int, int]:

@@ -21,6 +21,11 @@ class FeatureTrunk:
     features: Features
     spec: TrunkSpec | None = None
 
+    @property
+    def reads_map(self) -> str:
+        """The first layer behind the last feature map."""
+        return "fc6" if self.spec is None else self.features.blob
+
     def add(self, net: messages.NetParameter, data: str, learning: Learning) -> str:
         """Add it to a net; returns the blob of the feature."""
         if self.spec is None:

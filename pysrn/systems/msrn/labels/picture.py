@@ -48,7 +48,13 @@ def picture(net: DeployNet, classes: Sequence[str]) -> tuple[Figure, list[str]]:
     axis.scatter(*places.T, s=40, color=[colours(group % colours.N) for group in groups], zorder=3)
     for label, (x, y), turn in zip(classes, places, np.degrees(angle), strict=True):
         left = x < 0
-        options = {"ha": "right" if left else "left", "va": "center", "rotation_mode": "anchor", "fontsize": 8}
+        options = {
+            "ha": "right" if left else "left",
+            "va": "center",
+            "rotation_mode": "anchor",
+            "fontsize": 8,
+            "parse_math": False,
+        }
         axis.text(1.06 * x, 1.06 * y, label, rotation=turn + 180 * left, **options)
     axis.set_title(f"{len(classes)} labels, {int(graph.sum())} edges, {len(set(groups))} groups in use", fontsize=9)
     lines = [
