@@ -71,7 +71,7 @@ def recipes(system: System) -> dict[str, Recipe]:
             weight_decay=5e-4,
             stages=(
                 replace(MAIN, epochs=0.0, base_lr=0.03, iterations=650, train_bn=True, drops=(0.7, 0.9)),
-                replace(RECURRENT, epochs=0.0, iterations=3000, views=None),
+                replace(RECURRENT, epochs=0.0, iterations=1500, views=8),
             ),
         ),
     }
