@@ -77,7 +77,7 @@ class DeployNet:
 
     def places(self, blob: str) -> Places:
         """Where the cells of a map, or of the features, lie in the image; SrnError where that cannot be told."""
-        places = places_of(self.message, blob)
+        places = places_of(self.message, self._made[blob].needs[0] if blob in self._made else blob)
         for branches in places.uneven:
             message(f"note: {blob} lies where the middle of all branches is; they differ at {branches}")
         return places

@@ -70,7 +70,8 @@ class Map:
     """A blob of N x C x H x W that can be drawn over the image.
 
     `stage` is the first that learns it; `shown`: it is drawn unless others are asked for. The first is the report's.
-    A map that is no blob has `needs`, blobs of the deploy net, and `of`, which makes it of their arrays.
+    A map that is no blob has `needs`, blobs of the deploy net, and `of`, which makes it of their arrays;
+    its cells lie where those of the first blob do.
     """
 
     name: str
