@@ -18,8 +18,9 @@ NEVER_IN_NAMES = "|\t\n"  # assumed: two names with one of these are enough to t
 DIVIDING = f"{NEVER_IN_NAMES},;/+&"
 PERHAPS = (" ", "-", "_", ":", ".", "\\", " and ")  # parts of good names: `hot dog`, `t-shirt`
 _ESCAPED = {"\t": r"\t", "\n": r"\n"}
-TWO_VALUES = frozenset(("0", "1", "-1", "0.0", "1.0", "-1.0", "true", "false"))
-NO_NAMES = frozenset(("nan", "<na>", "null"))  # what pandas and databases write for an empty cell
+TWO_VALUES = frozenset(("0", "1", "-1", "0.0", "1.0", "-1.0", "true", "false", "t", "f", "yes", "no", "y", "n"))
+NO_NAMES = frozenset(("nan", "<na>", "null", "n/a", "#n/a", "?", "-"))  # what pandas, databases, sheets write for none
+NO_NAMES_EXACTLY = ("None", "NA")  # Python's and R's; `none` and `Na` may be names
 
 
 def check_names(found: Sequence[Naming], listed: Sequence[str], separator: str | None, several: bool) -> None:
@@ -33,7 +34,7 @@ def check_names(found: Sequence[Naming], listed: Sequence[str], separator: str |
         if naming.name not in listed:
             names.setdefault(naming.name, naming.place)
     for name, place in names.items():
-        if name.lower() in NO_NAMES:
+        if name.lower() in NO_NAMES or name in NO_NAMES_EXACTLY:
             raise SrnError(
                 f"{place}: {shown(name)} is what is written for an empty cell, no label name",
                 "leave the cell empty (pandas: na_rep=''), or list the class in classes.txt",
@@ -42,7 +43,7 @@ def check_names(found: Sequence[Naming], listed: Sequence[str], separator: str |
         raise SrnError(
             f"{next(iter(names.values()))}: every label is one of {', '.join(sorted(names))}: is it yes or no, "
             "or the name of a class?",
-            "for yes and no, put the class's name over the column: file,cat; for names, list them in classes.txt",
+            "for yes and no, write 1 and 0 under the class's name: file,cat; for names, list them in classes.txt",
         )
     alone = {folded(name) for name in (*listed, *names)}
     for sign in (*DIVIDING, " "):

@@ -112,7 +112,7 @@ def test_numbers_with_blanks_are_labels(tmp_path):
     assert read(tmp_path, separator=" ")["train"].classes == ("0", "1", "16", "7")
 
 
-@pytest.mark.parametrize("head", ["label", "labels", "tags"])
+@pytest.mark.parametrize("head", ["label", "labels", "tags", "Class", "category", "target"])
 @pytest.mark.parametrize("cells", ["10", "01", ("True", "False"), ("true", "true"), ("1.0", "0.0"), ("1", "-1")])
 def test_yes_and_no_are_no_names(tmp_path, head, cells):
     rows = "".join(f"p{number}.jpg,{cell}\n" for number, cell in enumerate(cells, 1))
@@ -126,6 +126,15 @@ def test_yes_and_no_are_no_names(tmp_path, head, cells):
     assert read(tmp_path)["train"].classes == ("cat",)
 
 
+@pytest.mark.parametrize("cells", [("yes", "no"), ("Y", "N"), ("T", "F"), ("TRUE", "no")])
+def test_yes_and_no_in_words_are_no_names_unless_listed(tmp_path, cells):
+    write(tmp_path, train=f"{HEAD}p1.jpg,{cells[0]}\np2.jpg,{cells[1]}\n", test=f"{HEAD}p9.jpg,{cells[0]}\n")
+    with pytest.raises(SrnError, match="train.csv line .: every label is one of"):
+        read(tmp_path)
+    write(tmp_path, classes="\n".join(cells))
+    assert read(tmp_path)["train"].classes == cells
+
+
 def test_0_and_1_beside_others_or_together_or_listed_are_names(tmp_path):
     for rows, more, classes in (
         ("p1.jpg,0\np2.jpg,1\np3.jpg,2\n", {}, ("0", "1", "2")),
@@ -136,7 +145,7 @@ def test_0_and_1_beside_others_or_together_or_listed_are_names(tmp_path):
         assert read(tmp_path)["train"].classes == classes
 
 
-@pytest.mark.parametrize("cell", ["nan", "NaN", "<NA>", "NULL"])
+@pytest.mark.parametrize("cell", ["nan", "NaN", "<NA>", "NULL", "None", "NA", "N/A", "#N/A", "-"])
 def test_what_stands_for_an_empty_cell_is_no_name(tmp_path, cell):
     write(tmp_path, train=f"{HEAD}p1.jpg,cat\np2.jpg,{cell}\n", test=TEST)
     with pytest.raises(SrnError, match=f"train.csv line 3: '{cell}' is what is written for an empty cell"):
