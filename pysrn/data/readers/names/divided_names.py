@@ -6,6 +6,7 @@ Whether a sign divides is seen from the names of both splits: the pieces are cla
 from __future__ import annotations
 
 import shlex
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
@@ -15,8 +16,9 @@ from pysrn.data.readers.names.look_alikes import Naming, folded
 
 DIVIDER = ";"  # in a cell of label names, unless --separator says otherwise
 NEVER_IN_NAMES = "|\t\n"  # assumed: two names with one of these are enough to take it for a divider
-DIVIDING = f"{NEVER_IN_NAMES},;/+&"
+DIVIDING = f"{NEVER_IN_NAMES},;/+&\uff5c\uff0c\uff1b\uff0f\uff0b\uff06\u3001"  # as wide letters have them, too
 PERHAPS = (" ", "-", "_", ":", ".", "\\", " and ")  # parts of good names: `hot dog`, `t-shirt`
+_SIGNS = ("Po", "Sm", "Sc", "Sk")  # Unicode's other marks, as `#` and `~`: they divide where every piece is a label
 _ESCAPED = {"\t": r"\t", "\n": r"\n"}
 TWO_VALUES = frozenset(("0", "1", "-1", "0.0", "1.0", "-1.0", "true", "false", "t", "f", "yes", "no", "y", "n"))
 NO_NAMES = frozenset(("nan", "<na>", "null", "n/a", "#n/a", "?", "-"))  # what pandas, databases, sheets write for none
@@ -46,7 +48,8 @@ def check_names(found: Sequence[Naming], listed: Sequence[str], separator: str |
             "for yes and no, write 1 and 0 under the class's name: file,cat; for names, list them in classes.txt",
         )
     alone = {folded(name) for name in (*listed, *names)}
-    for sign in (*DIVIDING, " "):
+    signs = sorted({sign for name in names for sign in name if unicodedata.category(sign) in _SIGNS})
+    for sign in dict.fromkeys((*DIVIDING, " ", *(sign for sign in signs if sign not in (*PERHAPS, "'", '"')))):
         if sign != (separator or DIVIDER):
             _check_divided(names, alone, sign, separator is not None)
     _warn_of_made_names(names, alone)
@@ -58,9 +61,11 @@ def _check_divided(names: dict[str, str], alone: set[str], sign: str, sure: bool
     if sign == " ":  # numbers of classes: `16 0`
         pieces = {name: parts for name, parts in pieces.items() if all(part.isdecimal() for part in parts)}
     times = Counter(part for parts in pieces.values() for part in {folded(part) for part in parts})
-    proof = [
-        name for name, parts in pieces.items() if any(folded(p) in alone or times[folded(p)] > 1 for p in parts)
-    ]  # fmt: skip
+    known = {part for part in times if part in alone or times[part] > 1}
+    enough = any if sign in (*DIVIDING, " ") else all
+    proof = [name for name, parts in pieces.items() if enough(folded(part) in known for part in parts)]
+    if enough is all:  # `4*2`, `2*4`
+        proof = [name for name in proof if not all(part.isdecimal() for part in pieces[name])]
     if sign in NEVER_IN_NAMES and len(pieces) > 1:
         proof = list(pieces)
     suspect = proof or (list(pieces) if sign in NEVER_IN_NAMES else [])

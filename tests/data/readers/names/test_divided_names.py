@@ -24,6 +24,27 @@ def test_another_sign_divides_names_that_stand_alone(tmp_path, sign, test):
     assert found is None or named(found) == {"p1.jpg": {"cat", "dog"}, "p2.jpg": {"cat"}, "p3.jpg": {"dog"}}
 
 
+@pytest.mark.parametrize("sign", [*"#~^*@!$>=<\u2022\u00b7", "->", *"\uff1b\uff0c\u3001\uff5c\uff0f"])
+def test_any_sign_divides_where_each_piece_is_a_label(tmp_path, sign):
+    rows = f"p1.jpg,cat{sign}dog\np2.jpg,cat\np3.jpg,dog\n"
+    write(tmp_path, train=f"{HEAD}{rows}", test=TEST)
+    with pytest.raises(SrnError, match="train.csv line 2: label .* looks like 2 labels") as caught:
+        read(tmp_path)
+    assert "--separator" in caught.value.cure
+    assert named(read(tmp_path, separator=sign)["train"])["p1.jpg"] == {"cat", "dog"}
+    assert read(tmp_path, separator=";")["train"].classes == tuple(sorted(("cat", "dog", f"cat{sign}dog")))
+
+
+@pytest.mark.parametrize(
+    "names", [("type#1", "type#2", "type"), ("4*2", "2*4", "2"), ("C#", "C"), ("what?", "what"), ("5$", "5")]
+)
+def test_signs_that_belong_to_names(tmp_path, capsys, names):
+    rows = "".join(f"p{number}.jpg,{name}\n" for number, name in enumerate(names, 1))
+    write(tmp_path, train=f"{HEAD}{rows}", test=f"{HEAD}p9.jpg,{names[0]}\n")
+    assert read(tmp_path)["train"].classes == tuple(sorted(names))
+    assert "warning" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("sign", ["|", "/", "+", "&"])
 def test_pieces_that_come_again_are_labels(tmp_path, sign):
     """No label ever stands alone."""
