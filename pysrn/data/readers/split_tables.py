@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pysrn.console import MissingError, UsageError, message
 from pysrn.data.readers.label_table import LabelTable, read_label_table
 from pysrn.data.readers.label_text import printable
-from pysrn.data.readers.names.divided_names import check_names
+from pysrn.data.readers.names.divided_names import check_names, warn_of_made_names
 from pysrn.data.readers.names.image_places import SPLIT_FOLDERS
 from pysrn.data.readers.records import POSITIVE
 
@@ -66,10 +66,11 @@ def _tables_beside_images(root: Path) -> dict[str, list[Path]]:
     return {"train": chosen["train"], "test": chosen["test"] or chosen["val"]}
 
 
-def check_cells(tables: Iterable[LabelTable], listed: Sequence[str], separator: str | None) -> None:
+def check_cells(tables: Collection[LabelTable], listed: Sequence[str], separator: str | None) -> None:
     """`check_names` for the tables whose cells name labels; UsageError for a `separator` where there is none."""
     named = [table for table in tables if table.named]
     if separator is not None and not named:
         raise UsageError("--separator divides names in cells, but the tables have a column a class")
     several = any((table.rows.labels == POSITIVE).sum(1).max() > 1 for table in named)
+    warn_of_made_names([naming for table in tables if not table.named for naming in table.namings])
     check_names([naming for table in named for naming in table.namings], listed, separator, several)

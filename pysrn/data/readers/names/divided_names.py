@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pysrn.console import SrnError, message
 from pysrn.data.readers.annotation_checks import shown
@@ -83,18 +83,33 @@ def _check_divided(names: dict[str, str], alone: set[str], sign: str, sure: bool
     message(f"warning: {what}{more}; it is read as one class")
 
 
+def warn_of_made_names(found: Sequence[Naming]) -> None:
+    """Say which class names are made of others, by any sign: where no cell was divided, nobody can give a separator."""
+    listed = {naming.name for naming in found if naming.listed}
+    names = {naming.name: naming.place for naming in reversed(found) if naming.name not in listed}
+    alone = {folded(naming.name) for naming in found}
+    for sign in (*DIVIDING, *PERHAPS):
+        _say_made(_made(names, alone, sign), names, sign, "each is a class of its own")
+
+
 def _warn_of_made_names(names: dict[str, str], alone: set[str]) -> None:
     """Say which names are made of other classes' names, by signs that good names have, too."""
     for sign in PERHAPS:
-        made = [name for name in names if len(p := _pieces(name, sign)) > 1 and alone.issuperset(map(folded, p))]
+        made = _made(names, alone, sign)
         words = {folded(part) for name in names for part in _pieces(name, sign)}
         if sign == " " and not made and len(words) < len(names):  # few words, combined in many ways
             made = [name for name in names if len(_pieces(name, sign)) > 1]
-        if made:
-            message(
-                f"warning: {len(made)} class names are made of others by {sign!r}, the first {shown(made[0])} "
-                f"({names[made[0]]}); if it divides labels, give --separator {shlex.quote(sign)}"
-            )
+        _say_made(made, names, sign, f"if it divides labels, give --separator {shlex.quote(sign)}")
+
+
+def _made(names: Iterable[str], alone: set[str], sign: str) -> list[str]:
+    return [name for name in names if len(p := _pieces(name, sign)) > 1 and alone.issuperset(map(folded, p))]
+
+
+def _say_made(made: Sequence[str], names: Mapping[str, str], sign: str, then: str) -> None:
+    if made:
+        first = f"{shown(made[0])} ({names[made[0]]})"
+        message(f"warning: {len(made)} class names are made of others by {sign!r}, the first {first}; {then}")
 
 
 def _pieces(name: str, sign: str) -> list[str]:

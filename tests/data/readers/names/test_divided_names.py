@@ -190,3 +190,10 @@ def test_the_separator_is_for_cells_that_name(tmp_path):
             read(tmp_path, **options)
     with pytest.raises(UsageError, match="--separator"):
         read_splits("coco", tmp_path, ReaderOptions(separator="|"))
+
+
+def test_columns_made_of_others_are_told(tmp_path, capsys):
+    table = "file,cat|dog,cat,dog\n{},1,0,0\n"
+    write(tmp_path, train=table.format("p1.jpg"), test=table.format("p9.jpg"))
+    assert read(tmp_path)["train"].classes == ("cat|dog", "cat", "dog")
+    assert "made of others by '|', the first 'cat|dog'" in capsys.readouterr().err
