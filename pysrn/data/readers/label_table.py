@@ -27,7 +27,7 @@ from pysrn.data.readers.names.repeated_rows import LEFT_OUT, UNITED
 from pysrn.data.readers.records import NEGATIVE, POSITIVE
 
 FILE_HEADS = ("file", "filename", "file_name", "filepath", "path", "image", "image_id", "image_name", "name", "id")
-NAMES_HEADS = ("labels", "label", "tags", "classes")
+NAMES_HEADS = ("labels", "label", "tags", "tag", "classes", "class", "categories", "category", "targets", "target")
 SPLIT_HEADS = ("split", "split_name")
 SPLIT_OF = {"train": "train", "trainval": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 

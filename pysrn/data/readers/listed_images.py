@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from pysrn.console import MissingError
+from pysrn.console import MissingError, SrnError
 from pysrn.data.readers.annotation_checks import key_names, shown
 from pysrn.data.readers.label_text import printable
 from pysrn.data.readers.names.image_places import image_folders, located, name_parts
@@ -49,7 +49,8 @@ def annotated_split(
     Left out are names that are not UTF-8 or lead out of `root`; what an image's further rows say again, or (see
     `LabelRows.repeated`) all rows of one whose labels differ; and, with `drop_unlabelled`, images without a positive
     label. With `split`, images may lie in a folder of that name as well.
-    Raises MissingError when nothing is left or none of the images is found, SrnError for contradicting rows.
+    Raises MissingError when nothing is left or none of the images is found, SrnError for contradicting rows and, where
+    rows are not left out, for images of two folders that come to one file.
     """
     left_out: list[tuple[str, str]] = []
     files: list[str] = []
@@ -68,6 +69,8 @@ def annotated_split(
             raise MissingError(f"{part.source}: no usable image name in {len(part.names)} lines")
         chosen = part.chosen(usable)
         base, found = located(chosen.names, image_folders(root, part.source, split), root, part.source)
+        if part.repeated != LEFT_OUT:
+            _check_folders(chosen, found)
         files += [f"{base}/{name}" for name in found]
         names += found
         rows.append(chosen.labels)
@@ -85,6 +88,19 @@ def annotated_split(
     keys = key_names(PurePosixPath(names[row]) for row in keep)
     samples = [Sample(key, Path(files[row]), labels[row]) for key, row in zip(keys, keep, strict=True)]
     return AnnotatedSplit(samples, classes, left_out=left_out, sources=sources)
+
+
+def _check_folders(rows: LabelRows, found: Sequence[str]) -> None:
+    """Raise where names without their leading folders are the same: `a/1.jpg` and `b/1.jpg` are two images."""
+    first: dict[str, int] = {}
+    for row, file in enumerate(found):
+        one = first.setdefault(file, row)
+        if name_parts(rows.names[one])[:-1] != name_parts(rows.names[row])[:-1]:
+            both = " and ".join(f"line {rows.lines[number]} {shown(rows.names[number])}" for number in (one, row))
+            raise SrnError(
+                f"{rows.source}: {both} come to the same file, {printable(file)}",
+                "lay the images into the folders of the table; if they are one image, write its name alone",
+            )
 
 
 def _bad_name(name: str) -> str | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pysrn.console import MissingError, UsageError, message
-from pysrn.data.readers.label_table import LabelTable, read_label_table
+from pysrn.data.readers.label_table import SPLIT_OF, LabelTable, read_label_table
 from pysrn.data.readers.label_text import printable
-from pysrn.data.readers.names.divided_names import check_names
+from pysrn.data.readers.names.divided_names import check_names, warn_of_made_names
 from pysrn.data.readers.names.image_places import SPLIT_FOLDERS
 from pysrn.data.readers.records import POSITIVE
 
@@ -18,6 +18,7 @@ BESIDE_IMAGES = "_classes.csv"  # Roboflow's multi-label export: one in the fold
 def read_split_tables(root: Path, separator: str | None = None) -> dict[str, LabelTable]:
     """The tables of a folder: one with `train` and one with `test` in its name, or one with a split column.
 
+    Without a test table one called as a validation part is. What is not read is said.
     Where there is none, those beside the images of each split: `train/_classes.csv` and `test/_classes.csv`.
     Raises MissingError where none of these is there, and as `read_label_table`.
     """
@@ -25,9 +26,15 @@ def read_split_tables(root: Path, separator: str | None = None) -> dict[str, Lab
     named = {split: [path for path in tables if path.stem.lower() == split] for split in ("train", "test")}
     if not all(named.values()):
         named = {split: [path for path in tables if split in path.stem.lower()] for split in ("train", "test")}
+    if not named["test"]:
+        named["test"] = [path for path in tables if SPLIT_OF.get(path.stem.lower()) == "val"]
+        if named["test"]:
+            message(f"{root}: there is no test part: its validation part is the test split")
     if not tables:
         named = _tables_beside_images(root)
     if all(len(paths) == 1 for paths in named.values()) and named["train"] != named["test"]:
+        if others := [path.name for path in tables if [path] not in named.values()]:
+            message(f"{root}: not read: {printable(', '.join(others))}")
         return {split: read_label_table(paths[0], separator) for split, paths in named.items()}
     if len(tables) != 1:
         seen = f"; there are {', '.join(printable(path.name) for path in tables[:5])}" if tables else ""
@@ -66,10 +73,11 @@ def _tables_beside_images(root: Path) -> dict[str, list[Path]]:
     return {"train": chosen["train"], "test": chosen["test"] or chosen["val"]}
 
 
-def check_cells(tables: Iterable[LabelTable], listed: Sequence[str], separator: str | None) -> None:
+def check_cells(tables: Collection[LabelTable], listed: Sequence[str], separator: str | None) -> None:
     """`check_names` for the tables whose cells name labels; UsageError for a `separator` where there is none."""
     named = [table for table in tables if table.named]
     if separator is not None and not named:
         raise UsageError("--separator divides names in cells, but the tables have a column a class")
     several = any((table.rows.labels == POSITIVE).sum(1).max() > 1 for table in named)
+    warn_of_made_names([naming for table in tables if not table.named for naming in table.namings])
     check_names([naming for table in named for naming in table.namings], listed, separator, several)

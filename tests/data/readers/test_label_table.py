@@ -309,3 +309,15 @@ def test_a_real_table_with_other_columns_is_refused(shared_data, tmp_path):
         (tmp_path / f"{split}.csv").symlink_to(shared_data / "coco_images" / "manifest.csv")
     with pytest.raises(SrnError, match="line 2: 'COCO_train2014_000000000009.jpg' in column 'coco2014_name'"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["val.csv", "Valid.csv", "validation.tsv"])
+def test_a_validation_table(root, capsys, name):
+    """It is never passed over in silence, and is the test split where there is no other."""
+    (root / name).write_text((root / "test.csv").read_text().replace(",", "\t" if name.endswith("tsv") else ","))
+    both = {split: labels(found) for split, found in read(root).items()}
+    assert f"not read: {name}" in capsys.readouterr().err
+    (root / "test.csv").unlink()
+    assert {split: labels(found) for split, found in read(root).items()} == both
+    said = capsys.readouterr().err
+    assert "its validation part is the test split" in said and "not read" not in said

@@ -23,7 +23,8 @@ from pysrn.json_file import LARGEST_FILE, box_of, load_json
 NEEDED = ("images", "annotations", "categories", "id", "file_name", "image_id", "category_id", "bbox", "name")
 LISTS = ("images", "annotations", "categories")
 BAD_SIGNS = re.compile("[\0-\x1f\ud800-\udfff]")  # in file names: control characters, halves of characters
-DEPTHS = ("*.json", "*/*.json", "*/*/*.json")  # assumed: no tool lays its annotation deeper
+DEPTHS = tuple(f"{folder}*.[jJ][sS][oO][nN]" for folder in ("", "*/", "*/*/"))  # assumed: no tool lays it deeper
+TOOLS_NAMES = ("_annotations.coco", "instances")  # are COCO's whatever they hold: a damaged one is never passed over
 
 
 def find_coco(root: Path) -> dict[str, tuple[Path, Path]]:
@@ -49,9 +50,13 @@ def find_coco(root: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def _looks_like_coco(path: Path) -> bool:
-    if not path.is_file() or path.stat().st_size > LARGEST_FILE:
+    if not path.is_file():
         return False
-    content = path.read_bytes()
+    if path.name.startswith(TOOLS_NAMES):
+        return True
+    if path.stat().st_size > LARGEST_FILE:
+        return False
+    content = path.read_bytes().replace(b"\0", b"")  # UTF-16, too: it is refused when it is read
     return all(f'"{part}"'.encode() in content for part in LISTS)
 
 

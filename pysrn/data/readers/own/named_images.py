@@ -16,6 +16,7 @@ import numpy as np
 from pysrn.console import SrnError, message
 from pysrn.data.readers.annotation_checks import key_names, usable
 from pysrn.data.readers.label_text import printable
+from pysrn.data.readers.names.divided_names import warn_of_made_names
 from pysrn.data.readers.names.look_alikes import Naming, one_spelling
 from pysrn.data.readers.records import NEGATIVE, POSITIVE, AnnotatedSplit, ObjectBox, Sample
 
@@ -71,6 +72,7 @@ def annotated(
     classes = tuple(naming.name for naming in listed) or _classes(splits, root)
     namings = [naming for split in splits.values() for naming in _namings(split, classes)]
     kept = one_spelling([*listed, *namings], merge_alike)
+    warn_of_made_names([*listed, *namings])
     for split in splits.values():
         _rename(split, kept)
     classes = tuple(dict.fromkeys(kept[name] for name in classes))

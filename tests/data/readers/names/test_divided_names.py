@@ -24,6 +24,27 @@ def test_another_sign_divides_names_that_stand_alone(tmp_path, sign, test):
     assert found is None or named(found) == {"p1.jpg": {"cat", "dog"}, "p2.jpg": {"cat"}, "p3.jpg": {"dog"}}
 
 
+@pytest.mark.parametrize("sign", [*"#~^*@!$>=<\u2022\u00b7", "->", *"\uff1b\uff0c\u3001\uff5c\uff0f"])
+def test_any_sign_divides_where_each_piece_is_a_label(tmp_path, sign):
+    rows = f"p1.jpg,cat{sign}dog\np2.jpg,cat\np3.jpg,dog\n"
+    write(tmp_path, train=f"{HEAD}{rows}", test=TEST)
+    with pytest.raises(SrnError, match="train.csv line 2: label .* looks like 2 labels") as caught:
+        read(tmp_path)
+    assert "--separator" in caught.value.cure
+    assert named(read(tmp_path, separator=sign)["train"])["p1.jpg"] == {"cat", "dog"}
+    assert read(tmp_path, separator=";")["train"].classes == tuple(sorted(("cat", "dog", f"cat{sign}dog")))
+
+
+@pytest.mark.parametrize(
+    "names", [("type#1", "type#2", "type"), ("4*2", "2*4", "2"), ("C#", "C"), ("what?", "what"), ("5$", "5")]
+)
+def test_signs_that_belong_to_names(tmp_path, capsys, names):
+    rows = "".join(f"p{number}.jpg,{name}\n" for number, name in enumerate(names, 1))
+    write(tmp_path, train=f"{HEAD}{rows}", test=f"{HEAD}p9.jpg,{names[0]}\n")
+    assert read(tmp_path)["train"].classes == tuple(sorted(names))
+    assert "warning" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("sign", ["|", "/", "+", "&"])
 def test_pieces_that_come_again_are_labels(tmp_path, sign):
     """No label ever stands alone."""
@@ -112,7 +133,7 @@ def test_numbers_with_blanks_are_labels(tmp_path):
     assert read(tmp_path, separator=" ")["train"].classes == ("0", "1", "16", "7")
 
 
-@pytest.mark.parametrize("head", ["label", "labels", "tags"])
+@pytest.mark.parametrize("head", ["label", "labels", "tags", "Class", "category", "target"])
 @pytest.mark.parametrize("cells", ["10", "01", ("True", "False"), ("true", "true"), ("1.0", "0.0"), ("1", "-1")])
 def test_yes_and_no_are_no_names(tmp_path, head, cells):
     rows = "".join(f"p{number}.jpg,{cell}\n" for number, cell in enumerate(cells, 1))
@@ -126,6 +147,15 @@ def test_yes_and_no_are_no_names(tmp_path, head, cells):
     assert read(tmp_path)["train"].classes == ("cat",)
 
 
+@pytest.mark.parametrize("cells", [("yes", "no"), ("Y", "N"), ("T", "F"), ("TRUE", "no")])
+def test_yes_and_no_in_words_are_no_names_unless_listed(tmp_path, cells):
+    write(tmp_path, train=f"{HEAD}p1.jpg,{cells[0]}\np2.jpg,{cells[1]}\n", test=f"{HEAD}p9.jpg,{cells[0]}\n")
+    with pytest.raises(SrnError, match="train.csv line .: every label is one of"):
+        read(tmp_path)
+    write(tmp_path, classes="\n".join(cells))
+    assert read(tmp_path)["train"].classes == cells
+
+
 def test_0_and_1_beside_others_or_together_or_listed_are_names(tmp_path):
     for rows, more, classes in (
         ("p1.jpg,0\np2.jpg,1\np3.jpg,2\n", {}, ("0", "1", "2")),
@@ -136,7 +166,7 @@ def test_0_and_1_beside_others_or_together_or_listed_are_names(tmp_path):
         assert read(tmp_path)["train"].classes == classes
 
 
-@pytest.mark.parametrize("cell", ["nan", "NaN", "<NA>", "NULL"])
+@pytest.mark.parametrize("cell", ["nan", "NaN", "<NA>", "NULL", "None", "NA", "N/A", "#N/A", "-"])
 def test_what_stands_for_an_empty_cell_is_no_name(tmp_path, cell):
     write(tmp_path, train=f"{HEAD}p1.jpg,cat\np2.jpg,{cell}\n", test=TEST)
     with pytest.raises(SrnError, match=f"train.csv line 3: '{cell}' is what is written for an empty cell"):
@@ -160,3 +190,10 @@ def test_the_separator_is_for_cells_that_name(tmp_path):
             read(tmp_path, **options)
     with pytest.raises(UsageError, match="--separator"):
         read_splits("coco", tmp_path, ReaderOptions(separator="|"))
+
+
+def test_columns_made_of_others_are_told(tmp_path, capsys):
+    table = "file,cat|dog,cat,dog\n{},1,0,0\n"
+    write(tmp_path, train=table.format("p1.jpg"), test=table.format("p9.jpg"))
+    assert read(tmp_path)["train"].classes == ("cat|dog", "cat", "dog")
+    assert "made of others by '|', the first 'cat|dog'" in capsys.readouterr().err

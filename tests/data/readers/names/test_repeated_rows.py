@@ -71,3 +71,18 @@ def test_lists_of_ones_own_are_as_strict(tmp_path):
         (tmp_path / f"{split}.txt").write_text("p1.jpg 1 0\np2.jpg 0 1\np1.jpg 1 1\n")
     with pytest.raises(SrnError, match="train.txt line 1 and line 3: the same image, p1.jpg, has 'dog'"):
         read(tmp_path, lists=tmp_path)
+
+
+@pytest.mark.parametrize(("form", "rows"), [("file,labels\n", ("cat", "dog")), (MATRIX, ("1,0", "1,0"))])
+@pytest.mark.parametrize("names", [("a/p1.jpg", "b/p1.jpg"), ("/home/me/a/p1", r"c:\me\b\p1")])
+def test_images_of_two_folders_are_never_one(tmp_path, form, rows, names):
+    """The images lie together, so the folders are not looked at: which labels are those of the one that is there?"""
+    lines = "\n".join(
+        f"{name},{row}" for name, row in zip((*names, names[0].replace("p1", "p2")), (*rows, rows[1]), strict=True)
+    )
+    write(tmp_path, train=f"{form}{lines}\n", test=f"{form}p9.jpg,{rows[0]}\n")
+    with pytest.raises(
+        SrnError, match="train.csv: line 2 .*p1.* and line 3 .*p1.* come to the same file, p1.jpg"
+    ) as caught:
+        read(tmp_path)
+    assert "folders" in caught.value.cure

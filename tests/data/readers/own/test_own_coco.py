@@ -203,6 +203,40 @@ def test_a_damaged_file_is_named(tmp_path):
         read_own(tmp_path)
 
 
+DAMAGED = {
+    "cut off": lambda text: text[:30].encode(),
+    "empty": lambda text: b"",
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "without annotations": lambda text: text.replace('"annotations"', '"rows"').encode(),
+    "a list": lambda text: b"[]",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("layout", ["{}/_annotations.coco.json", "annotations/instances_{}.json"])
+def test_a_damaged_file_is_never_passed_over(damage, part, layout, tmp_path):
+    """Without the test part the validation part would be the test split, in silence."""
+    write_coco(tmp_path, {**PARTS, "valid": TEST})
+    for name in (*PARTS, "valid"):
+        (tmp_path / layout.format(name)).parent.mkdir(exist_ok=True)
+        (tmp_path / name / "_annotations.coco.json").rename(tmp_path / layout.format(name))
+    path = tmp_path / layout.format(part)
+    path.write_bytes(DAMAGED[damage](path.read_text()))
+    with pytest.raises(SrnError, match=f"^{path}: "):
+        read_own(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["labels.json", "annotations.JSON"])
+def test_a_file_in_utf_16_is_named(name, tmp_path):
+    write_coco(tmp_path)
+    for part in PARTS:
+        path = (tmp_path / part / "_annotations.coco.json").rename(tmp_path / part / name)
+        path.write_text(path.read_text(), "utf-16" if part == "train" else "utf-8")
+    with pytest.raises(SrnError, match=f"^{tmp_path / 'train' / name}: not a JSON file"):
+        read_own(tmp_path)
+
+
 LAYOUTS = {  # JSON file and image folder of each part
     "CVAT": ("annotations/instances_{}.json", "images/{}"),
     "CVAT, a task a part": ("{}/annotations/instances_default.json", "{}/images"),

@@ -209,3 +209,17 @@ def test_the_tool_takes_named_json_files(tmp_path, capsys):
         assert main(["folder", "--coco-json", *files, *root, "--out", str(tmp_path / f"out{number}")]) == 0
         assert "test: 2 images" in capsys.readouterr().out
     assert main(["folder", "--coco-json", files[0], "none.json", "--out", str(tmp_path / "out")]) == 3
+
+
+@every_format
+@pytest.mark.parametrize("made", ["cat|dog", "cat, dog", "Cat_dog"])
+def test_names_made_of_others_are_told(form, made, tmp_path, capsys):
+    """They can be meant, and no separator can be given: so nothing is refused."""
+    images = {"1.jpg": {"cat": BOX}, "2.jpg": {"dog": BOX}, "3.jpg": {made: BOX}}
+    WRITERS[form](tmp_path, {"train": images, "test": {"t.jpg": {"cat": BOX}}}, ("cat", "dog", made))
+    assert shown(read_own(tmp_path))["train"] == shown_all(images)
+    said = capsys.readouterr().err
+    assert "warning: 1 class names are made of others by " in said and f"{made!r} (" in said
+    (tmp_path / "classes.txt").write_text(f"cat\ndog\n{made}\n")  # who lists it means it
+    read_own(tmp_path, form=form)
+    assert "made of others" not in capsys.readouterr().err
