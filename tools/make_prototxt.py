@@ -43,6 +43,8 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--run takes no data set, --system, --check or --count: the run says what it is of")
     if arguments.stage is not None and (not arguments.run or arguments.stock):
         parser.error("--stage goes with --run alone")
+    if arguments.run and not arguments.stock and arguments.out != ROOT:
+        parser.error("--run writes beside the weights; --out is for nets with --stock")
     return arguments
 
 

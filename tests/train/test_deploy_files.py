@@ -90,6 +90,7 @@ def test_they_are_written_again_as_they_were(finished, tmp_path, capsys):
         (["--run", "RUN", "--stage", "3"], 3, "finished stages: 1, 2"),
         (["--run", "RUN", "coco"], 2, "takes no data set"),
         (["--stage", "3"], 2, "goes with --run"),
+        (["--run", "RUN", "--out", "other"], 2, "beside the weights"),
     ],
 )
 def test_what_cannot_be_is_said(finished, tmp_path, monkeypatch, capsys, words, code, said):

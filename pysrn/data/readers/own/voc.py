@@ -44,7 +44,7 @@ def find_voc(root: Path) -> dict[str, _Part]:
         if lists:
             return {part: _Part(part, path, tuple(_listed(folder, path))) for part, path in lists.items()}
     files = defaultdict(list)
-    for path in sorted(root.rglob("*.xml")):
+    for path in sorted(root.rglob("*.[xX][mM][lL]")):
         if not any(word.startswith(".") for word in path.relative_to(root).parts):
             files[part_of(path.relative_to(root).with_name("x"))].append(path)
     if not any(_is_voc(path) for paths in files.values() for path in paths[:_PROBES]):
@@ -62,8 +62,9 @@ def _listed(folder: Path, path: Path) -> Iterator[Path]:
     """The XML files that a list names; the images' endings may be in it."""
     for line in text_lines(path):
         if name := line.strip():
-            plain = folder / "Annotations" / f"{name}.xml"
-            yield plain if plain.is_file() else plain.with_name(f"{PurePath(name).stem}.xml")
+            stems = (name, PurePath(name).stem)  # the last is named where none is there
+            tries = [folder / "Annotations" / f"{stem}{ending}" for stem in stems for ending in (".XML", ".xml")]
+            yield next((path for path in tries if path.is_file()), tries[-1])
 
 
 def _is_voc(path: Path) -> bool:

@@ -38,13 +38,13 @@ def find_yolo(root: Path) -> dict[str, _Part]:
 
     Raises SrnError for a damaged `data.yaml`, UsageError where there are several.
     """
-    files = [path for path in sorted(root.iterdir()) if path.suffix in (".yaml", ".yml") and has_names(path)]
+    files = [path for path in sorted(root.iterdir()) if path.suffix.lower() in (".yaml", ".yml") and has_names(path)]
     if len(files) > 1:
         raise UsageError(f"{root}: several YAML files with names: {', '.join(path.name for path in files)}", "keep one")
     if files:
         content = load_yaml(files[0])
         names = numbered_names(files[0], content.get("names"))
-    elif (root / CLASSES_NAME).is_file() and any(root.glob("labels/**/*.txt")):
+    elif (root / CLASSES_NAME).is_file() and any(root.glob("labels/**/*.[tT][xX][tT]")):
         files, content = [root / CLASSES_NAME], {}
         names = dict(enumerate(class_list(files[0])))
     else:
@@ -95,7 +95,7 @@ def read_own_yolo(root: Path, part: _Part) -> NamedSplit:
                 boxless += box is None
         found.images.append(image)
     if not read:
-        looked = ", ".join(map(str, _label_files(files[0])))
+        looked = ", ".join(str(path) for path in _label_files(files[0]) if path.suffix == ".txt")
         raise MissingError(
             f"{part.where}: {part.name}: none of {len(files)} images has a label file; looked for {looked}"
         )
@@ -105,7 +105,9 @@ def read_own_yolo(root: Path, part: _Part) -> NamedSplit:
         message(f"{part.where}: {part.name}: {boxless:,} rows have no valid box: their labels are kept")
     if not any(place.is_file() for place in part.places):  # the label files of a list's other images are no strays
         for folder in sorted({file.parent for file in read if "labels" in file.parts}):
-            strays = (file for file in sorted(folder.glob("*.txt")) if file not in read and file.name != CLASSES_NAME)
+            strays = (
+                file for file in sorted(folder.glob("*.[tT][xX][tT]")) if file not in read and file.name != CLASSES_NAME
+            )
             found.left_out += [(str(file), "a label file without an image") for file in strays]
     return found
 
@@ -130,13 +132,15 @@ def _images(root: Path, place: Path) -> Iterable[Path]:
 
 def _label_files(image: Path) -> Iterator[Path]:
     """Where the labels of an image may be: the last folder `images` in its path becomes `labels`; else beside it."""
-    parts = list(image.with_suffix(".txt").parts)
-    folders = [number for number, part in enumerate(parts[:-1]) if part.lower() == "images"]
-    if folders:
-        parts[folders[-1]] = "labels"
-        yield Path(*parts)
-    yield image.with_suffix(".txt")
-    yield image.parent / "labels" / image.with_suffix(".txt").name
+    for ending in (".txt", ".TXT"):
+        beside = image.with_suffix(ending)
+        parts = list(beside.parts)
+        folders = [number for number, part in enumerate(parts[:-1]) if part.lower() == "images"]
+        if folders:
+            parts[folders[-1]] = "labels"
+            yield Path(*parts)
+        yield beside
+        yield image.parent / "labels" / beside.name
 
 
 def _rows(file: Path, part: _Part) -> Iterator[tuple[str, tuple[float, float, float, float] | None]]:

@@ -223,3 +223,29 @@ def test_names_made_of_others_are_told(form, made, tmp_path, capsys):
     (tmp_path / "classes.txt").write_text(f"cat\ndog\n{made}\n")  # who lists it means it
     read_own(tmp_path, form=form)
     assert "made of others" not in capsys.readouterr().err
+
+
+@every_format
+@pytest.mark.parametrize("which", ["a*", "*"])
+def test_endings_in_capitals_lose_no_label(form, which, tmp_path):
+    """As cameras and Windows write them; some or all of the files."""
+    WRITERS[form](tmp_path)
+    for path in sorted(tmp_path.rglob(which)):
+        if path.suffix in (".json", ".xml", ".txt", ".yaml"):
+            path.rename(path.with_suffix(path.suffix.upper()))
+    found = read_own(tmp_path)
+    assert shown(found) == EXPECTED and not found["train"].left_out
+
+
+def test_the_xml_files_of_a_list_may_end_in_capitals(tmp_path):
+    write_voc(tmp_path)
+    for part, images in PARTS.items():
+        for name in images:
+            for ending, folder, new in ((".jpg", "JPEGImages", ".jpg"), (".xml", "Annotations", ".XML")):
+                (tmp_path / folder).mkdir(exist_ok=True)
+                path = (tmp_path / part / name).with_suffix(ending)
+                path.rename(tmp_path / folder / path.with_suffix(new).name)
+        lists = tmp_path / "ImageSets" / "Main"
+        lists.mkdir(parents=True, exist_ok=True)
+        (lists / f"{part}.txt").write_text("".join(f"{name[:-4]}\n" for name in images))
+    assert shown(read_own(tmp_path)) == EXPECTED
