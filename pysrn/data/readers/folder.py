@@ -19,6 +19,10 @@ from pysrn.data.readers.names.repeated_rows import REFUSED, UNITED
 from pysrn.data.readers.records import POSITIVE, AnnotatedSplit
 from pysrn.data.readers.split_tables import check_cells, read_split_tables
 
+SAME_CLASSES = (
+    f"correct the name, or give both tables the same classes; {CLASSES_NAME} may list those that only one names"
+)
+
 
 def read_folder(
     root: Path, *, drop_unlabelled: bool = False, merge_alike: bool = False, separator: str | None = None
@@ -41,7 +45,7 @@ def read_folder(
     renamed = {table: table.renamed(kept) for table in different}
     classes = tuple(dict.fromkeys(kept[naming.name] for naming in listed)) or _classes(renamed[tables["train"]])
     message(f"{root}: {len(classes)} classes: {printable(', '.join(classes), 200)}")
-    ordered = {table: renamed[table].in_order(classes) for table in different}
+    ordered = {table: renamed[table].in_order(classes, SAME_CLASSES) for table in different}
     parts = {split: ordered[table].part(split) for split, table in tables.items()}
     return {
         split: annotated_split(

@@ -53,7 +53,8 @@ class MatrixCells:
             raise SrnError(
                 f"{self.path} line {line}: {shown(cell)} in column {printable(self.classes[column])!r} is no label: "
                 "1, 0, -1, or nothing",
-                "leave out columns that are no classes; a missing label is an empty cell",
+                "leave out columns that are no classes; a missing label is an empty cell; names of labels stand in one "
+                "column, `labels`: file,labels",
             )
         return int(value) & _BYTE
 

@@ -74,17 +74,17 @@ class LabelTable:
         namings = tuple(replace(self.namings[together[0]], name=name) for name, together in columns.items())
         return replace(self, rows=replace(self.rows, labels=labels), namings=namings)
 
-    def in_order(self, classes: Sequence[str]) -> LabelTable:
+    def in_order(self, classes: Sequence[str], cure: str = "") -> LabelTable:
         """The same table with its label columns in the order of `classes`; a named table may lack some of them.
 
-        Raises SrnError when the classes are others. Names are compared exactly.
+        Raises SrnError, with the `cure`, when the classes are others. Names are compared exactly.
         """
         own = {naming.name: column for column, naming in enumerate(self.namings)}
         odd = sorted(set(own) - set(classes) if self.named else set(own) ^ set(classes))
         if odd:
             where = self.namings[own[odd[0]]].place if self.named else self.rows.source
             differing = printable(", ".join(printable(name, None) for name in odd), 300)
-            raise SrnError(f"{where}: its classes are not the {len(classes)} expected; differing: {differing}")
+            raise SrnError(f"{where}: its classes are not the {len(classes)} expected; differing: {differing}", cure)
         labels = np.full((len(self.rows.labels), len(classes)), NEGATIVE, np.int8)
         for column, name in enumerate(classes):
             if name in own:
@@ -122,7 +122,9 @@ def read_label_table(path: Path, separator: str | None = None) -> LabelTable:
             if len(row) != len(heads):
                 raise SrnError(
                     f"{path} line {line}: {len(row)} columns where the header has {len(heads)}",
-                    f"put a cell that holds {delimiter!r} into double quotes" if len(row) > len(heads) else "",
+                    f"put a cell that holds {delimiter!r} into double quotes"
+                    if len(row) > len(heads)
+                    else "add the empty cells",
                 )
             names.append(row[0].strip())
             numbers.append(line)
@@ -163,7 +165,7 @@ def _columns(path: Path, heads: list[str], line: int) -> tuple[int | None, int |
     seen: dict[str, int] = {}
     for column in rest:
         if not heads[column]:
-            raise SrnError(f"{place}: column {column + 1} has no class name")
+            raise SrnError(f"{place}: column {column + 1} has no class name", "name it, or remove it in all rows")
         if heads[column] in seen:
             both = f"{seen[heads[column]] + 1} and {column + 1}"
             raise SrnError(f"{place}: class {shown(heads[column])} has two columns, {both}", "rename or remove one")
@@ -176,6 +178,6 @@ def _split(path: Path, line: int, cell: str) -> str:
     if split is None:
         raise SrnError(
             f"{path} line {line}: split {shown(cell)} is none of {', '.join(SPLIT_OF)}",
-            f"a class called {' or '.join(SPLIT_HEADS)} needs named labels (file,labels)",
+            f"write one of these; a class called {' or '.join(SPLIT_HEADS)} needs named labels (file,labels)",
         )
     return split

@@ -85,7 +85,7 @@ def listed_namings(path: Path) -> list[Naming]:
         name = class_name(text, path, line)
         if not name or name in lines:
             what = f"line {line} is empty" if not name else f"line {line}: {shown(name)}, as line {lines[name]}"
-            raise SrnError(f"{path}: a class stands there twice, or a line is empty: {what}")
+            raise SrnError(f"{path}: a class stands there twice, or a line is empty: {what}", "remove the line")
         lines[name] = line
     return [Naming(name, path, f"line {line}", listed=True) for name, line in lines.items()]
 

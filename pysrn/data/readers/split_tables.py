@@ -40,7 +40,8 @@ def read_split_tables(root: Path, separator: str | None = None) -> dict[str, Lab
         seen = f"; there are {', '.join(printable(path.name) for path in tables[:5])}" if tables else ""
         raise MissingError(
             f"{root}: train.csv and test.csv are needed, or one CSV file with a split column, or train/{BESIDE_IMAGES} "
-            f"and test/{BESIDE_IMAGES}{seen}"
+            f"and test/{BESIDE_IMAGES}{seen}",
+            "write file,labels tables, or export COCO JSON, PASCAL VOC XML or YOLO with data.yaml (docs/data.md)",
         )
     table = read_label_table(tables[0], separator)
     if table.split_of is None:

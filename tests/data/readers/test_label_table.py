@@ -321,3 +321,20 @@ def test_a_validation_table(root, capsys, name):
     assert {split: labels(found) for split, found in read(root).items()} == both
     said = capsys.readouterr().err
     assert "its validation part is the test split" in said and "not read" not in said
+
+
+@pytest.mark.parametrize(
+    ("train", "cure"),
+    [
+        ("file,cat,cow\na.jpg,1,0\n", "both tables the same classes"),
+        ("file,cat,dog,\na.jpg,1,0,\n", "remove it in all rows"),
+        ("file,cat,dog\na.jpg,1\n", "add the empty cells"),
+        ("file,split,labels\na.jpg,Training,cat\n", "write one of these"),
+        ("file,tag1,tag2\na.jpg,cat,dog\n", "file,labels"),
+    ],
+)
+def test_what_mends_a_table_is_said(root, train, cure):
+    (root / "train.csv").write_text(train)
+    with pytest.raises(SrnError, match="train.csv|test.csv") as caught:
+        read(root)
+    assert cure in caught.value.cure

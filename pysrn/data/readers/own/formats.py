@@ -53,7 +53,7 @@ def read_own(
     else:
         form, parts = _found(root, form)
     if form == TABLES:
-        if test_fraction is not None:
+        if test_fraction is not None and _has_tables(root):
             raise UsageError("--test-fraction is not for tables", "write a column `split`")
         message(f"{root}: label tables")
         return read_folder(root, drop_unlabelled=drop_unlabelled, merge_alike=merge_alike, separator=separator)

@@ -38,7 +38,10 @@ def find_yolo(root: Path) -> dict[str, _Part]:
 
     Raises SrnError for a damaged `data.yaml`, UsageError where there are several.
     """
-    files = [path for path in sorted(root.iterdir()) if path.suffix.lower() in (".yaml", ".yml") and has_names(path)]
+    yamls = [path for path in sorted(root.iterdir()) if path.suffix.lower() in (".yaml", ".yml")]
+    files = [path for path in yamls if has_names(path)]
+    if not files and (other := next((path for path in yamls if path.stem.lower() == "data"), None)):
+        message(f"{other}: no `names:` in it, so it says nothing of classes")
     if len(files) > 1:
         raise UsageError(f"{root}: several YAML files with names: {', '.join(path.name for path in files)}", "keep one")
     if files:

@@ -163,10 +163,14 @@ def test_tables_are_read_as_before_and_named(tmp_path, capsys):
         read_own(tmp_path, form="coco")
 
 
-def test_a_folder_with_nothing_says_what_is_needed(tmp_path):
+@pytest.mark.parametrize("fraction", [None, 0.5])
+def test_a_folder_with_nothing_says_what_is_needed(fraction, tmp_path, capsys):
     write_image(tmp_path / "a.jpg")
-    with pytest.raises(MissingError, match="train.csv and test.csv are needed"):
-        read_own(tmp_path)
+    (tmp_path / "data.yaml").write_text("train: images\n")
+    with pytest.raises(MissingError, match="train.csv and test.csv are needed") as caught:
+        read_own(tmp_path, test_fraction=fraction)
+    assert all(word in caught.value.cure for word in ("COCO", "VOC", "YOLO"))
+    assert "data.yaml: no `names:` in it" in capsys.readouterr().err
 
 
 def test_no_label_at_all_is_refused(tmp_path):
