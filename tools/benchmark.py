@@ -22,7 +22,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from pysrn.console import UsageError, check_output_file, run_main
-from pysrn.systems.registry import default_system, system_named, systems
+from pysrn.systems.registry import system_named, systems
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -116,7 +116,7 @@ def measure_conversion(arguments: argparse.Namespace) -> None:
     if arguments.rounds < 1:
         raise UsageError("--rounds: a whole number from 1")
     check_output_file(arguments.json, "json")
-    system = system_named(arguments.system) if arguments.system else default_system()
+    system = system_named(arguments.system)
     report = {
         "machine": describe_machine(),
         "convert": measure(Path(__file__).parent, system, arguments.run, arguments.rounds),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pysrn.console import SrnError, run_main, seed_number
 from pysrn.recipes import EMBEDDED
-from pysrn.systems.registry import default_system, system_named, systems
+from pysrn.systems.registry import run_prefix, system_named, systems
 from tools import predict, run_stage
 
 
@@ -37,12 +37,12 @@ def work(arguments: argparse.Namespace) -> None:
     """Train and measure what is missing, then print the table."""
     from pysrn.evaluate.seeds import comparison
 
-    system = system_named(arguments.system) if arguments.system else default_system()
+    system = system_named(arguments.system)
     recipe, first, last = system.recipe(EMBEDDED), system.baseline.stage, system.last_stage
     budget = sum(map(recipe.iterations, recipe.stage_numbers))
     pairs = []
     for seed in arguments.seeds:
-        prefix = "" if system is default_system() else f"{system.name}-"
+        prefix = run_prefix(system)
         whole = arguments.runs / f"{prefix}{EMBEDDED}-seed{seed}"
         alone = arguments.runs / f"{prefix}{system.baseline.title.split()[0]}-alone-seed{seed}"
         common = ["--system", system.name, "--runs", str(arguments.runs), "--data", arguments.data, "--seed", str(seed)]

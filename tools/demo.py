@@ -15,7 +15,7 @@ from pathlib import Path
 from pysrn.console import message, run_main, seed_number
 from pysrn.data.build import unfinished_shapes
 from pysrn.recipes import EMBEDDED
-from pysrn.systems.registry import default_system, system_named, systems
+from pysrn.systems.registry import run_prefix, system_named, systems
 from tools import evaluate, make_lmdb, predict, report, run_stage, to_torch, visualize
 
 
@@ -39,9 +39,8 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
 
 def work(arguments: argparse.Namespace) -> int:
     """Call the tools in order."""
-    system = system_named(arguments.system) if arguments.system else default_system()
-    prefix = "" if system is default_system() else f"{system.name}-"
-    run = str(arguments.runs / f"{prefix}{EMBEDDED}-seed{arguments.seed}")
+    system = system_named(arguments.system)
+    run = str(arguments.runs / f"{run_prefix(system)}{EMBEDDED}-seed{arguments.seed}")
     data = str(arguments.data)
     last, first = str(system.last_stage), str(system.baseline.stage)
     train = [

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from pysrn.console import UsageError, run_main
-from pysrn.systems.registry import default_system, system_named, systems
+from pysrn.systems.registry import system_named, systems
 
 STATISTICS = ("variance", "inverse-std")
 
@@ -39,7 +39,7 @@ def work(arguments: argparse.Namespace) -> None:
     """Convert, print, write."""
     from pysrn.nets.caffemodel import write_weights
 
-    system = system_named(arguments.system) if arguments.system else default_system()
+    system = system_named(arguments.system)
     convert = system.module("official", "importer of its authors' files").convert
     if arguments.out.is_dir() or not arguments.out.absolute().parent.is_dir():
         raise UsageError(f"--out must name a file in a folder that exists, not {arguments.out}")

@@ -16,7 +16,7 @@ from pathlib import Path
 from pysrn.benchmark.gpu.check import check, line, wrong
 from pysrn.benchmark.gpu.runner import PARTS, Plan, small
 from pysrn.console import ToleranceError, run_main
-from pysrn.systems.registry import default_system, system_named, systems
+from pysrn.systems.registry import system_named, systems
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,7 +47,7 @@ def work(arguments: argparse.Namespace) -> None:
     gpu = None if arguments.cpu else arguments.gpu
     if gpu is not None:
         check_gpu(gpu)
-    system = system_named(arguments.system) if arguments.system else default_system()
+    system = system_named(arguments.system)
     measured = {"parts": tuple(arguments.only), "torch_python": arguments.torch_python, "system": system.name}
     plan = Plan(gpu, **measured, **(small(system) if arguments.small else {}))
     known = dict(enumerate(list_gpus()))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pysrn.console import UsageError, run_main
 from pysrn.recipes import EMBEDDED
-from pysrn.systems.registry import default_system, system_named, systems
+from pysrn.systems.registry import run_prefix, system_named, systems
 from pysrn.train.flags import add_flags, asked_for, positive, whole
 
 
@@ -129,8 +129,7 @@ def work(arguments: argparse.Namespace) -> None:
 
 def default_name(system, dataset: str | None) -> str:
     """The name of a run that has none: the data set's, and before it the system's where that is not the default."""
-    prefix = "" if system in (None, default_system()) else f"{system.name}-"
-    return prefix + (dataset or EMBEDDED)
+    return ("" if system is None else run_prefix(system)) + (dataset or EMBEDDED)
 
 
 if __name__ == "__main__":

@@ -42,11 +42,18 @@ def default_system() -> System:
     return next(iter(systems().values()))
 
 
-def system_named(name: str) -> System:
-    """A system; UsageError where there is none of this name."""
+def system_named(name: str | None) -> System:
+    """A system, the default one for None; UsageError where there is none of this name."""
+    if name is None:
+        return default_system()
     if name not in systems():
         raise UsageError(f"no system {name}: they are {', '.join(systems())}")
     return systems()[name]
+
+
+def run_prefix(system: System) -> str:
+    """What the names of a system's runs begin with: nothing for the default one."""
+    return "" if system is default_system() else f"{system.name}-"
 
 
 def recognise(weights: Weights, source: str | Path, known: System | None = None) -> Architecture:

@@ -16,7 +16,7 @@ from pathlib import Path
 from pysrn.benchmark.gpu.steps import GROUPED
 from pysrn.benchmark.usual import usual_recipe
 from pysrn.recipes import EMBEDDED, Recipe
-from pysrn.systems.registry import default_system, system_named
+from pysrn.systems.registry import system_named
 from pysrn.systems.system import System
 
 PARTS = ("layers", "stages", "steps", GROUPED, "torch")
@@ -47,7 +47,7 @@ class Plan:
     system: str | None = None
 
     def __post_init__(self) -> None:
-        system = system_named(self.system) if self.system else default_system()
+        system = system_named(self.system)
         for name, usual in (
             ("system", system.name),
             ("trunk", usual_recipe(system).trunk),
