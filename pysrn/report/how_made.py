@@ -9,9 +9,9 @@ from pysrn.data.pair.manifest import read_manifest
 from pysrn.recipes import Recipe
 from pysrn.report.data import Gathered
 from pysrn.report.markup import Html, code, element, folded, paragraph, table
+from pysrn.systems.published import DIFFERS
 from pysrn.train.settings import Settings, recipe_values
 
-DIFFERS = "differs"
 HASH_SHOWN = 16  # hexadecimal digits of a SHA-256
 
 

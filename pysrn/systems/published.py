@@ -81,3 +81,31 @@ class Published:
 
 
 NOTHING_PUBLISHED = Published()
+AS_PUBLISHED, DIFFERS, UNKNOWN = "as published", "differs", "not published"  # verdicts on a run, for its report
+
+
+def row_of(
+    columns: tuple[str, ...],
+    values: str,
+    sources: str = "",
+    trust: str = "",
+    other: Mapping[str, tuple[str, str]] | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> dict[str, Figure]:
+    """A row from its values in the order of the columns; `other` has the (sources, trust) of single columns."""
+    row = {}
+    for column, value in zip(columns, values.split(), strict=True):
+        note = (notes or {}).get(column, "")
+        if value in (NOT_PRINTED, NOT_FOUND):
+            row[column] = Figure(None, trust=value, note=note)
+        else:
+            keys, mark = (other or {}).get(column, (sources, trust))
+            row[column] = Figure(float(value), tuple(keys.split()), mark, note)
+    return row
+
+
+def judged(what: str, ours: str, paper: str, same: bool | None = False) -> tuple[str, str, str, str]:
+    """A row of `System.against_paper`: equal words are the same in any case; `same` None: nobody can tell."""
+    if not paper or same is None:
+        return what, ours, paper, UNKNOWN
+    return what, ours, paper, AS_PUBLISHED if same or ours == paper else DIFFERS

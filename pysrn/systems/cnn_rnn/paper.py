@@ -8,8 +8,6 @@ MAP@10, and never as mAP.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pysrn.recipes import class_names
 from pysrn.systems.published import (
     AP_PREFIX,
@@ -17,14 +15,12 @@ from pysrn.systems.published import (
     HARMONIC,
     MAP_AT_10,
     NO_TOLERANCE,
-    NOT_FOUND,
-    NOT_PRINTED,
     TOP3_PREFIX,
-    Figure,
     Method,
     PaperTable,
     Published,
     Tolerance,
+    row_of,
 )
 
 SOURCES = {
@@ -46,49 +42,39 @@ VOC = ("mAP", *(AP_PREFIX + name for name in class_names("voc2007")))
 _MAYBE = "printed as mAP; MAP@10 by the paper's own measures, as far as known"
 
 
-def _row(columns: tuple[str, ...], values: str, sources: str, trust: str, other: Mapping[str, Figure] | None = None):
-    """A row from its values in the order of the columns; `other` has single columns of another source."""
-    found = {}
-    for column, value in zip(columns, values.split(), strict=True):
-        empty = value in (NOT_PRINTED, NOT_FOUND)
-        plain = Figure(None, trust=value) if empty else Figure(float(value), tuple(sources.split()), trust)
-        found[column] = (other or {}).get(column, plain)
-    return found
-
-
 COCO = PaperTable(
     RANKED,
     {
-        "WARP": _row(RANKED, "- 55.7 59.3 52.5 60.7 59.8 61.4", "SPL DSDL", "2+"),
-        "CNN-RNN": _row(
-            RANKED, "? 60.4 66.0 55.6 67.8 69.2 66.4", "SPL DSDL", "2+",
-            {MAP_AT_10: Figure(61.2, ("ZFT", "DSDL", "WIZ"), "2+", _MAYBE)},
+        "WARP": row_of(RANKED, "- 55.7 59.3 52.5 60.7 59.8 61.4", "SPL DSDL", "2+"),
+        "CNN-RNN": row_of(
+            RANKED, "61.2 60.4 66.0 55.6 67.8 69.2 66.4", "SPL DSDL", "2+",
+            other={MAP_AT_10: ("ZFT DSDL WIZ", "2+")}, notes={MAP_AT_10: _MAYBE},
         ),
-        "main net": _row(RANKED, "? ? ? ? ? ? ?", "", ""),
+        "main net": row_of(RANKED, "? ? ? ? ? ? ?", "", ""),
     },
     top3_rule="top3_thresholded",  # SRN's author, official repo issue 1: the first 3 labels of the path at most
 )  # fmt: skip
 NUS_WIDE = PaperTable(
     RANKED,
     {
-        "WARP": _row(RANKED, "- 33.5 31.7 35.6 53.9 48.6 60.5", "SPL", "1"),
-        "CNN-RNN": _row(
-            RANKED, "? 34.7 40.5 30.4 55.2 49.9 61.7", "SPL", "1",
-            {MAP_AT_10: Figure(56.1, ("WIZ",), "1", _MAYBE)},
+        "WARP": row_of(RANKED, "- 33.5 31.7 35.6 53.9 48.6 60.5", "SPL", "1"),
+        "CNN-RNN": row_of(
+            RANKED, "56.1 34.7 40.5 30.4 55.2 49.9 61.7", "SPL", "1",
+            other={MAP_AT_10: ("WIZ", "1")}, notes={MAP_AT_10: _MAYBE},
         ),
-        "main net": _row(RANKED, "? ? ? ? ? ? ?", "", ""),
+        "main net": row_of(RANKED, "? ? ? ? ? ? ?", "", ""),
     },
     top3_rule="top3_forced",  # a minimum length makes three labels of each path (paper, Sec. 4)
 )  # fmt: skip
 VOC2007 = PaperTable(
     VOC,
     {
-        "CNN-RNN": _row(
+        "CNN-RNN": row_of(
             VOC,
             "84.0 96.7 83.1 94.2 92.8 61.2 82.1 89.1 94.2 64.2 83.6 70.0 92.4 91.7 84.2 93.7 59.8 93.2 75.3 99.7 78.6",
             "DSDL STU", "2+",
         ),
-        "main net": _row(VOC, " ".join("?" * len(VOC)), "", ""),
+        "main net": row_of(VOC, " ".join("?" * len(VOC)), "", ""),
     },
     notes={"CNN-RNN": "how the paper ranked labels for its AP is not known"},
 )  # fmt: skip

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pysrn.recipes import DATASETS, Recipe
+from pysrn.systems.published import judged
 from pysrn.systems.trunks.resnet import TRUNKS
 
 PAPER_DATASETS = ("coco", "nus_wide", "wider_attribute")  # Sec. 4
-AS_PUBLISHED, DIFFERS, UNKNOWN = "as published", "differs", "not published"
 
 
 def against_the_paper(recipe: Recipe, weights: str | None) -> list[tuple[str, str, str, str]]:
@@ -22,37 +22,30 @@ def against_the_paper(recipe: Recipe, weights: str | None) -> list[tuple[str, st
     widths = sorted({heads.attention_width, heads.regulariser_width})
     iterations = ", ".join(str(recipe.iterations(stage)) for stage in range(1, len(recipe.stages) + 1))
     rows = [
-        _row("data set", dataset.title, "MS-COCO 2014, NUS-WIDE, WIDER-Attribute", dataset.name in PAPER_DATASETS),
-        _row("trunk", TRUNKS[recipe.trunk].title, TRUNKS[paper_trunks[0]].title, recipe.trunk in paper_trunks),
-        _row(
+        judged("data set", dataset.title, "MS-COCO 2014, NUS-WIDE, WIDER-Attribute", dataset.name in PAPER_DATASETS),
+        judged("trunk", TRUNKS[recipe.trunk].title, TRUNKS[paper_trunks[0]].title, recipe.trunk in paper_trunks),
+        judged(
             "first weights",
             weights or "none: from scratch",
             "ImageNet, with stochastic depth",
             None if weights else False,
         ),
-        _row("heads", "of the authors' released nets" if released else "of the text", "of the text", not released),
-        _row("width of the heads", ", ".join(map(str, widths)), "512"),
-        _row("losses of stage 4", "y_cls + y_sr + y_att" if released else "y_hat + y_att", "y_hat + y_att"),
-        _row("first learning rates", _each(recipe, "base_lr"), "0.001"),
-        _row("schedule", _each(recipe, "schedule"), ""),
-        _row("iterations, at most", iterations, ""),
-        _row("batch", f"{recipe.batch_size} x {recipe.iter_size}", ""),
-        _row("momentum, weight decay", f"{recipe.momentum:g}, {recipe.weight_decay:g}", ""),
-        _row("watched while training", _watched(recipe), "a part of the test images"),
-        _row("crops, pixels of 256", crops, "256, 224, 192, 168, 128"),
-        _row("view in testing", "the stored 256 x 256 image, resized", "the original file, resized"),
+        judged("heads", "of the authors' released nets" if released else "of the text", "of the text", not released),
+        judged("width of the heads", ", ".join(map(str, widths)), "512"),
+        judged("losses of stage 4", "y_cls + y_sr + y_att" if released else "y_hat + y_att", "y_hat + y_att"),
+        judged("first learning rates", _each(recipe, "base_lr"), "0.001"),
+        judged("schedule", _each(recipe, "schedule"), ""),
+        judged("iterations, at most", iterations, ""),
+        judged("batch", f"{recipe.batch_size} x {recipe.iter_size}", ""),
+        judged("momentum, weight decay", f"{recipe.momentum:g}, {recipe.weight_decay:g}", ""),
+        judged("watched while training", _watched(recipe), "a part of the test images"),
+        judged("crops, pixels of 256", crops, "256, 224, 192, 168, 128"),
+        judged("view in testing", "the stored 256 x 256 image, resized", "the original file, resized"),
     ]
     if dataset.name in PAPER_DATASETS:
         published = DATASETS[dataset.name].train_images
-        rows.insert(1, _row("training images", f"{dataset.train_images:,}", f"{published:,}"))
+        rows.insert(1, judged("training images", f"{dataset.train_images:,}", f"{published:,}"))
     return rows
-
-
-def _row(what: str, ours: str, paper: str, same: bool | None = False) -> tuple[str, str, str, str]:
-    """Equal words are the same in any case; `same` None: nobody can tell."""
-    if not paper or same is None:
-        return what, ours, paper, UNKNOWN
-    return what, ours, paper, AS_PUBLISHED if same or ours == paper else DIFFERS
 
 
 def _watched(recipe: Recipe) -> str:

@@ -6,18 +6,14 @@ states is None and stays so. `compare.py` lays a run's figures beside these.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pysrn.systems.published import (
     COLUMNS,
-    NOT_FOUND,
-    NOT_PRINTED,
     TOP3_PREFIX,
-    Figure,
     Method,
     PaperTable,
     Published,
     Tolerance,
+    row_of,
 )
 
 WIDER_COLUMNS = ("mAP", "F1-C", "F1-O")  # official repo, evaluate.m: what it prints for WIDER-Attribute
@@ -44,59 +40,41 @@ TRUST = {
 HARMONIC = "F1-C is the harmonic mean of P-C and R-C, in SRN's rows the mean of the classes' F1"
 
 
-def _row(
-    columns: tuple[str, ...],
-    values: str,
-    sources: str = "",
-    trust: str = "",
-    other: Mapping[str, tuple[str, str]] | None = None,
-    notes: Mapping[str, str] | None = None,
-) -> dict[str, Figure]:
-    """A row from its values in the order of the columns; `other` has the (sources, trust) of single columns."""
-    row = {}
-    for column, value in zip(columns, values.split(), strict=True):
-        note = (notes or {}).get(column, "")
-        if value in (NOT_PRINTED, NOT_FOUND):
-            row[column] = Figure(None, trust=value, note=note)
-        else:
-            keys, mark = (other or {}).get(column, (sources, trust))
-            row[column] = Figure(float(value), tuple(keys.split()), mark, note)
-    return row
-
-
 def _top3(names: str, sources: str, trust: str) -> dict[str, tuple[str, str]]:
     return {TOP3_PREFIX + name: (sources, trust) for name in names.split()}
 
 
-_UNKNOWN = _row(COLUMNS, "? ? ? ? ? ? ? ? ? ? ? ? ?")
-_UNKNOWN_WIDER = _row(WIDER_COLUMNS, "? ? ?")
+_UNKNOWN = row_of(COLUMNS, "? ? ? ? ? ? ? ? ? ? ? ? ?")
+_UNKNOWN_WIDER = row_of(WIDER_COLUMNS, "? ? ?")
 _NOT_IN_PAPER = "not in the SRN paper"
 
 # Columns: mAP | > 0.5: F1-C P-C R-C F1-O P-O R-O | top 3: the same six.
 COCO = PaperTable(
     COLUMNS,
     {
-        "WARP": _row(
+        "WARP": row_of(
             COLUMNS, "- - - - - - - 55.7 59.3 52.5 60.7 59.8 61.4", "SPL DSDL", "2+",
             notes={"top-3 F1-O": "the printed P-O and R-O give 60.6"},
         ),
-        "CNN-RNN": _row(
+        "CNN-RNN": row_of(
             COLUMNS, "- - - - - - - 60.4 66.0 55.6 67.8 69.2 66.4", "SPL DSDL ZFT", "2+",
             other=_top3("F1-C F1-O", "SPL DSDL ZFT KDWSD", "2+"),
             notes={"mAP": "61.2 in ZFT, DSDL and WIZ, probably another measure (mAP of the first 10 labels)"},
         ),
-        "RLSD": _row(
+        "RLSD": row_of(
             COLUMNS, "68.2 - - - - - - 62.0 67.6 57.2 66.5 70.1 63.4", "DSDL ZFT KDWSD", "2+",
             other=_top3("P-C R-C P-O R-O", "DSDL ZFT", "1"),
         ),
-        "ResNet-101": _row(
+        "ResNet-101": row_of(
             COLUMNS, "75.2 69.5 ? ? 74.4 ? ? ? ? ? ? ? ?", "ISS#14 ISS#18", "1",
             notes={"F1-O": "74.3 in one of the two places"},
         ),
         "ResNet-107": _UNKNOWN,
         "ResNet-101-semantic": _UNKNOWN,
-        "ResNet-SRN-att": _row(COLUMNS, "76.1 70.0 81.2 63.3 75.0 84.1 67.7 66.3 85.8 57.5 72.1 88.1 61.1", "ZFT", "1"),
-        "ResNet-SRN": _row(
+        "ResNet-SRN-att": row_of(
+            COLUMNS, "76.1 70.0 81.2 63.3 75.0 84.1 67.7 66.3 85.8 57.5 72.1 88.1 61.1", "ZFT", "1"
+        ),
+        "ResNet-SRN": row_of(
             COLUMNS, "77.1 71.2 81.6 65.4 75.8 82.7 69.9 67.4 85.2 58.8 72.9 87.4 62.5", "Q2L ZFT DSDL", "2+",
             other={"mAP": ("Q2L ZFT DSDL WIZ SV", "2+")},
         ),
@@ -108,21 +86,21 @@ COCO = PaperTable(
 NUS_WIDE = PaperTable(
     COLUMNS,
     {
-        "WARP": _row(COLUMNS, "- - - - - - - 33.5 31.7 35.6 53.9 48.6 60.5", "SPL", "1"),
-        "CNN-RNN": _row(
+        "WARP": row_of(COLUMNS, "- - - - - - - 33.5 31.7 35.6 53.9 48.6 60.5", "SPL", "1"),
+        "CNN-RNN": row_of(
             COLUMNS, "- - - - - - - 34.7 40.5 30.4 55.2 49.9 61.7", "SPL", "1",
             other={"top-3 F1-C": ("SPL KDWSD WIZ", "2+"), "top-3 F1-O": ("SPL KDWSD", "2+")},
             notes={"mAP": "56.1 in WIZ only, probably another measure (mAP of the first 10 labels)"},
         ),
-        "KCCA": _row(COLUMNS, "52.2 ? ? ? ? ? ? ? ? ? ? ? ?", "KDWSD", "1"),
-        "Tag-Neighbors": _row(COLUMNS, "52.8 - - - - - - 45.2 - - 62.5 - -", "KDWSD", "1"),
-        "MCG-CNN-LSTM": _row(COLUMNS, "52.4 - - - - - - 46.1 - - 59.9 - -", "KDWSD", "1"),
-        "RLSD": _row(COLUMNS, "54.1 - - - - - - 46.9 ? ? 60.3 ? ?", "KDWSD", "1"),
+        "KCCA": row_of(COLUMNS, "52.2 ? ? ? ? ? ? ? ? ? ? ? ?", "KDWSD", "1"),
+        "Tag-Neighbors": row_of(COLUMNS, "52.8 - - - - - - 45.2 - - 62.5 - -", "KDWSD", "1"),
+        "MCG-CNN-LSTM": row_of(COLUMNS, "52.4 - - - - - - 46.1 - - 59.9 - -", "KDWSD", "1"),
+        "RLSD": row_of(COLUMNS, "54.1 - - - - - - 46.9 ? ? 60.3 ? ?", "KDWSD", "1"),
         "ResNet-101": _UNKNOWN,
         "ResNet-107": _UNKNOWN,
         "ResNet-101-semantic": _UNKNOWN,
         "ResNet-SRN-att": _UNKNOWN,
-        "ResNet-SRN": _row(
+        "ResNet-SRN": row_of(
             COLUMNS, "62.0 58.5 ? ? ? ? ? ? ? ? ? ? ?", "SV WIZ", "2+", other={"F1-C": ("WIZ", "1")}
         ),
     },
@@ -133,16 +111,16 @@ NUS_WIDE = PaperTable(
 WIDER_ATTRIBUTE = PaperTable(
     WIDER_COLUMNS,
     {
-        "R-CNN": _row(WIDER_COLUMNS, "80.0 - -", "WA SAR", "2+"),
-        "R*CNN": _row(WIDER_COLUMNS, "80.5 - -", "WA SAR", "2+"),
-        "DHC": _row(WIDER_COLUMNS, "81.3 - -", "WA SAR SPL PAR", "2+"),
-        "VeSPA": _row(WIDER_COLUMNS, "82.4 - -", "SAR", "1"),
-        "CAM": _row(WIDER_COLUMNS, "82.9 - -", "SAR PAR", "2+"),
+        "R-CNN": row_of(WIDER_COLUMNS, "80.0 - -", "WA SAR", "2+"),
+        "R*CNN": row_of(WIDER_COLUMNS, "80.5 - -", "WA SAR", "2+"),
+        "DHC": row_of(WIDER_COLUMNS, "81.3 - -", "WA SAR SPL PAR", "2+"),
+        "VeSPA": row_of(WIDER_COLUMNS, "82.4 - -", "SAR", "1"),
+        "CAM": row_of(WIDER_COLUMNS, "82.9 - -", "SAR PAR", "2+"),
         "ResNet-101": _UNKNOWN_WIDER,
         "ResNet-107": _UNKNOWN_WIDER,
         "ResNet-101-semantic": _UNKNOWN_WIDER,
         "ResNet-SRN-att": _UNKNOWN_WIDER,
-        "ResNet-SRN": _row(
+        "ResNet-SRN": row_of(
             WIDER_COLUMNS, "86.2 ? ?", "SAR", "D",
             notes={"mAP": "from 85.0 (SAR's own training, poster), 1.2 below the reported; 85.1 (table 1) gives 86.3"},
         ),
