@@ -39,7 +39,4 @@ def recognise(weights: Weights, source: str, system: System) -> Architecture:
 def _fits(trunk: FeatureTrunk, weights: Weights) -> bool:
     if trunk.spec is None:
         return "conv5_3" in weights and "fc7" in weights
-    names = {name for stage in resnet.STAGES for name in resnet.block_names(trunk.spec, stage)}
-    blocks = {name.split("_branch")[0] for name in weights if name.startswith("res") and "_branch" in name}
-    conv1 = weights.get("conv1", [])
-    return blocks == names and len(conv1) == 1 + trunk.spec.conv1_bias and conv1[0].shape[0] == trunk.spec.width
+    return resnet.is_whole_in(trunk.spec, weights)

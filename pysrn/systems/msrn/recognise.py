@@ -7,15 +7,13 @@ from pysrn.nets.folding import Weights
 from pysrn.systems.msrn.heads import TAPS, HeadSpec
 from pysrn.systems.system import Architecture, System
 from pysrn.systems.trunks import resnet
-from pysrn.systems.trunks.resnet import TrunkSpec
 
 SIGNS = ("emb_vectors", "cls_fc")  # of weights to the end, and of the main net alone
 
 
 def recognise(weights: Weights, source: str, system: System) -> Architecture:
     """Recognise the net by names and shapes of its weights; SrnError where they are of another net."""
-    blocks = {name.split("_branch")[0] for name in weights if name.startswith("res") and "_branch" in name}
-    known = next((spec for spec in system.trunks.values() if _fits(spec, blocks, weights)), None)
+    known = next((spec for spec in system.trunks.values() if resnet.is_whole_in(spec, weights)), None)
     if known is None:
         raise SrnError(f"{source} holds another net: it fits no trunk of {', '.join(system.trunks)}")
     foreign = [name for name in weights if name.startswith(("att_", "conf_", "sr_"))]
@@ -28,12 +26,6 @@ def recognise(weights: Weights, source: str, system: System) -> Architecture:
         return Architecture(system, known.name, weights["emb_vectors"][0].shape[-2], _heads_of(weights))
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise SrnError(f"{source} contradicts itself, or has not all of {system.title}: {error}") from None
-
-
-def _fits(spec: TrunkSpec, blocks: set[str], weights: Weights) -> bool:
-    names = {name for stage in resnet.STAGES for name in resnet.block_names(spec, stage)}
-    conv1 = weights.get("conv1", [])
-    return blocks == names and len(conv1) == 1 + spec.conv1_bias and conv1[0].shape[0] == spec.width
 
 
 def _heads_of(weights: Weights) -> HeadSpec:

@@ -30,8 +30,11 @@ The authors pre-trained with a fork of the latter (official repo issue 14).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from string import ascii_lowercase
+
+import numpy as np
 
 from pysrn.nets import messages
 from pysrn.nets.fixed import Features
@@ -122,6 +125,14 @@ def block_names(spec: TrunkSpec, stage: int) -> list[str]:
 def feature_name(spec: TrunkSpec) -> str:
     """Blob name of the 14 x 14 features X: `res4b22` (rectified in place), pre-activation `res4b22_relu`."""
     return block_names(spec, FEATURE_STAGE)[-1] + ("_relu" if spec.preact else "")
+
+
+def is_whole_in(spec: TrunkSpec, weights: Mapping[str, Sequence[np.ndarray]]) -> bool:
+    """Whether weights hold all blocks of a post-activation trunk, no others, and its conv1."""
+    names = {name for stage in STAGES for name in block_names(spec, stage)}
+    blocks = {name.split("_branch")[0] for name in weights if name.startswith("res") and "_branch" in name}
+    conv1 = weights.get("conv1", [])
+    return blocks == names and len(conv1) == 1 + spec.conv1_bias and conv1[0].shape[0] == spec.width
 
 
 def add_trunk(net: messages.NetParameter, spec: TrunkSpec, learning: Learning, data: str, up_to: int = 5) -> str:
