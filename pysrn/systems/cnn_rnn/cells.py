@@ -11,7 +11,6 @@ in the usual cell (no source says so; with rectifiers everywhere it learned less
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from pysrn.nets import messages
 from pysrn.nets.layers import Learning, add_layer
@@ -25,13 +24,6 @@ EMBEDDED, CONT, STATE = "rnn_embedded", "rnn_cont", "rnn_state"
 MEMORY = {"lstm": {"rnn_h0": "rnn_h1", "rnn_c0": "rnn_c1"}, "paper": {"rnn_memory": "rnn_r_0"}}
 
 
-@dataclass(frozen=True)
-class StepState:
-    """What a step of a search takes from the one before and gives to the next: input blob -> output blob."""
-
-    blobs: Mapping[str, str]
-
-
 def add_cell(net: messages.NetParameter, heads: HeadSpec, steps: int, learning: Learning) -> None:
     """Add the cell, `steps` long, beginning with an empty memory."""
     if heads.cell == "lstm":
@@ -40,8 +32,11 @@ def add_cell(net: messages.NetParameter, heads: HeadSpec, steps: int, learning: 
         _add_paper_cell(net, heads.recurrent_width, steps, learning, None)
 
 
-def add_step(net: messages.NetParameter, heads: HeadSpec, learning: Learning) -> StepState:
-    """Add Input layers for the memory (1 x 1 x D each) and the cell, one step long; returns its memory."""
+def add_step(net: messages.NetParameter, heads: HeadSpec, learning: Learning) -> Mapping[str, str]:
+    """Add Input layers for the memory (1 x 1 x D each) and the cell, one step long.
+
+    Returns what a step takes from the one before and gives to the next: input blob -> output blob.
+    """
     width, memory = heads.recurrent_width, MEMORY[heads.cell]
     if heads.cell == "lstm":
         add_input(net, CONT, 1, 1)
@@ -51,7 +46,7 @@ def add_step(net: messages.NetParameter, heads: HeadSpec, learning: Learning) ->
         _add_lstm(net, width, learning, exposed=True)
     else:
         _add_paper_cell(net, width, 1, learning, *memory)
-    return StepState(memory)
+    return memory
 
 
 def add_input(net: messages.NetParameter, name: str, *shape: int) -> None:

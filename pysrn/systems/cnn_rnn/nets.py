@@ -16,12 +16,13 @@ The net for prediction is the first step of a path. A search goes on from there 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from pysrn.nets import messages
 from pysrn.nets.layers import Learning, add_layer, inner_product
 from pysrn.recipes import Recipe
 from pysrn.systems.cnn_rnn import cells
-from pysrn.systems.cnn_rnn.cells import CONT, EMBEDDED, STATE, StepState, add_input, share
+from pysrn.systems.cnn_rnn.cells import CONT, EMBEDDED, STATE, add_input, share
 from pysrn.systems.cnn_rnn.heads import HeadSpec
 from pysrn.systems.cnn_rnn.paths import IGNORED
 from pysrn.systems.cnn_rnn.trunks import TRUNKS
@@ -84,7 +85,7 @@ def add_deploy(net: messages.NetParameter, architecture: Architecture, learning:
     add_layer(net, "score_first", "Bias", ["rnn_labels", "rnn_flat_end"], bias_param={"axis": 0})
 
 
-def step_net(classes: int, heads: HeadSpec, learning: Learning) -> tuple[messages.NetParameter, StepState]:
+def step_net(classes: int, heads: HeadSpec, learning: Learning) -> tuple[messages.NetParameter, Mapping[str, str]]:
     """One step of a path, for rows that belong to any images, and the memory that goes from step to step.
 
     `rnn_image` (N x E, as the net for prediction gives it), `rnn_path` (1 x N), the memory -> `rnn_scores` (1 x N x K).

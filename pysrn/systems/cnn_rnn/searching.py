@@ -42,7 +42,7 @@ class Searching:
         """
         self._classes, self._heads = architecture.classes, architecture.heads
         self._width, self._shortest = _settings(self._heads if recipe is None else recipe.heads, asked or {})
-        message, self._state = step_net(self._classes, self._heads, FIXED)
+        message, self._memory = step_net(self._classes, self._heads, FIXED)
         self._net = make_net(message)
         own = set(parameter_layers(message))
         fill_strictly(self._net, {name: blobs for name, blobs in weights.items() if name in own}, source)
@@ -69,7 +69,7 @@ class Searching:
         inputs = {PATH: word[None], IMAGE: self._projected[image]}
         if CONT in net.blobs:
             inputs[CONT] = np.ones((1, rows))
-        for number, name in enumerate(self._state.blobs):
+        for number, name in enumerate(self._memory):
             width = net.blobs[name].shape[-1]
             inputs[name] = np.zeros((1, rows, width)) if memory is None else memory[number][None]
         if net.blobs[PATH].shape[1] != rows:
@@ -82,7 +82,7 @@ class Searching:
         scores = net.blobs[SCORES].data[0].astype(np.float64)
         scores -= scores.max(1, keepdims=True)
         logs = scores - np.log(np.exp(scores).sum(1, keepdims=True))
-        return logs, [net.blobs[top].data[0].copy() for top in self._state.blobs.values()]
+        return logs, [net.blobs[top].data[0].copy() for top in self._memory.values()]
 
     def joint(self) -> np.ndarray:
         """R x E: tanh of state and image together, as the last step had it."""
