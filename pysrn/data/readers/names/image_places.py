@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,11 @@ def name_parts(name: str) -> list[str]:
     return [part for part in name.strip().replace("\\", "/").split("/") if part not in ("", ".")]
 
 
+def probed(names: Sequence[Any]) -> list[Any]:
+    """Of many names so few that they can be looked for in many places, spread evenly."""
+    return [names[int(index)] for index in np.linspace(0, len(names) - 1, min(_PROBES, len(names)))]
+
+
 def image_folders(root: Path, source: Path, split: str) -> list[Path]:
     """The folders that images may lie in, those tried first in front."""
     bases = [root / folder for folder in FOLDERS]
@@ -43,7 +49,7 @@ def located(names: list[str], bases: list[Path], root: Path, source: Path) -> tu
     Lists that circulate carry the folders of another machine. One rule is chosen for a file: that by which most of
     `_PROBES` names, spread evenly, are found. Raises MissingError when none is.
     """
-    probes = [name_parts(names[int(index)]) for index in np.linspace(0, len(names) - 1, min(_PROBES, len(names)))]
+    probes = [name_parts(name) for name in probed(names)]
     bases = [*bases, Path("/")] if any(name.strip().startswith("/") for name in names[:1]) else bases
     endings_in = cache(_endings_in)
     best, rule = 0, (root, 0, [])

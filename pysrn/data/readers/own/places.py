@@ -8,29 +8,26 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
-import numpy as np
-
 from pysrn.console import MissingError, SrnError, message
 from pysrn.data.readers.label_text import printable
-
-_PROBES = 64  # names that are looked for to learn where the images lie
+from pysrn.data.readers.names import image_places
 
 
 def name_parts(name: str) -> tuple[str, ...]:
     """Folders and file name; `\\` divides, too, `.` says nothing, and what `..` leads out of is another machine's."""
-    parts = [part for part in name.strip().replace("\\", "/").split("/") if part not in ("", ".")]
+    parts = image_places.name_parts(name)
     return tuple(parts[len(parts) - parts[::-1].index("..") :] if ".." in parts else parts)
 
 
 def located(names: Sequence[str], bases: Iterable[Path], source: Path) -> list[tuple[Path, str]]:
     """For each name its file, and its name from the folder in which all are looked for.
 
-    One rule is chosen for all: the first of `bases`, with the fewest leading folders off, by which most of `_PROBES`
+    One rule is chosen for all: the first of `bases`, with the fewest leading folders off, by which most of some
     names, spread evenly, are found. Names may be URL-encoded, or composed otherwise than on the disk.
     Raises MissingError where none is found, SrnError where two names come to the same file.
     """
     parts = [name_parts(name) for name in names]
-    probes = [parts[int(index)] for index in np.linspace(0, len(parts) - 1, min(_PROBES, len(parts)))]
+    probes = image_places.probed(parts)
     bases = [base for base in dict.fromkeys(bases) if base.is_dir()]
     if names[0].startswith("/"):
         bases.append(Path("/"))
