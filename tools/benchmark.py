@@ -18,16 +18,20 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
 from pysrn.console import UsageError, check_output_file, run_main
 from pysrn.systems.registry import system_named, systems
 
+COUNTS = ("rounds", "batch", "threads", "count", "images", "labels")  # options that are whole numbers from 1
+Measured = Iterator[tuple[str, dict, list[str]]]  # name, figures, and the lines that say them
+
 
 def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
-    return run_main(lambda arguments: arguments.measure(arguments), lambda: parsed(argv))
+    return run_main(work, lambda: parsed(argv))
 
 
 def parsed(argv: list[str] | None) -> argparse.Namespace:
@@ -61,7 +65,6 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     evaluate.add_argument("--labels", type=int, default=80, help="default: %(default)s")
     evaluate.set_defaults(measure=measure_evaluation)
     table = parts.add_parser("table", help="the README's table")
-    table.set_defaults(measure=print_table)
     for part in dict.fromkeys(parts.choices.values()):
         if part is not table:
             part.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
@@ -92,84 +95,70 @@ def add_speed_options(parser: argparse.ArgumentParser, trains: bool) -> None:
     parser.set_defaults(measure=measure_speed)
 
 
-def measure_speed(arguments: argparse.Namespace) -> None:
-    """Measure one part of the net's speed and print."""
+def work(arguments: argparse.Namespace) -> None:
+    """Measure a part and print; with --json all figures of all rounds are written, too."""
+    from pysrn.benchmark.timing import describe_machine
+    from pysrn.whole_files import replace_text
+
+    if arguments.part == "table":
+        print_table()
+        return
+    counts = [name for name in COUNTS if isinstance(getattr(arguments, name, None), int)]
+    if min(getattr(arguments, name) for name in counts) < 1:
+        *most, last = (f"--{name}" for name in counts)
+        raise UsageError(f"{' and '.join(filter(None, (', '.join(most), last)))}: a whole number from 1")
+    check_output_file(arguments.json, "json")
+    report = {"machine": describe_machine()}
+    if arguments.part in ("evaluate", "data", "build"):
+        print(json.dumps(report["machine"]))
+    for name, found, lines in arguments.measure(arguments):
+        print(*lines, sep="\n", flush=True)
+        report[name] = found
+        if arguments.json:
+            replace_text(arguments.json, json.dumps(report, indent=1) + "\n")
+
+
+def measure_speed(arguments: argparse.Namespace) -> Measured:
+    """One part of the net's speed."""
     from pysrn.benchmark.plan import Plan
     from pysrn.benchmark.speed import measure, report_lines
-    from pysrn.benchmark.timing import describe_machine
 
-    if min(arguments.rounds, arguments.batch, arguments.threads) < 1:
-        raise UsageError("--rounds, --batch and --threads: a whole number from 1")
-    check_output_file(arguments.json, "json")
     plan = Plan(**{field.name: getattr(arguments, field.name) for field in fields(Plan) if field.name in arguments})
-    machine = describe_machine()
     found = measure(plan)
-    print(*report_lines(found), sep="\n")
-    write_report(arguments.json, {"machine": machine, plan.part: found})
+    yield plan.part, found, report_lines(found)
 
 
-def measure_conversion(arguments: argparse.Namespace) -> None:
-    """Measure the way to PyTorch and back and print."""
+def measure_conversion(arguments: argparse.Namespace) -> Measured:
+    """The way to PyTorch and back."""
     from pysrn.benchmark.conversion import measure, report_lines
-    from pysrn.benchmark.timing import describe_machine
 
-    if arguments.rounds < 1:
-        raise UsageError("--rounds: a whole number from 1")
-    check_output_file(arguments.json, "json")
-    system = system_named(arguments.system)
-    report = {
-        "machine": describe_machine(),
-        "convert": measure(Path(__file__).parent, system, arguments.run, arguments.rounds),
-    }
-    print(*report_lines(report["convert"]), sep="\n")
-    write_report(arguments.json, report)
+    found = measure(Path(__file__).parent, system_named(arguments.system), arguments.run, arguments.rounds)
+    yield "convert", found, report_lines(found)
 
 
-def print_table(arguments: argparse.Namespace) -> None:
+def measure_evaluation(arguments: argparse.Namespace) -> Measured:
+    """The metrics."""
+    from pysrn.benchmark.evaluate import measure, report_lines
+
+    found = measure(arguments.images, arguments.labels, arguments.rounds)
+    yield "evaluate", found, report_lines(found)
+
+
+def measure_data(arguments: argparse.Namespace) -> Measured:
+    """Databases and the data layer."""
+    from pysrn.benchmark.data.figures import PARTS, Plan, measure, report_lines
+
+    plan = Plan(images=arguments.count, rounds=arguments.rounds, parts=tuple(arguments.only or PARTS))
+    with tempfile.TemporaryDirectory() as folder:
+        for title, found in measure(plan, Path(folder), arguments.images, arguments.data):
+            yield title, found, report_lines(title, found)
+
+
+def print_table() -> None:
     """Print the README's table of the kept figures."""
     from pysrn.benchmark.speed_table import FIGURES, table
 
     print(table(FIGURES))
-
-
-def write_report(path: Path | None, report: dict) -> None:
-    """Write all figures where they were asked for."""
-    from pysrn.whole_files import replace_text
-
-    if path is not None:
-        replace_text(path, json.dumps(report, indent=1) + "\n")
-
-
-def measure_evaluation(arguments: argparse.Namespace) -> None:
-    """Measure the metrics and print."""
-    from pysrn.benchmark.evaluate import measure, report_lines
-    from pysrn.benchmark.timing import describe_machine
-
-    if min(arguments.rounds, arguments.images, arguments.labels) < 1:
-        raise UsageError("--rounds, --images and --labels: a whole number from 1")
-    report = {"machine": describe_machine()}
-    print(json.dumps(report["machine"]))
-    report["evaluate"] = measure(arguments.images, arguments.labels, arguments.rounds)
-    print(*report_lines(report["evaluate"]), sep="\n")
-    write_report(arguments.json, report)
-
-
-def measure_data(arguments: argparse.Namespace) -> None:
-    """Measure databases and data layer and print."""
-    from pysrn.benchmark.data.figures import PARTS, Plan, measure, report_lines
-    from pysrn.benchmark.timing import describe_machine
-
-    if min(arguments.rounds, arguments.count) < 1:
-        raise UsageError("--rounds and --count: a whole number from 1")
-    machine = describe_machine()
-    print(json.dumps(machine))
-    report = {"machine": machine}
-    plan = Plan(images=arguments.count, rounds=arguments.rounds, parts=tuple(arguments.only or PARTS))
-    with tempfile.TemporaryDirectory() as folder:
-        for title, figures in measure(plan, Path(folder), arguments.images, arguments.data):
-            print(*report_lines(title, figures), sep="\n", flush=True)
-            report[title] = figures
-            write_report(arguments.json, report)
 
 
 if __name__ == "__main__":

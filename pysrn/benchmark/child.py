@@ -2,6 +2,10 @@
 
 `prepare` (warm up), `check FILE` (write the numbers that it computes), `round` (seconds of one pass), `peak`.
 Run as `python -m pysrn.benchmark.child JSON`; `contender.py` does.
+
+A framework's side is a module with `describe()`, its versions and settings for the report, and `make_worker(job)`. A
+worker has `once()`, one pass: a training step, or the scores of a batch; and `check()`, the numbers that it computes
+by their names in Caffe, for the comparison with the others.
 """
 
 from __future__ import annotations
@@ -9,42 +13,35 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 
-from pysrn.benchmark.job import CAFFE, TRAIN, Job, Worker
+from pysrn.benchmark.contender import CAFFE, Job
+from pysrn.benchmark.timing import seconds_of
 
-_WARM_UP = 3  # passes before anything is timed; the faster of the last two says how many passes make a round
-
-
-def make_worker(job: Job) -> Worker:
-    """The contestant of a job; imports the libraries of its framework alone."""
-    if job.framework != CAFFE:
-        from pysrn.benchmark.torch_side import make_worker
-    elif job.work == TRAIN and job.folded:
-        from pysrn.benchmark.fixed_side import make_worker
-    else:
-        from pysrn.benchmark.caffe_side import make_worker
-    return make_worker(job)
+_WARM_UP = 3  # single passes before; the faster of the last two says how many passes make a round
 
 
 def serve(job: Job) -> None:
     """Be the child: do what stdin says until it ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
-    worker, passes = make_worker(job), 1
+    if job.framework == CAFFE:  # the libraries of its framework alone
+        from pysrn.benchmark import caffe_side as side
+    else:
+        from pysrn.benchmark import torch_side as side
+    worker, passes = side.make_worker(job), 1
 
     def answer(value) -> None:
         print(json.dumps(value), file=answers, flush=True)
 
-    answer(worker.describe())
+    answer(side.describe())
     for line in sys.stdin:
         command, _, rest = line.strip().partition(" ")
         if command == "prepare":
             _forget_peak()
-            taken = [_seconds(worker, 1) for _ in range(_WARM_UP)]
+            taken = [seconds_of(worker.once, 1) for _ in range(_WARM_UP)]
             passes = max(1, round(job.round_seconds / min(taken[1:])))
             answer(passes)
         elif command == "check":
@@ -53,16 +50,9 @@ def serve(job: Job) -> None:
         elif command == "round":
             if passes > 1:
                 worker.once()  # fills the caches that the contestant before has filled
-            answer(_seconds(worker, passes))
+            answer(seconds_of(worker.once, passes))
         elif command == "peak":
             answer(_peak_mb())
-
-
-def _seconds(worker: Worker, passes: int) -> float:
-    started = time.perf_counter()
-    for _ in range(passes):
-        worker.once()
-    return (time.perf_counter() - started) / passes
 
 
 def _forget_peak() -> None:

@@ -2,7 +2,7 @@
 
 So every contestant has its own memory and its own libraries, those of PyTorch and those of Caffe never meet, and one
 alone uses the cores at any time. The parent writes a command a line to the child's stdin, the child (`child.py`)
-answers with a line of JSON.
+answers with a line of JSON. What a contestant computes is its `Job`.
 """
 
 from __future__ import annotations
@@ -10,16 +10,58 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pysrn.benchmark.job import Job
 from pysrn.console import SrnError
+from pysrn.processes import python_module
+
+CAFFE, TORCH = "caffe", "torch"
+INFER, TRAIN = "infer", "train"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a contestant computes, again and again.
+
+    `work`: `train` (a step of `stage`) or `infer`. `inputs`: an .npz of `data` and `label`. `losses`: names of the
+    stage's losses, each with the score that it is of. `folded`: batch normalisation in the weights of what is fixed,
+    and that apart from what learns; `cached`: its features from a cache. `round_seconds`: how long a round of fast
+    passes lasts.
+    """
+
+    framework: str
+    work: str
+    weights: str
+    inputs: str
+    threads: int
+    round_seconds: float
+    stage: int | None = None
+    losses: tuple[tuple[str, str], ...] = ()
+    folded: bool = False
+    cached: bool = False
+    compiled: bool = False
+    channels_last: bool = False
+
+    def to_json(self) -> str:
+        """For the command line of a process."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """The job that `to_json` wrote."""
+        given = json.loads(text)
+        return cls(**given | {"losses": tuple(map(tuple, given["losses"]))})
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The batch: `data` and `label`."""
+        with np.load(self.inputs) as inputs:
+            return dict(inputs)
 
 
 class Contender:
@@ -29,7 +71,7 @@ class Contender:
         self.name, self.job = name, job
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by `close`)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pysrn.benchmark.child", job.to_json()],
+            python_module("pysrn.benchmark.child", job.to_json()),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

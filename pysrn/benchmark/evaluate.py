@@ -7,12 +7,10 @@ the scores are such that most positives stand among the first, as a trained net'
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable
 
 import numpy as np
 
-from pysrn.benchmark.timing import alternate, summary
+from pysrn.benchmark.timing import alternate, seconds_of, summary, summary_lines
 from pysrn.console import SrnError
 from pysrn.evaluate.bootstrap import TOGETHER, resampled_mean_ap
 from pysrn.evaluate.metrics import average_precision, evaluate
@@ -50,33 +48,25 @@ def measure(images: int, labels: int, rounds: int) -> dict:
     difference = float(np.abs(ours() - peer()).max(initial=0))
     if difference > 1e-3:  # equal float32 scores, which the peer counts as one rank, move it by less
         raise SrnError(f"the two average precisions differ by {difference}")
-    figures = alternate({OURS: lambda: 1 / _seconds(ours), PEER: lambda: 1 / _seconds(peer)}, rounds)
-    whole = [_seconds(lambda: evaluate(logits, truth)) for _ in range(rounds)]
+    figures = alternate({OURS: lambda: 1 / seconds_of(ours), PEER: lambda: 1 / seconds_of(peer)}, rounds)
+    whole = [seconds_of(lambda: evaluate(logits, truth)) for _ in range(rounds)]
     return {
         "images": images,
         "labels": labels,
         "average_precision": summary(figures, OURS),
         "largest_difference": difference,
         "evaluate_seconds": {"median": statistics.median(whole), "most": max(whole), "rounds": whole},
-        "resamples_per_second": TOGETHER / _seconds(lambda: resampled_mean_ap(logits, truth, TOGETHER)),
+        "resamples_per_second": TOGETHER / seconds_of(lambda: resampled_mean_ap(logits, truth, TOGETHER)),
     }
 
 
 def report_lines(found: dict) -> list[str]:
     """The lines that say what was measured."""
     ap, whole = found["average_precision"], found["evaluate_seconds"]
-    lines = [f"average precision of {found['images']} x {found['labels']}, matrices/s"]
-    for name, median in ap["median"].items():
-        ratio = ap["ratio"].get(name)
-        behind = f"   ours is {ratio['median']:.1f}x ({ratio['least']:.1f} to {ratio['most']:.1f})" if ratio else ""
-        lines.append(f"  {name:<34}{median:9.2f}{behind}")
-    lines.append(f"all metrics: {whole['median']:.3f} s, at most {whole['most']:.3f} s")
     rate = found["resamples_per_second"]
-    lines.append(f"bootstrap: {rate:.0f} resamples/s, 1000 in {1000 / rate:.0f} s")
-    return lines
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+    return [
+        f"average precision of {found['images']} x {found['labels']}, matrices/s",
+        *summary_lines(ap, digits=2, ratio_digits=1),
+        f"all metrics: {whole['median']:.3f} s, at most {whole['most']:.3f} s",
+        f"bootstrap: {rate:.0f} resamples/s, 1000 in {1000 / rate:.0f} s",
+    ]

@@ -1,10 +1,11 @@
-"""What the benchmarks of training have in common: the recipe that fits given weights, nets fed from memory, solvers."""
+"""What the benchmarks have in common: the recipe that fits given weights, nets fed from memory, solvers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from pysrn.benchmark.usual import usual_recipe
 from pysrn.console import UsageError
@@ -17,6 +18,7 @@ from pysrn.nets.solvers import stage_solver
 from pysrn.predict.trained import architecture_of
 from pysrn.recipes import OWN, Recipe
 from pysrn.systems.stage_nets import DataSource, stage_net
+from pysrn.train.fixed.settings import fed_by_input
 
 RATE = 1e-9  # of the solver: most weights change in every step, and the losses stay however many steps are timed
 KNOWN_LOSS = "SigmoidCrossEntropyLoss"  # what PyTorch's side has
@@ -47,15 +49,6 @@ def losses_of(net: messages.NetParameter) -> tuple[tuple[str, str], ...]:
     return tuple((layer.top[0], layer.bottom[0]) for layer in found)
 
 
-def fed_by_input(message: messages.NetParameter, shapes: Mapping[str, Sequence[int]]) -> messages.NetParameter:
-    """The net with Input layers of these shapes in place of its data layer (the first): fill them once."""
-    found = messages.NetParameter(name=f"{message.name}_from_memory")
-    for name, shape in shapes.items():
-        add_layer(found, name, "Input", [], input_param={"shape": [{"dim": list(shape)}]})
-    found.layer.extend(message.layer[1:])
-    return found
-
-
 def make_solver(message: messages.NetParameter, recipe: Recipe, stage: int, rate: float):
     """Caffe's solver of a stage on a net, with another rate.
 
@@ -77,3 +70,57 @@ def set_unit_statistics(net) -> None:
         if layer.type == "BatchNorm":
             mean, variance, factor = layer.blobs
             mean.data[...], variance.data[...], factor.data[...] = 0, 1, 1
+
+
+def training_net(recipe: Recipe, stage: int, grouped_engine: str | None = None) -> messages.NetParameter:
+    """A stage's net, its data layer replaced by inputs.
+
+    `grouped_engine` (CAFFE, CUDNN) overrides the default of its grouped convolution.
+    """
+    message = whole_net(recipe, stage)
+    shapes = ((3, recipe.input.size, recipe.input.size), (len(recipe.dataset.classes),))
+    inputs = {name: (recipe.batch_size, *shape) for name, shape in zip(message.layer[0].top, shapes, strict=True)}
+    found = fed_by_input(message, inputs)
+    grouped = grouped_convolution(found)
+    if grouped and grouped_engine:
+        _set_engine(grouped, grouped_engine)
+    return found
+
+
+def grouped_convolution(message: messages.NetParameter) -> messages.LayerParameter | None:
+    """The convolution of most groups, which libraries differ in; None where all have one."""
+    grouped = [layer for layer in message.layer if layer.convolution_param.group > 1]
+    return max(grouped, key=lambda layer: layer.convolution_param.group, default=None)
+
+
+def fill_inputs(net) -> None:
+    """Random images and labels, and statistics that keep the features finite."""
+    random = np.random.default_rng(0)
+    images, labels = net.blobs["data"], net.blobs["label"]
+    images.data[...] = random.normal(0, 60, images.data.shape)
+    labels.data[...] = random.random(labels.data.shape) < 0.05
+    set_unit_statistics(net)
+
+
+def one_layer_net(
+    layer: messages.LayerParameter, shapes: list[tuple[int, ...]], engine: str | None = None
+) -> messages.NetParameter:
+    """Inputs of the given shapes and the layer, not in place, with gradients for all that it reads."""
+    found = messages.NetParameter(name=layer.name, force_backward=True)
+    own = messages.LayerParameter()
+    own.CopyFrom(layer)
+    own.top[:] = [f"top{number}" for number in range(len(layer.top))]
+    own.bottom[:] = [f"bottom{number}" for number in range(len(layer.bottom))]
+    for name, shape in zip(own.bottom, shapes, strict=True):
+        add_layer(found, name, "Input", [], input_param={"shape": [{"dim": list(shape)}]})
+    if engine:
+        _set_engine(own, engine)
+    for param in own.param:  # fixed ones, too, shall have gradients
+        param.lr_mult = param.lr_mult or float(own.type != "BatchNorm")
+    found.layer.append(own)
+    return found
+
+
+def _set_engine(layer: messages.LayerParameter, engine: str) -> None:
+    parameters = layer.convolution_param
+    parameters.engine = parameters.Engine.Value(engine)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pysrn.benchmark.job import CAFFE, TORCH
+from pysrn.benchmark.contender import CAFFE, TORCH
 from pysrn.benchmark.usual import usual_recipe
 from pysrn.console import UsageError
 from pysrn.predict.trained import system_of

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pysrn.benchmark.contender import Contender
-from pysrn.benchmark.job import CAFFE, INFER, TORCH, TRAIN, Job
+from pysrn.benchmark.contender import CAFFE, INFER, TORCH, TRAIN, Contender, Job
 from pysrn.benchmark.nets import losses_of, recipe_of, whole_net
 from pysrn.benchmark.plan import INFERENCE, OURS, Plan, contestants
 from pysrn.benchmark.realistic_weights import random_weights

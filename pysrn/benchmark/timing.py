@@ -1,7 +1,7 @@
 """How the benchmarks measure: contestants take turns, medians are compared, and the machine is described.
 
 A machine changes its speed while it is measured. Contestants that take turns, each round in another order, are
-slowed down alike, and the ratio within a round is steadier than either speed.
+slowed down alike, and the ratio within a round is steadier than either speed. Imports little, as `usual.py`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,28 @@ import importlib.metadata
 import os
 import platform
 import statistics
+import time
 from collections.abc import Callable, Mapping
-
-import cv2
-
-from pysrn.report.setup_report import describe_machine as describe_hardware
 
 Figures = dict[str, list[float]]
 PACKAGES = ("numpy", "opencv-python", "lmdb", "protobuf", "torch", "pillow")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_WARM_UP = 3  # steps before anything is timed: cuDNN loads its kernels, buffers are made
+
+
+def seconds_of(work: Callable[[], object], passes: int = 1) -> float:
+    """Seconds of one pass, the mean over all."""
+    started = time.perf_counter()
+    for _ in range(passes):
+        work()
+    return (time.perf_counter() - started) / passes
+
+
+def median_seconds(step: Callable[[], object], rounds: int) -> float:
+    """Median of the seconds of a step, once it is warm."""
+    for _ in range(_WARM_UP):
+        step()
+    return statistics.median(seconds_of(step) for _ in range(rounds))
 
 
 def alternate(contestants: Mapping[str, Callable[[], float]], rounds: int) -> Figures:
@@ -45,8 +58,20 @@ def summary(figures: Figures, ours: str) -> dict:
     return found | {"rounds": figures}
 
 
+def summary_lines(found: Mapping, digits: int, ratio_digits: int) -> list[str]:
+    """A line for each contestant of a `summary`: its median rate, and how many times as fast ours is."""
+    lines = []
+    for name, median in found["median"].items():
+        ratio = {key: f"{value:.{ratio_digits}f}" for key, value in found["ratio"].get(name, {}).items()}
+        behind = f"   ours is {ratio['median']}x ({ratio['least']} to {ratio['most']})" if ratio else ""
+        lines.append(f"  {name:<34}{median:9.{digits}f}{behind}")
+    return lines
+
+
 def describe_machine() -> dict:
     """Processor, cores, load before the run, versions, and the threads that OpenMP and BLAS are told to use."""
+    from pysrn.report import setup_report
+
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -54,7 +79,9 @@ def describe_machine() -> dict:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
     return {
-        **{name: value for name, value in describe_hardware().items() if name in ("system", "cpu", "cores")},
+        **{
+            name: value for name, value in setup_report.describe_machine().items() if name in ("system", "cpu", "cores")
+        },
         "load_before": round(os.getloadavg()[0], 2),
         "versions": versions,
         "jpeg_library": _jpeg_library(),
@@ -64,5 +91,7 @@ def describe_machine() -> dict:
 
 def _jpeg_library() -> str:
     """What OpenCV decodes and encodes JPEG with."""
+    import cv2
+
     lines = [line.split(":", 1)[1].strip() for line in cv2.getBuildInformation().splitlines() if "JPEG:" in line]
     return lines[0] if lines else "unknown"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pysrn.benchmark.job import INFER, Job
+from pysrn.benchmark.contender import INFER, Job
 from pysrn.benchmark.nets import RATE, recipe_of, whole_net
 from pysrn.benchmark.torch_stage import StageLosses, caffe_layer, fold, learning_layers
 from pysrn.convert import torch_weights
@@ -49,10 +49,6 @@ class Inference:
         """Scores and maps."""
         return {name: value.numpy() for name, value in self._run(self._images)._asdict().items()}
 
-    def describe(self) -> dict:
-        """See `describe`."""
-        return describe()
-
 
 class Training:
     """Steps of a stage."""
@@ -87,10 +83,6 @@ class Training:
                 kind = name.rpartition(".")[2]
                 found[f"{caffe_layer(self._model, name)}/{kind}"] = parameter.grad.numpy()
         return found
-
-    def describe(self) -> dict:
-        """See `describe`."""
-        return describe()
 
     def _gradients(self) -> list[Tensor]:
         self._optimizer.zero_grad(set_to_none=True)

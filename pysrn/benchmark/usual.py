@@ -14,10 +14,13 @@ from pysrn.systems.system import System
 MODULE = "benchmark"  # in `System.modules`
 
 
-def usual_recipe(system: System, variant: str | None = None, trunk: str | None = None) -> Recipe:
-    """The recipe of the system's first data set, in a variant and with a trunk other than its own where named."""
+def usual_recipe(
+    system: System, variant: str | None = None, trunk: str | None = None, batch_size: int | None = None
+) -> Recipe:
+    """The recipe of the system's first data set; variant, trunk and batch size are others where they are named."""
     recipe = system.recipe(next(iter(system.recipes)), variant)
-    return system.settle(replace(recipe, trunk=trunk)) if trunk else recipe
+    recipe = system.settle(replace(recipe, trunk=trunk)) if trunk else recipe
+    return replace(recipe, batch_size=batch_size or recipe.batch_size)
 
 
 def own_module(system: System) -> ModuleType | None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pysrn.benchmark import timing
-from pysrn.benchmark.data import building, feeding, material, waiting
+from pysrn.benchmark.data import building, feeding, waiting
 from pysrn.console import MissingError, SrnError, ToleranceError
 from pysrn.data.pair.lmdb_pair import PairReader
 from tests.srn import feed
@@ -20,8 +20,8 @@ from tools import benchmark
 def photos(tmp_path_factory):
     """12 made pictures and their list."""
     folder = tmp_path_factory.mktemp("material") / "photos"
-    material.make_photos(folder, 12)
-    material.write_list(folder, 16)
+    building.make_photos(folder, 12)
+    building.write_list(folder, 16)
     return folder
 
 
@@ -58,7 +58,7 @@ def test_the_machine_is_described():
 
 
 def test_made_photos_are_the_same_again_and_like_photos(photos, tmp_path):
-    material.make_photos(tmp_path / "again", 2)
+    building.make_photos(tmp_path / "again", 2)
     for number in range(2):
         name = f"{number:06d}.jpg"
         assert (tmp_path / "again" / name).read_bytes() == (photos / name).read_bytes()
@@ -70,11 +70,11 @@ def test_made_photos_are_the_same_again_and_like_photos(photos, tmp_path):
 
 
 def test_photos_of_a_user_are_repeated_under_other_names(photos, tmp_path):
-    material.copy_photos(photos, tmp_path / "copies", 15)
+    building.copy_photos(photos, tmp_path / "copies", 15)
     assert (tmp_path / "copies/000012.jpg").read_bytes() == (photos / "000000.jpg").read_bytes()
     (tmp_path / "none").mkdir()
     with pytest.raises(MissingError, match="no JPEG"):
-        material.copy_photos(tmp_path / "none", tmp_path / "other", 1)
+        building.copy_photos(tmp_path / "none", tmp_path / "other", 1)
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from pysrn.benchmark import speed
-from pysrn.benchmark.contender import Contender
-from pysrn.benchmark.job import CAFFE, TORCH, Job
+from pysrn.benchmark.contender import CAFFE, TORCH, Contender, Job
 from pysrn.console import SrnError, ToleranceError
 from pysrn.nets.prototxt import read_message
 from tools import benchmark
@@ -47,13 +46,12 @@ def test_contestants_compute_the_same_and_are_measured(part, stage, batch, varia
 
 def test_with_cached_features_no_trunk_is_computed(tmp_path):
     from caffe.proto import caffe_pb2
-
-    from pysrn.benchmark.fixed_side import TrainingSplit
+    from pysrn.benchmark.caffe_side import make_worker
 
     job = speed._material(speed.Plan("fixed", batch=2, stage=3, **SHORT), tmp_path)
     trunks = {}
     for cached in (False, True):
-        worker = TrainingSplit(dataclasses.replace(job, framework=CAFFE, folded=True, cached=cached))
+        worker = make_worker(dataclasses.replace(job, framework=CAFFE, folded=True, cached=cached))
         nets = [worker.message]
         for layer in worker.message.layer:
             if layer.type == "Python":

@@ -13,12 +13,12 @@ import caffe
 import numpy as np
 
 from pysrn.benchmark.caffe_side import fill, make_solver
-from pysrn.benchmark.nets import fed_by_input
 from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.folding import fold
 from pysrn.predict.deploy import DeployNet
 from pysrn.recipes import Recipe, StageSpec
+from pysrn.train.fixed.settings import fed_by_input
 from tests.caffe.running import Record
 from tests.srn import CROP_SIZE, MEAN_BGR, RECIPES, Architecture, replace, stages
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -44,7 +43,7 @@ def compare_feeding(folder: Path, split: str, batch_size: int, workers: int, bat
     Raises MissingError without PyTorch, ToleranceError when the OpenCV peer's pixels are not ours: then there is
     nothing to compare.
     """
-    recipe = replace(usual_recipe(default_system()), batch_size=batch_size)
+    recipe = usual_recipe(default_system(), batch_size=batch_size)
     settings = feed_of(recipe, DataSource(str(folder), split, workers=workers))
     check_same_pixels(settings)
     with ExitStack() as stack:

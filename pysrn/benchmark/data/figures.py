@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pysrn.benchmark.data.building import SPLIT, build, compare_building
+from pysrn.benchmark.data.building import SPLIT, build, compare_building, copy_photos, make_photos, write_list
 from pysrn.benchmark.data.feeding import compare_feeding
-from pysrn.benchmark.data.material import copy_photos, make_photos, write_list
 from pysrn.benchmark.data.waiting import measure_waiting
+from pysrn.benchmark.timing import summary_lines
 from pysrn.recipes import class_names
 
 PARTS = ("build", "feed", "wait")
@@ -71,12 +71,7 @@ def report_lines(title: str, figures: dict) -> list[str]:
             f"{figures['waited_share']:.2%}",
             f"  with constant data it takes {constant:.3f} s: {figures['slowdown'] - 1:+.1%} with the real data layer",
         ]
-    lines = [title]
-    for name, median in figures["median"].items():
-        ratio = figures["ratio"].get(name)
-        behind = f"   ours is {ratio['median']:.2f}x ({ratio['least']:.2f} to {ratio['most']:.2f})" if ratio else ""
-        lines.append(f"  {name:<34}{median:9.1f}{behind}")
-    return lines
+    return [title, *summary_lines(figures, digits=1, ratio_digits=2)]
 
 
 def _pairs_to_feed(photos: Path, work: Path, data: Path | None) -> dict[str, Path]:

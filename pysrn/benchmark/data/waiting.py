@@ -13,19 +13,20 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
-from pysrn.benchmark.nets import fed_by_input, make_solver, set_unit_statistics
-from pysrn.benchmark.timing import alternate
+from pysrn.benchmark.nets import make_solver, set_unit_statistics
+from pysrn.benchmark.timing import alternate, seconds_of
 from pysrn.console import SrnError
 from pysrn.nets import messages
 from pysrn.nets.in_caffe import set_device
 from pysrn.nets.losses import loss_layers
+from pysrn.processes import python_module
 from pysrn.recipes import Recipe
 from pysrn.systems.registry import default_system
 from pysrn.systems.stage_nets import DataSource, stage_net
+from pysrn.train.fixed.settings import fed_by_input
 from pysrn.train.pipeline import ONE_THREAD
 
 FED, CONSTANT = "real data layer", "same net, constant data"
@@ -34,7 +35,7 @@ FED, CONSTANT = "real data layer", "same net, constant data"
 def measure_waiting(dataset: str, folder: Path, **settings) -> dict:
     """`waiting_share` in a process of its own. Raises SrnError when it fails."""
     values = json.dumps({"dataset": dataset, "folder": str(folder), **settings})
-    command = [sys.executable, "-m", "pysrn.benchmark.data.waiting", values]
+    command = python_module("pysrn.benchmark.data.waiting", values)
     recipe = default_system().recipe(dataset)
     one_thread = ONE_THREAD if recipe.system.trunks[recipe.trunk].small else {}  # as training does
     environment = {"GLOG_minloglevel": "2", **one_thread, **os.environ}
@@ -65,13 +66,13 @@ def waiting_share(
     def fed_seconds() -> float:
         fed.step(1)
         before = feeder.waited
-        seconds = _seconds_of(fed, steps)
+        seconds = seconds_of(lambda: fed.step(steps)) / steps
         waited.append((feeder.waited - before) / steps)
         return seconds
 
     def constant_seconds() -> float:
         constant.step(1)
-        return _seconds_of(constant, steps)
+        return seconds_of(lambda: constant.step(steps)) / steps
 
     figures = alternate({FED: fed_seconds, CONSTANT: constant_seconds}, rounds)
     loss = sum(float(fed.net.blobs[layer.top[0]].data) for layer in loss_layers(message))
@@ -97,12 +98,6 @@ def _solver(recipe: Recipe, message: messages.NetParameter):
     solver = make_solver(message, recipe, 1, rate=0.0)
     set_unit_statistics(solver.net)
     return solver
-
-
-def _seconds_of(solver, steps: int) -> float:
-    started = time.perf_counter()
-    solver.step(steps)
-    return (time.perf_counter() - started) / steps
 
 
 if __name__ == "__main__":

@@ -10,10 +10,9 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from pysrn.benchmark.gpu.nets import grouped_convolution
 from pysrn.benchmark.gpu.runner import Plan, Result, Runner
 from pysrn.benchmark.gpu.steps import GROUPED, STEP
-from pysrn.benchmark.nets import losses_of, whole_net
+from pysrn.benchmark.nets import grouped_convolution, losses_of, whole_net
 from pysrn.console import UsageError
 from pysrn.systems.registry import system_named
 

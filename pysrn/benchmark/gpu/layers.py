@@ -12,8 +12,8 @@ import sys
 
 import numpy as np
 
-from pysrn.benchmark.gpu.nets import one_layer_net, recipe_of, training_net
-from pysrn.benchmark.nets import KNOWN_LOSS
+from pysrn.benchmark.nets import KNOWN_LOSS, one_layer_net, training_net
+from pysrn.benchmark.usual import usual_recipe
 from pysrn.nets import messages
 from pysrn.nets.in_caffe import make_net, use_device
 from pysrn.systems.registry import system_named
@@ -34,7 +34,7 @@ def layer_kinds(
     seen: set[bytes] = set()
     kinds = {}
     for variant in system.variants:
-        message = training_net(recipe_of(system, trunk, batch_size, variant), system.last_stage)
+        message = training_net(usual_recipe(system, variant, trunk, batch_size), system.last_stage)
         net = make_net(message, train=True)
         for layer in message.layer:
             if layer.type in WITHOUT_ARITHMETIC or (kind := _kind(layer)) in seen:

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 
-from pysrn.benchmark.gpu.nets import fill_inputs, grouped_convolution, one_layer_net, recipe_of, training_net
-from pysrn.benchmark.nets import make_solver
+from pysrn.benchmark.nets import fill_inputs, grouped_convolution, make_solver, one_layer_net, training_net
+from pysrn.benchmark.timing import median_seconds
+from pysrn.benchmark.usual import usual_recipe
 from pysrn.nets.in_caffe import make_net, use_device
 from pysrn.systems.registry import system_named
 
 STEP, GROUPED = "step", "grouped"  # what is asked for
-WARM_UP = 3  # steps before anything is timed: cuDNN loads its kernels, buffers are made
 
 
 def step_speed(
@@ -28,7 +25,7 @@ def step_speed(
 ) -> dict:
     """Median seconds of a step (forward, backward, update), images per second, memory used on the device in MB."""
     use_device(gpu)
-    recipe = recipe_of(system_named(system), trunk, batch_size)
+    recipe = usual_recipe(system_named(system), None, trunk, batch_size)
     solver = make_solver(training_net(recipe, stage, grouped_engine), recipe, stage, rate=0.0)
     fill_inputs(solver.net)
 
@@ -36,7 +33,7 @@ def step_speed(
         solver.step(1)
         _wait_for(solver.net)
 
-    seconds = _median(step, rounds)
+    seconds = median_seconds(step, rounds)
     return {"seconds": seconds, "images_per_second": batch_size / seconds, "memory_mb": used_memory(gpu)}
 
 
@@ -45,12 +42,11 @@ def grouped_speed(
 ) -> dict:
     """Median seconds of the grouped convolution alone, forward and backward, with the shapes of a stage."""
     use_device(None)
-    message = training_net(recipe_of(system_named(system), trunk, 1), stage)
+    message = training_net(usual_recipe(system_named(system), None, trunk, 1), stage)
     layer = grouped_convolution(message)
     _, *shape = make_net(message, train=True).blobs[layer.bottom[0]].shape
     use_device(gpu)
     net = make_net(one_layer_net(layer, [(batch_size, *shape)], grouped_engine), train=True)
-
     last = len(net.layers) - 1
 
     def step() -> None:  # net.forward() and net.backward() would also bring their results to the host, and back again
@@ -58,7 +54,7 @@ def grouped_speed(
         net._backward(last, 0)
         _wait_for(net)
 
-    return {"seconds": _median(step, rounds)}
+    return {"seconds": median_seconds(step, rounds)}
 
 
 def used_memory(gpu: int | None) -> int | None:
@@ -74,17 +70,6 @@ def _wait_for(net) -> None:
     """Until the device has done all that it was told: what is read from it comes after that."""
     smallest = min((blob for blobs in net.params.values() for blob in blobs), key=lambda blob: blob.count)
     smallest.data[...], smallest.diff[...]
-
-
-def _median(step: Callable[[], None], rounds: int) -> float:
-    for _ in range(WARM_UP):
-        step()
-    taken = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        step()
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
 
 
 if __name__ == "__main__":

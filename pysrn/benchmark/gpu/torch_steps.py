@@ -7,18 +7,15 @@ The same net (`System.torch_model`), losses, stored BN statistics and SGD; eager
 from __future__ import annotations
 
 import json
-import statistics
 import sys
-import time
 
 import torch
 from torch.nn import functional
 
+from pysrn.benchmark.timing import median_seconds
 from pysrn.benchmark.usual import usual_recipe
 from pysrn.systems.registry import system_named
 from pysrn.systems.system import Architecture
-
-WARM_UP = 3
 
 
 def step_speed(
@@ -40,8 +37,7 @@ def step_speed(
     images = torch.randn(batch_size, 3, size, size, device=device) * 60
     labels = (torch.rand(batch_size, net.classes, device=device) < 0.05).float()
 
-    def step() -> float:
-        started = time.perf_counter()
+    def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         output = model(images)._asdict()
         losses = [
@@ -52,11 +48,8 @@ def step_speed(
         optimizer.step()
         if gpu is not None:
             torch.cuda.synchronize(device)
-        return time.perf_counter() - started
 
-    for _ in range(WARM_UP):
-        step()
-    seconds = statistics.median(step() for _ in range(rounds))
+    seconds = median_seconds(step, rounds)
     memory = None if gpu is None else torch.cuda.max_memory_reserved(device) // 2**20
     versions = {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
     return {"seconds": seconds, "images_per_second": batch_size / seconds, "memory_mb": memory, "versions": versions}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from pysrn.data.feed.batches import FeedSettings
@@ -58,6 +59,15 @@ def add_fixed_part(net: messages.NetParameter, bottom: str, top: str, settings: 
     """Add the layer that runs the fixed part to a net that is trained."""
     layer = {"module": FIXED_MODULE, "layer": "FixedPartLayer", "param_str": settings.to_json()}
     add_layer(net, "fixed_part", "Python", bottom, top, python_param=layer)
+
+
+def fed_by_input(net: messages.NetParameter, shapes: Mapping[str, Sequence[int]]) -> messages.NetParameter:
+    """The net with Input layers of these shapes in place of its data layer (the first): fill them once."""
+    found = messages.NetParameter(name=f"{net.name}_from_memory")
+    for name, shape in shapes.items():
+        add_layer(found, name, "Input", [], input_param={"shape": [{"dim": list(shape)}]})
+    found.layer.extend(net.layer[1:])
+    return found
 
 
 def data_layer(net: messages.NetParameter) -> messages.LayerParameter:

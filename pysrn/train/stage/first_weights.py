@@ -17,11 +17,10 @@ from pysrn.console import SrnError, existing_file
 from pysrn.nets import messages, prototxt
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.in_caffe import loadable, make_net
-from pysrn.nets.layers import add_layer
 from pysrn.nets.surgery import plan_copy
 from pysrn.recipes import Recipe
 from pysrn.systems.stage_nets import DataSource, new_layers, stage_net
-from pysrn.train.fixed.settings import feed_of
+from pysrn.train.fixed.settings import fed_by_input, feed_of
 
 _SHAPES = (
     "import sys, json, caffe; net = caffe.Net(sys.argv[1], caffe.TEST); "
@@ -34,8 +33,8 @@ def check_first_weights(recipe: Recipe, path: str) -> None:
     weights = read_weights(existing_file(path, "first weights"))
     first = recipe.system.stage(recipe.stage_numbers[0])
     net = stage_net(recipe, first.number, DataSource("", workers=0))
-    _feed_by_input(net, recipe.input.size, len(recipe.dataset.classes))
-    plan_copy(_blob_shapes(net), weights, path, new_layers(net, recipe, first), recipe.system.leaves)
+    shapes = _blob_shapes(_fed_by_input(net, len(recipe.dataset.classes)))
+    plan_copy(shapes, weights, path, new_layers(net, recipe, first), recipe.system.leaves)
 
 
 def draw_first_weights(trained, whole_net: Path, solver: Path, layers: Collection[str]) -> None:
@@ -45,8 +44,7 @@ def draw_first_weights(trained, whole_net: Path, solver: Path, layers: Collectio
     """
     import caffe  # only where a net is trained
 
-    net = prototxt.read_message(whole_net, messages.NetParameter)
-    _feed_by_input(net, feed_of(net).crop_size, trained.blobs["label"].shape[1])
+    net = _fed_by_input(prototxt.read_message(whole_net, messages.NetParameter), trained.blobs["label"].shape[1])
     caffe.set_random_seed(prototxt.read_message(solver, messages.SolverParameter).random_seed)
     whole = make_net(net, train=True)
     for name in layers:
@@ -54,13 +52,10 @@ def draw_first_weights(trained, whole_net: Path, solver: Path, layers: Collectio
             blob.data[...] = drawn.data
 
 
-def _feed_by_input(net: messages.NetParameter, size: int, classes: int) -> None:
-    """Let a stage's net take a single image, with nothing to read it from."""
-    layers = list(net.layer)[1:]
-    del net.layer[:]
-    for top, shape in {"data": [1, 3, size, size], "label": [1, classes]}.items():
-        add_layer(net, top, "Input", [], input_param={"shape": [{"dim": shape}]})
-    net.layer.extend(layers)
+def _fed_by_input(net: messages.NetParameter, classes: int) -> messages.NetParameter:
+    """A stage's net that takes a single image, with nothing to read it from."""
+    size = feed_of(net).crop_size
+    return fed_by_input(net, {"data": (1, 3, size, size), "label": (1, classes)})
 
 
 def _blob_shapes(net: messages.NetParameter) -> dict[str, list[tuple[int, ...]]]:
