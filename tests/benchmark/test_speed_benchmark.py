@@ -46,6 +46,7 @@ def test_contestants_compute_the_same_and_are_measured(part, stage, batch, varia
 
 def test_with_cached_features_no_trunk_is_computed(tmp_path):
     from caffe.proto import caffe_pb2
+
     from pysrn.benchmark.caffe_side import make_worker
 
     job = speed._material(speed.Plan("fixed", batch=2, stage=3, **SHORT), tmp_path)
