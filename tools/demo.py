@@ -43,19 +43,8 @@ def work(arguments: argparse.Namespace) -> int:
     run = str(arguments.runs / f"{run_prefix(system)}{EMBEDDED}-seed{arguments.seed}")
     data = str(arguments.data)
     last, first = str(system.last_stage), str(system.baseline.stage)
-    train = [
-        last,
-        "--system",
-        system.name,
-        "--run",
-        Path(run).name,
-        "--runs",
-        str(arguments.runs),
-        "--data",
-        data,
-        "--seed",
-        str(arguments.seed),
-    ]
+    train = [last, "--system", system.name, "--run", Path(run).name, "--runs", str(arguments.runs), "--data", data]
+    train += ["--seed", str(arguments.seed)]
     if arguments.iterations:
         train += ["--iterations", arguments.iterations]
     steps = [

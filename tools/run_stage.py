@@ -85,8 +85,7 @@ def work(arguments: argparse.Namespace) -> None:
     """Print the state, the plan, or carry it out."""
     from pysrn.data.pair.build_lock import end_like_an_interrupt
     from pysrn.train.fixed.feature_room import Caching
-    from pysrn.train.launch import Launch, refuse_launched_command
-    from pysrn.train.machine import Machine
+    from pysrn.train.launch import Launch, Machine, refuse_launched_command
     from pysrn.train.pipeline import run_up_to
     from pysrn.train.run_folder import RunFolder
     from pysrn.train.settings import choose_settings

@@ -6,6 +6,7 @@ Both run in processes of their own, as a user runs them; nobody else converts th
 from __future__ import annotations
 
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -34,17 +35,14 @@ def measure(tools: Path, system: System, run: str | None, rounds: int) -> dict:
         work = Path(folder)
         recipe = usual_recipe(system)
         weights = find_weights(run) if run else random_weights(recipe, work)
-        for number in range(rounds):
-            out = work / str(number)
-            out.mkdir()
+        for _ in range(rounds):
+            out = Path(tempfile.mkdtemp(dir=work))
             to_torch = [str(tools / f"{TO}.py"), str(weights), "--out", str(out / f"{NAME}.safetensors")]
             figures[TO].append(_run([*to_torch, *([] if run else ["--dataset", recipe.dataset.name])]))
-            tensors = next(path for path in out.glob(f"{NAME}-*.safetensors"))
-            back = out / "back.caffemodel"
+            tensors, back = next(out.glob(f"{NAME}-*.safetensors")), out / "back.caffemodel"
             figures[BACK].append(_run([str(tools / f"{BACK}.py"), str(tensors), "--out", str(back)]))
             _check_same(weights, back)
-            for path in out.iterdir():
-                path.unlink()
+            shutil.rmtree(out)
         size = weights.stat().st_size / 2**20
     medians = {
         name: {kind: statistics.median(row[kind] for row in rows) for kind in ("seconds", "peak_mb")}

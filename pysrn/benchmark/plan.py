@@ -80,11 +80,8 @@ def contestants(plan: Plan) -> dict[str, tuple[dict, dict[str, str]]]:
         found |= {OURS: (caffe, ours), "PyTorch": (torch, {})}
         compile_as = {"torch.compile": (torch | compiled, {})}
     else:
-        found |= {
-            "stock Caffe, folded": (caffe | folded, STOCK),
-            OURS: (caffe | folded, ours),
-            "PyTorch, folded": (torch | folded, {}),
-        }
+        found |= {"stock Caffe, folded": (caffe | folded, STOCK), OURS: (caffe | folded, ours)}
+        found["PyTorch, folded"] = torch | folded, {}
         if plan.part == FIXED:
             found[CACHED] = (caffe | folded | {"cached": True}, ours)
         else:

@@ -14,7 +14,7 @@ from pysrn.benchmark.usual import own_module
 from pysrn.nets import messages
 from pysrn.nets.caffemodel import read_layers, write_weights
 from pysrn.nets.in_caffe import make_net
-from pysrn.nets.layers import parameter_layers
+from pysrn.nets.surgery import save_with_carried
 from pysrn.recipes import Recipe
 from pysrn.systems.stage_nets import deploy_net
 from pysrn.systems.system import Architecture
@@ -28,9 +28,8 @@ def random_weights(recipe: Recipe, folder: Path) -> Path:
     """Write a caffemodel of a recipe's net with weights of realistic size; returns its path."""
     from pysrn.convert.torch_export import check_images
 
-    return write_realistic(
-        folder / "weights.caffemodel", Architecture.of(recipe), check_images(recipe.input, 2, seed=0)
-    )
+    images = check_images(recipe.input, 2, seed=0)
+    return write_realistic(folder / "weights.caffemodel", Architecture.of(recipe), images)
 
 
 def write_realistic(path: Path, architecture: Architecture, images: np.ndarray, seed: int = 0) -> Path:
@@ -43,14 +42,9 @@ def write_realistic(path: Path, architecture: Architecture, images: np.ndarray, 
     for layer in message.layer:
         if layer.name not in net.params:
             continue
-        _fill(
-            layer,
-            net.params[layer.name],
-            random,
-            normalised=bool(normalised.intersection(layer.top)),
-            added=bool(added.intersection(layer.top)),
-            pixels=PIXELS * architecture.input.scale if "data" in layer.bottom else None,
-        )
+        pixels = PIXELS * architecture.input.scale if "data" in layer.bottom else None
+        of_sum, of_norm = (bool(tops.intersection(layer.top)) for tops in (added, normalised))
+        _fill(layer, net.params[layer.name], random, normalised=of_norm, added=of_sum, pixels=pixels)
     net.blobs["data"].data[...] = images
     net.forward()
     own = own_module(architecture.system)
@@ -61,11 +55,7 @@ def write_realistic(path: Path, architecture: Architecture, images: np.ndarray, 
         # A rectifier works in place: what is measured is what the next layer reads.
         net.params[name][0].data[...] *= spread / net.blobs[layer.top[0]].data.std()
         net.forward(start=name)
-    kinds = {layer.name: layer.type for layer in message.layer}
-    layers = {
-        name: (kinds[name], [blob.data.copy() for blob in net.params[name]]) for name in parameter_layers(message)
-    }
-    write_weights(path, message.name, layers)
+    save_with_carried(net, message, path, {}, {})
     return path
 
 
@@ -82,15 +72,7 @@ def _last_of_blocks(message: messages.NetParameter) -> set[str]:
     return {layer.bottom[-1] for layer in sums if layer.eltwise_param.operation == layer.eltwise_param.SUM}
 
 
-def _fill(
-    layer: messages.LayerParameter,
-    blobs,
-    random: np.random.Generator,
-    *,
-    normalised: bool,
-    added: bool,
-    pixels: float | None,
-) -> None:
+def _fill(layer, blobs, random: np.random.Generator, normalised: bool, added: bool, pixels: float | None) -> None:
     """Random values of the usual size for the blobs of one layer.
 
     `normalised`: BN reads its output; `added`: a sum does, as the last branch of a block; `pixels`: how far those that

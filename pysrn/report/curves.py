@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -9,10 +11,10 @@ from pysrn.console import SrnError
 from pysrn.pictures.curves import LOSS_TITLE, draw_stage, read_log, read_validation
 from pysrn.report.data import Gap, Gathered
 from pysrn.report.markup import Html, element, note, paragraph, picture
-from pysrn.report.pictures import plot
 from pysrn.train.stage.stage_log import LOG
 
 SIZE = (5.6, 3.5)  # inches
+RESOLUTION = 150  # dots an inch: sharp on a phone
 
 
 def curves(found: Gathered) -> list[Html]:
@@ -34,8 +36,9 @@ def curves(found: Gathered) -> list[Html]:
         panel = figure.subplots()
         draw_stage(panel, f"stage {number}: {name}", log, validation)
         panel.set_ylabel(LOSS_TITLE)
-        data, size = plot(figure)
-        pictures.append(picture(data, "png", f"loss and learning rate of stage {number}, {name}", size))
+        file, size = io.BytesIO(), tuple(round(side * RESOLUTION) for side in SIZE)
+        figure.savefig(file, format="png", dpi=RESOLUTION)
+        pictures.append(picture(file.getvalue(), "png", f"loss and learning rate of stage {number}, {name}", size))
     if not pictures:
         return [note(f"No {LOG} of any stage: there is nothing to draw.")]
     text = "Thin: the loss of each iteration. Thick: its running mean. Dotted: the learning rate. "

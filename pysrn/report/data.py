@@ -160,12 +160,7 @@ def predict_command(run: RunFolder, stage: int | None, split: str) -> str:
 
 
 def _predictions(
-    run: RunFolder,
-    split: str,
-    settings: Settings,
-    finished: dict[int, dict],
-    hashes: dict[int, str],
-    gaps: list[Gap],
+    run: RunFolder, split: str, settings: Settings, finished: dict[int, dict], hashes: dict[int, str], gaps: list[Gap]
 ) -> dict[int, Predictions]:
     """Predictions of the baseline's stage and of the last that has some; notes what is missing or out of date."""
     system, classes = settings.recipe.system, settings.recipe.dataset.classes

@@ -20,11 +20,10 @@ def manifest(found: Gathered) -> list[Html]:
     recipe = found.settings.recipe
     changed = list(_changed_fields(recipe))
     first = ", ".join(filter(None, (recipe.system.words_of(recipe), f"seed {recipe.seed}")))
+    text = f"{first[:1].upper()}{first[1:]}, data {found.settings.data}. "
+    text += "Where the paper's value is not published, the run's is an assumption."
     return [
-        paragraph(
-            f"{first[:1].upper()}{first[1:]}, data {found.settings.data}. "
-            "Where the paper's value is not published, the run's is an assumption."
-        ),
+        paragraph(text),
         _comparison(found.settings),
         element("h3", "Changed from the recipe of the data set"),
         table(["setting", "recipe", "this run"], changed, text=3) if changed else paragraph("Nothing."),
@@ -75,16 +74,8 @@ def _stages(found: Gathered) -> Html:
             rows.append([f"{number} {name}", "not finished", "", "", "", ""])
             continue
         best = made.get("best_validation")
-        rows.append(
-            [
-                f"{number} {name}",
-                made["iterations"],
-                f"{made['seconds']:.0f}",
-                "-" if best is None else _best(best),
-                len(made.get("fixed", ())),
-                _hash(found.hashes[number]),
-            ]
-        )
+        numbers = [made["iterations"], f"{made['seconds']:.0f}", "-" if best is None else _best(best)]
+        rows.append([f"{number} {name}", *numbers, len(made.get("fixed", ())), _hash(found.hashes[number])])
     header = ["stage", "iterations", "seconds", "best validation", "layers held fixed", "SHA-256 of the weights"]
     return table(header, rows)
 

@@ -59,16 +59,15 @@ def attention(found: Gathered, source: BoxSource, gpu: int | None) -> list[Html]
         panels = [_cell(image, code(pair.keys[index]), f"image {pair.keys[index]}", everything)]
         for label in np.flatnonzero(pair.labels(index) == 1)[:MOST_LABELS]:
             name, known = pair.classes[label], probabilities.get(pair.keys[index])
-            below = [name] if known is None else [name, _probability(known[label])]
-            caption = join(_spaced(below))
+            caption = join([name] if known is None else [name, " ", _probability(known[label])])
             drawn = (image_maps[label], cells)
             panels.append(_cell(image, caption, f"attention of {name}", places.get(int(label), ()), drawn))
         blocks.append(element("div", *panels, class_="maps"))
     text = (
         f"Maps of {shown.title} of stage {stage} over images of the split {found.split}: for each label of the image, "
+        "where the net looks for it, red where most, and the probability it gives in the end. "
     )
-    text += "where the net looks for it, red where most, and the probability it gives in the end. " + about_boxes
-    return [paragraph(text), *blocks]
+    return [paragraph(text, about_boxes), *blocks]
 
 
 def choose_images(found: Gathered) -> list[int]:
@@ -149,12 +148,8 @@ def _changed(found: Gathered, chosen: Sequence[int], before: np.ndarray, after: 
         shown = np.flatnonzero(has | (first > THRESHOLD) | (last > THRESHOLD))
         shown = sorted(shown, key=lambda label: -abs(last[label] - first[label]))[:CHANGED_LABELS]
         lines = [_label(names[label], has[label], first[label], last[label]) for label in shown]
-        text = element(
-            "div",
-            code(keys[i]),
-            element("p", f"loss {before[i]:.2f} \N{RIGHTWARDS ARROW} {after[i]:.2f}"),
-            element("ul", *lines),
-        )
+        change = paragraph(f"loss {before[i]:.2f} \N{RIGHTWARDS ARROW} {after[i]:.2f}")
+        text = element("div", code(keys[i]), change, element("ul", *lines))
         image = None
         if found.pair is not None:
             pixels = jpeg(found.pair.image(found.positions[keys[i]]))
@@ -194,7 +189,3 @@ def _cell(
 ) -> Html:
     shown = picture(jpeg(image, boxes, drawn), "jpeg", description, (SIDE, SIDE))
     return element("figure", shown, element("figcaption", caption))
-
-
-def _spaced(parts: Sequence[object]) -> list[object]:
-    return [piece for part in parts for piece in (part, " ")][:-1]

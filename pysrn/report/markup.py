@@ -31,12 +31,8 @@ def element(tag: str, /, *children: object, **attributes: object) -> Html:
 
 def join(children: Iterable[object]) -> Html:
     """Children of an element one after the other, texts escaped."""
-    parts = (
-        child if isinstance(child, Html) else html.escape(str(child), quote=False)
-        for child in children
-        if child is not None
-    )
-    return Html("".join(parts))
+    there = (child for child in children if child is not None)
+    return Html("".join(each if isinstance(each, Html) else html.escape(str(each), quote=False) for each in there))
 
 
 def section(title: str, *children: object) -> Html:

@@ -55,14 +55,12 @@ def page(found: Gathered, boxes: BoxSource = NO_BOX_SOURCE, gpu: int | None = No
         "Training": curves(found),
         "How it was made": manifest.manifest(found),
     }
-    name = found.run.path.absolute().name
+    title = f"{recipe.system.title}: {found.run.path.absolute().name}"
     facts = (recipe.dataset.title, recipe.system.words_of(recipe), recipe.system.trunks[recipe.trunk].title)
     lead = ", ".join(filter(None, facts))
-    header = element(
-        "header", element("h1", f"{recipe.system.title}: {name}"), element("p", lead, class_="lead"), contents(sections)
-    )
-    parts = [section(title, *parts) for title, parts in sections.items()]
-    return document(f"{recipe.system.title}: {name}", STYLE, [header, gaps(found.gaps), head, *parts])
+    header = element("header", element("h1", title), element("p", lead, class_="lead"), contents(sections))
+    parts = [section(heading, *parts) for heading, parts in sections.items()]
+    return document(title, STYLE, [header, gaps(found.gaps), head, *parts])
 
 
 def gaps(missing: list[Gap]) -> Html | None:

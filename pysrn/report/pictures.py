@@ -1,14 +1,12 @@
-"""Pictures of the report as bytes to put inline: small JPEGs of images, PNGs of plots and matrices."""
+"""Pictures of the report as bytes to put inline: small JPEGs of images, PNGs of matrices."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import cv2
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from pysrn.nets.map_places import Places
 from pysrn.pictures.attention import overlay
@@ -17,7 +15,6 @@ from pysrn.pictures.pointing import Box
 SIDE = 224  # pixels of an image in the page
 QUALITY = 82  # of its JPEG
 COLOUR_KEPT, WHITE_ADDED = 0.35, 0.25  # of an image under a map, whose colours shall stand out
-PLOT_RESOLUTION = 150  # dots an inch: sharp on a phone
 MATRIX_COLOURS = "Blues"
 
 
@@ -33,13 +30,6 @@ def jpeg(image: np.ndarray, boxes: Sequence[Box] = (), drawn: tuple[np.ndarray, 
         cv2.rectangle(small, *corners, (255, 255, 255), 3)
         cv2.rectangle(small, *corners, (0, 0, 0), 1)
     return _encoded(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-
-
-def plot(figure: Figure) -> tuple[bytes, tuple[int, int]]:
-    """A matplotlib figure as PNG, and its size in pixels."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=PLOT_RESOLUTION)
-    return file.getvalue(), tuple(round(side * PLOT_RESOLUTION) for side in figure.get_size_inches())
 
 
 def matrix(values: np.ndarray) -> bytes:

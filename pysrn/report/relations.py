@@ -40,9 +40,8 @@ def _matrix(names: Sequence[str], values: np.ndarray) -> Html:
     """The matrix as SVG: one picture with a pixel a cell, names as text around it."""
     count = len(names)
     cell, font = (30, 12) if count <= NUMBERS_IN_CELLS else (12, 10)
-    shown = [
-        name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}\N{HORIZONTAL ELLIPSIS}" for name in names
-    ]
+    ends = "\N{HORIZONTAL ELLIPSIS}"
+    shown = [name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}{ends}" for name in names]
     margin = round(12 + 0.62 * font * max(map(len, shown)))
     side = margin + count * cell + 2
     parts = [
@@ -79,14 +78,8 @@ def _relations(found: Gathered, names: Sequence[str], yes: np.ndarray) -> list[H
         return []
     shown = [each for each in (found.main, found.final) if each is not None]
     decided = [relations.conditional(sigmoid(each.logits) > THRESHOLD) for each in shown]
-    header = [
-        "given",
-        "also",
-        "images of both",
-        "share of all",
-        "share given",
-        *(f"decided: {each.name}" for each in shown),
-    ]
+    header = ["given", "also", "images of both", "share of all", "share given"]
+    header += [f"decided: {each.name}" for each in shown]
     body = [
         [names[pair.given], names[pair.also], pair.images, percent(pair.share), percent(pair.conditional),
          *(percent(share[pair.given, pair.also]) for share in decided)]

@@ -25,29 +25,17 @@ def headline(found: Gathered) -> Html | None:
     spread = f"{100 * found.interval.level:g} %: {low} to {high}"
     cards = [("mAP", percent(final.evaluation.mean_ap), f"{final.name}; {spread}")]
     if main is not None:
-        gain = final.evaluation.mean_ap - main.evaluation.mean_ap
-        cards.append(
-            (
-                f"gain over the {found.system.baseline.title}",
-                points(gain),
-                f"mAP of {main.name}: {percent(main.evaluation.mean_ap)}",
-            )
-        )
-    cards += [
-        (name, percent(block[name]), meaning)
-        for name, meaning in (("F1-C", "mean over the labels"), ("F1-O", "over all decisions"))
-    ]
+        gain, ap = points(final.evaluation.mean_ap - main.evaluation.mean_ap), percent(main.evaluation.mean_ap)
+        cards.append((f"gain over the {found.system.baseline.title}", gain, f"mAP of {main.name}: {ap}"))
+    cards.append(("F1-C", percent(block["F1-C"]), "mean over the labels"))
+    cards.append(("F1-O", percent(block["F1-O"]), "over all decisions"))
     return element("div", *(_card(*card) for card in cards), class_="cards")
 
 
-def _card(title: str, value: str, below: str) -> Html:
-    return element(
-        "div",
-        element("div", title, class_="title"),
-        element("div", value, class_="value"),
-        element("div", below, class_="below"),
-        class_="card",
-    )
+def _card(*texts: str) -> Html:
+    """Title, value, and what stands below."""
+    parts = zip(("title", "value", "below"), texts, strict=True)
+    return element("div", *(element("div", text, class_=kind) for kind, text in parts), class_="card")
 
 
 def metrics(found: Gathered) -> list[Html]:
@@ -67,17 +55,11 @@ def metrics(found: Gathered) -> list[Html]:
         facts += f" {empty} labels without a positive image are left out of mAP."
 
     def block(name: str) -> Html:
-        ap = name == "threshold"
-        header = ["percent", *(["mAP"] if ap else []), *SHOWN]
-        body = [
-            [
-                row.name,
-                *([percent(row.evaluation.mean_ap)] if ap else []),
-                *(percent(row.evaluation.decisions[name][m]) for m in SHOWN),
-            ]
-            for row in rows
-        ]
-        return table(header, body, marked=last)
+        with_ap, body = name == "threshold", []
+        for row in rows:
+            ap = [percent(row.evaluation.mean_ap)] if with_ap else []
+            body.append([row.name, *ap, *(percent(row.evaluation.decisions[name][m]) for m in SHOWN)])
+        return table(["percent", *(["mAP"] if with_ap else []), *SHOWN], body, marked=last)
 
     own = [f"{ELEVEN_POINT} of VOC 2007"] if is_voc2007(found.last_predictions.classes) else []
     other = table(
@@ -122,14 +104,11 @@ def classes(found: Gathered) -> list[Html]:
         text = f"{words.count(UP)} labels gain, {words.count(DOWN)} lose, {words.count('')} stay (to 0.05 points)"
         parts.append(paragraph(f"{text}; the mean is {points(gains.mean())} points."))
         if main.stage == final.stage:
-            parts.append(note(_instead(found, main.stage)))
+            baseline = found.system.baseline
+            text = f"There are no predictions of stage {baseline.stage}: the {baseline.title} is that of stage"
+            parts.append(note(f"{text} {main.stage}."))
     kind = "bars many" if len(names) > MANY_LABELS else "bars"
     return [*parts, element("div", *lines, class_=kind)]
-
-
-def _instead(found: Gathered, stage: int) -> str:
-    baseline = found.system.baseline
-    return f"There are no predictions of stage {baseline.stage}: the {baseline.title} is that of stage {stage}."
 
 
 def _bar(name: str, positives: int, ap: float, before: float | None) -> Html:

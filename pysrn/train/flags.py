@@ -27,10 +27,6 @@ class Asked:
     stages: Mapping[str, Any] = field(default_factory=dict)
     heads: Mapping[str, Any] = field(default_factory=dict)
 
-    def has(self, name: str) -> bool:
-        """Whether a field of the stages is asked for."""
-        return name in self.stages
-
     def applied_to(self, recipe: Recipe) -> Recipe:
         """The recipe with all of it. UsageError for what the recipe's system has not, or not so many stages."""
         system = recipe.system

@@ -1,4 +1,4 @@
-"""How the processes (ranks) that train one stage together are started, and which of them ended a job that broke.
+"""Where and how a stage runs: its devices, and how the processes (ranks) that train it together are started and ended.
 
 The process of `tools/run_stage.py` stays a single one; `stage_process.py` asks here for the command of its child.
 Nothing here needs MPI: without `--ranks` no part of it has to be installed.
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pysrn.console import WRONG_USAGE, MissingError, UsageError
 from pysrn.processes import python_module
+from pysrn.train.fixed.feature_room import Caching
 
 # What MPICH (and Intel MPI), Open MPI and Slurm's srun tell each process: how many there are, and which one it is.
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -63,6 +64,30 @@ class Launch:
 
 
 PLAIN = Launch()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Devices, processes, snapshots and caching of a training run; changes no result but for rounding."""
+
+    gpus: tuple[int, ...] = ()  # of each machine, shared out among its ranks; empty: CPU
+    workers: int = 1
+    snapshot_every: int = 200
+    keep: int = 2  # newest snapshots that stay on disk, besides the best
+    tensorboard: bool = False
+    launch: Launch = PLAIN
+    whole_net: bool = False  # train all stages as their checked-in nets are: in one piece, nothing folded
+    caching: Caching | None = None  # of the trunk's features in stages with a fixed trunk
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for devices that no rank would use, and a cache for a net that computes all itself."""
+        if self.whole_net and self.caching:
+            raise UsageError("--whole-net computes the trunk in every iteration: it has no use for --cache-features")
+        if len(self.gpus) > self.launch.ranks:
+            raise UsageError(
+                f"--gpu names {len(self.gpus)} devices, but --ranks is {self.launch.ranks}",
+                f"give --ranks {len(self.gpus)}, or fewer devices",
+            )
 
 
 def _words(command: str) -> list[str]:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pysrn
 from pysrn.console import InterruptedRun, UsageError, message
@@ -21,13 +23,12 @@ from pysrn.recipes import EMBEDDED
 from pysrn.systems.deploy_files import write_deploy
 from pysrn.train.fixed.feature_room import announce
 from pysrn.train.fixed.split_net import WHOLE_NET
-from pysrn.train.machine import Machine
+from pysrn.train.launch import Machine
 from pysrn.train.plan import Step, plan
-from pysrn.train.preparation import prepare
-from pysrn.train.prepared import PreparedStage, stages_of
+from pysrn.train.prepared import PreparedStage, prepare, stages_of
 from pysrn.train.run_folder import RunFolder, read_record, source_hash
 from pysrn.train.settings import Settings, with_real_counts
-from pysrn.train.stage import event_file, validation
+from pysrn.train.stage import stage_log, validation
 from pysrn.train.stage.files import BEGUN, MANIFEST
 from pysrn.train.stage.first_weights import check_first_weights
 from pysrn.train.stage.rank_net import check_batch
@@ -86,7 +87,7 @@ def run_up_to(
         if dry_run:
             return
         if machine.tensorboard:
-            event_file.check_installed()
+            stage_log.check_event_files()
         if settings.weights is not None and steps[0].action in ("run", "redo"):
             check_first_weights(settings.recipe, settings.weights)
         if to_do:
@@ -154,22 +155,36 @@ def _run_stage(stage: PreparedStage, first: int, machine: Machine) -> None:
         raise InterruptedRun(f"interrupted; stage {number} is done", "run the same command again")
 
 
-def _earlier(stage: PreparedStage, first: int, what: str) -> list:
-    """What a begun stage recorded, one after the other; empty for one that begins."""
+def _history(stage: PreparedStage, first: int, what: str, now: Any, warning: Callable[[Any], str]) -> list:
+    """What a stage has been trained with, one after the other; says the warning where it goes on with another."""
     path = stage.folder / BEGUN
-    return read_record(path, {}).get(what, []) if first and path.is_file() else []
+    earlier = read_record(path, {}).get(what, []) if first and path.is_file() else []
+    if earlier and earlier[-1] == now:
+        return earlier
+    if earlier and (words := warning(earlier[-1])):
+        message(f"warning: stage {stage.number} was begun with {words}")
+    return [*earlier, now]
 
 
 def _ranks(stage: PreparedStage, first: int, ranks: int) -> list[int]:
-    """With how many ranks a stage has been trained, one number after the other; warns when it goes on with others."""
-    earlier = _earlier(stage, first, "ranks")
-    if not earlier or earlier[-1] == ranks:
-        return earlier or [ranks]
-    message(
-        f"warning: stage {stage.number} was begun with --ranks {earlier[-1]} and goes on with {ranks}: the same "
-        "images, but other rounding, and BN that follows the batch sees other parts of it"
-    )
-    return [*earlier, ranks]
+    """With how many ranks a stage has been trained."""
+
+    def warning(before: int) -> str:
+        other = "the same images, but other rounding, and BN that follows the batch sees other parts of it"
+        return f"--ranks {before} and goes on with {ranks}: {other}"
+
+    return _history(stage, first, "ranks", ranks, warning)
+
+
+def _features(stage: PreparedStage, first: int, machine: Machine) -> list[str]:
+    """What gave a stage its features."""
+    now = machine.caching.precision if machine.caching else "whole net" if machine.whole_net else "computed"
+
+    def warning(before: str) -> str:
+        rounded = "fp16" in (before, now)
+        return f"features {before} and goes on with {now}: those of fp16 are rounded" if rounded else ""
+
+    return _history(stage, first, "features", now, warning)
 
 
 def _check_form(stage: PreparedStage, machine: Machine) -> None:
@@ -181,17 +196,3 @@ def _check_form(stage: PreparedStage, machine: Machine) -> None:
             f"{stage.folder} was begun {with_or_without} --whole-net",
             f"give the same command {with_or_without} it, or --restart with stage {stage.number} to do it anew",
         )
-
-
-def _features(stage: PreparedStage, first: int, machine: Machine) -> list[str]:
-    """What gave a stage its features, one after the other; warns when it goes on with another precision."""
-    earlier = _earlier(stage, first, "features")
-    now = machine.caching.precision if machine.caching else "whole net" if machine.whole_net else "computed"
-    if not earlier or earlier[-1] == now:
-        return earlier or [now]
-    if "fp16" in (earlier[-1], now):
-        message(
-            f"warning: stage {stage.number} was begun with features {earlier[-1]} and goes on with {now}: "
-            "those of fp16 are rounded"
-        )
-    return [*earlier, now]

@@ -94,7 +94,7 @@ def choose_settings(
         )
     recipe = earlier.recipe if earlier else (system or default_system()).recipe(dataset or EMBEDDED)
     recipe = asked.applied_to(recipe)
-    if from_scratch and not asked.has("train_bn"):  # nothing else would fill the trunk's BN statistics
+    if from_scratch and "train_bn" not in asked.stages:  # nothing else would fill the trunk's BN statistics
         first = recipe.stage_numbers[0]
         stages = (replace(plan, train_bn=True) if n == first else plan for n, plan in enumerate(recipe.stages, 1))
         recipe = replace(recipe, stages=tuple(stages))

@@ -19,7 +19,7 @@ from pysrn.nets import prototxt
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.layers import add_layer
 from pysrn.train.stage import snapshots
-from pysrn.train.stage.event_file import FOLDER, EventFile
+from pysrn.train.stage.stage_log import EVENTS, EventFile
 from pysrn.train.stage.training import LossMeans
 from tests.holding import HANG, Hold
 from tests.srn import feed as feed_of
@@ -173,7 +173,7 @@ def test_event_files_hold_what_the_log_holds(run_stage, tmp_path):
     done = run_stage("1", "--iterations", "3", *SHORT, "--tensorboard")
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs/shapes/stage1"
-    scalars = {(tag, step): value for tag, step, value in events(folder / FOLDER)}
+    scalars = {(tag, step): value for tag, step, value in events(folder / EVENTS)}
     for row in rows(folder / "log.csv"):
         for name in ("loss", "lr"):
             assert scalars[name, int(row["iteration"])] == pytest.approx(float(row[name]), rel=1e-5)
@@ -186,7 +186,7 @@ def test_a_resumed_event_file_strikes_out_what_is_done_again(tmp_path):
         for iteration in range(first + 1, 6):
             file.add(iteration, {"loss": iteration / 2})
         file.close()
-    assert ("purge", 4, 1) in events(tmp_path / FOLDER)
+    assert ("purge", 4, 1) in events(tmp_path / EVENTS)
 
 
 def test_plateau_stage_ends_early_and_resumes_bit_for_bit(small_data, tmp_path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,20 +21,13 @@ from pysrn.data.feed.prefetch import Feeder
 from pysrn.systems.registry import default_system
 from pysrn.systems.stage_nets import DataSource, feed_of
 
+if TYPE_CHECKING:
+    from pysrn.benchmark.data.peers import LoaderFeed
+
 OURS = "pysrn"
 SAME_PIXELS, OTHER_PIXELS = "DataLoader, OpenCV", "DataLoader, Pillow (other pixels)"
 _SETTLE = 0.5  # seconds in which the workers of the contestant before fill their queues and fall asleep
 _AHEAD = 2  # batches a worker makes ahead: PyTorch's prefetch_factor and our ring's slots
-
-
-class Feed(Protocol):
-    """Anything that makes batches."""
-
-    def next_batch(self) -> tuple[np.ndarray, np.ndarray]:
-        """The next `data` and `label`."""
-
-    def close(self) -> None:
-        """End its workers."""
 
 
 def compare_feeding(folder: Path, split: str, batch_size: int, workers: int, batches: int, rounds: int) -> dict:
@@ -54,14 +47,13 @@ def compare_feeding(folder: Path, split: str, batch_size: int, workers: int, bat
     return summary(figures, OURS) | {"batch_size": batch_size, "workers": workers, "batches_a_round": batches}
 
 
-def open_feeds(settings: FeedSettings) -> dict[str, Feed]:
+def open_feeds(settings: FeedSettings) -> dict[str, Feeder | LoaderFeed]:
     """Our feed and the two peers."""
     try:
         from pysrn.benchmark.data.peers import LoaderFeed, OpenCVPhotos, PillowPhotos
     except ModuleNotFoundError as error:
-        raise MissingError(
-            f"the peers of feeding need the Python package {error.name}", "pip install -e .[torch]"
-        ) from None
+        what = f"the peers of feeding need the Python package {error.name}"
+        raise MissingError(what, "pip install -e .[torch]") from None
     return {
         SAME_PIXELS: LoaderFeed(OpenCVPhotos(settings)),
         OTHER_PIXELS: LoaderFeed(PillowPhotos(settings)),
@@ -82,7 +74,7 @@ def check_same_pixels(settings: FeedSettings, batches: int = 3) -> None:
             feed.close()
 
 
-def _rate_of(feed: Feed, target: np.ndarray, batches: int, workers: int):
+def _rate_of(feed: Feeder | LoaderFeed, target: np.ndarray, batches: int, workers: int):
     """A function that feeds `batches` batches into `target` and returns images/s."""
 
     def rate() -> float:

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from pysrn.data.feed.augment import CornerCrop, View
+from pysrn.data.feed.augment import View
 from pysrn.data.feed.batches import FeedSettings
 from pysrn.data.feed.sampler import SampleOrder
 from pysrn.data.pair.datum import Datum
@@ -33,14 +33,7 @@ class OpenCVPhotos(Dataset):
 
     def __init__(self, settings: FeedSettings) -> None:
         self.settings = settings
-        self.crop = CornerCrop(
-            settings.image_size,
-            settings.crop_size,
-            settings.scale_ratios,
-            settings.max_distort,
-            settings.mirror,
-            settings.places,
-        )
+        self.crop = settings.crop()
         self.mean = np.array(settings.mean, np.float32).reshape(3, 1, 1)
         self.images = self.labels = self.order = None
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pysrn.benchmark.gpu.steps import GROUPED
 from pysrn.benchmark.usual import usual_recipe
+from pysrn.processes import environment as child_environment
 from pysrn.recipes import EMBEDDED, Recipe
 from pysrn.systems.registry import system_named
 from pysrn.systems.system import System
@@ -48,11 +49,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         system = system_named(self.system)
-        for name, usual in (
-            ("system", system.name),
-            ("trunk", usual_recipe(system).trunk),
-            ("stages", tuple(stage.number for stage in system.stages)),
-        ):
+        stages = tuple(stage.number for stage in system.stages)
+        for name, usual in {"system": system.name, "trunk": usual_recipe(system).trunk, "stages": stages}.items():
             object.__setattr__(self, name, getattr(self, name) or usual)
 
     def recipe(self) -> Recipe:
@@ -108,14 +106,12 @@ class Runner:
         left = self._end - time.monotonic()
         if left <= 0:
             return {"failed": "not run: the time is over"}
-        variables = {"GLOG_minloglevel": "2", **os.environ, "CAFFE_TF32": "0", **environment}
-        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+        variables = {"GLOG_minloglevel": "2"} | child_environment(**{"CAFFE_TF32": "0"} | environment)
         try:
             done = subprocess.run(
                 command,
                 cwd=self.work,
                 capture_output=True,
-                text=True,
                 errors="replace",
                 env=variables,
                 timeout=left,

@@ -73,16 +73,9 @@ class FeedSettings:
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value that cannot be."""
-        least = {
-            "batch_size": 1,
-            "crop_size": 1,
-            "image_size": 1,
-            "max_distort": 0,
-            "first_sample": 0,
-            "workers": 0,
-            "rank": 0,
-            "ranks": 1,
-        } | ({} if self.views is None else {"views": 1})
+        least = dict.fromkeys(("batch_size", "crop_size", "image_size", "ranks"), 1)
+        least |= dict.fromkeys(("max_distort", "first_sample", "workers", "rank"), 0)
+        least |= {} if self.views is None else {"views": 1}
         for name, low in least.items():
             if not isinstance(getattr(self, name), int) or getattr(self, name) < low:
                 raise UsageError(f"data layer: {name} is {getattr(self, name)!r}, a whole number from {low} is needed")
@@ -122,6 +115,11 @@ class FeedSettings:
                 values[name] = tuple(tuple(one) if isinstance(one, list) else one for one in values[name])
         return cls(**values)
 
+    def crop(self) -> CornerCrop:
+        """What draws the views of training."""
+        sides = self.image_size, self.crop_size, self.scale_ratios, self.max_distort
+        return CornerCrop(*sides, self.mirror, self.places)
+
     def to_json(self) -> str:
         """The `param_str` of these settings."""
         return json.dumps(self.to_values())
@@ -156,14 +154,7 @@ class BatchMaker:
         self._order = SampleOrder(end - begin, settings.seed, shuffle=settings.train, begin=begin)
         self._mean = np.array(settings.mean, np.float32).reshape(3, 1, 1)
         self._whole = whole_image(settings.image_size)
-        self._crop = CornerCrop(
-            settings.image_size,
-            settings.crop_size,
-            settings.scale_ratios,
-            settings.max_distort,
-            settings.mirror,
-            settings.places,
-        )
+        self._crop = settings.crop()
 
     @property
     def shapes(self) -> tuple[tuple[int, int, int, int], tuple[int, int]]:

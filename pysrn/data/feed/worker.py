@@ -3,24 +3,55 @@
 Reads batch numbers (8 bytes each) from stdin, writes each batch into its slot of the shared ring and answers
 one byte on stdout; after an error it answers `FAILED_BYTE` and the message, and ends. It also ends when stdin
 closes: that happens however the parent ends, so no worker is left behind.
+
+The ring has slots, each with the arrays of one batch. Its memory has no name (memfd), so nothing is left behind however
+the processes end, and it does not count against the 64 MB that containers allow in /dev/shm.
 """
 
 from __future__ import annotations
 
+import math
+import mmap
 import os
 import signal
 import struct
 import sys
+from collections.abc import Sequence
 
 import cv2
 import lmdb
+import numpy as np
 
 from pysrn.console import SrnError
 from pysrn.data.feed.batches import BatchMaker, FeedSettings
-from pysrn.data.feed.ring import map_ring
 
 NUMBER = struct.Struct("<q")
 READY_BYTE, FAILED_BYTE = b"+", b"!"
+
+
+def create_ring_file(slots: int, shapes: Sequence[tuple[int, ...]]) -> int:
+    """A file descriptor of memory for `slots` slots; freed when the last process lets go of it."""
+    descriptor = os.memfd_create("pysrn-batches")
+    os.ftruncate(descriptor, slots * _slot_bytes(shapes))
+    return descriptor
+
+
+def map_ring(descriptor: int, slots: int, shapes: Sequence[tuple[int, ...]]) -> list[tuple[np.ndarray, ...]]:
+    """Map the memory: for each slot, float32 arrays of the given shapes."""
+    memory = mmap.mmap(descriptor, slots * _slot_bytes(shapes))
+    ring, offset = [], 0
+    for _ in range(slots):
+        arrays = []
+        for shape in shapes:
+            count = math.prod(shape)
+            arrays.append(np.frombuffer(memory, np.float32, count, offset).reshape(shape))
+            offset += count * np.dtype(np.float32).itemsize
+        ring.append(tuple(arrays))
+    return ring
+
+
+def _slot_bytes(shapes: Sequence[tuple[int, ...]]) -> int:
+    return sum(math.prod(shape) for shape in shapes) * np.dtype(np.float32).itemsize
 
 
 def main(arguments: list[str]) -> int:

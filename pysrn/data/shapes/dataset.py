@@ -64,12 +64,7 @@ def _write_image(folder: Path, seed: int, split: str, index: int) -> dict[str, B
 def _coco_content(found: list[dict[str, Box]], seed: int) -> dict:
     """An instances file as COCO's: ids count from 1, a box is [x, y, width, height]."""
     annotations = [
-        {
-            "image_id": index + 1,
-            "category_id": CLASSES.index(name) + 1,
-            "bbox": list(box),
-            "area": box[2] * box[3],
-        }
+        {"image_id": index + 1, "category_id": CLASSES.index(name) + 1, "bbox": list(box), "area": box[2] * box[3]}
         for index, boxes in enumerate(found)
         for name, box in boxes.items()
     ]

@@ -33,10 +33,7 @@ def _heart() -> np.ndarray:
     times = [2 * math.pi * k / 40 for k in range(40)]
     return np.array(
         [
-            (
-                16 * math.sin(t) ** 3,
-                -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)),
-            )
+            (16 * math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)))
             for t in times
         ]
     )

@@ -44,13 +44,7 @@ ABOVE = (("circle", "square"), ("triangle", "star"), ("cross", "ring"), ("heart"
 # A faint thing comes when both of its company are there.
 COMPANY = {"dots": ("heart", "diamond"), "wave": ("circle", "star")}
 INSIDE_LABEL, BESIDE_LABEL = "object inside ring", "object beside star"
-CLASSES = (
-    *OBJECTS,
-    *(f"{upper} above {lower}" for upper, lower in ABOVE),
-    INSIDE_LABEL,
-    BESIDE_LABEL,
-    *COMPANY,
-)
+CLASSES = (*OBJECTS, *(f"{upper} above {lower}" for upper, lower in ABOVE), INSIDE_LABEL, BESIDE_LABEL, *COMPANY)
 
 _CANDIDATES, _BLOCKS = 384, 6  # layouts tried for a set of objects before the set is given up
 

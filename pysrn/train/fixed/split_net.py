@@ -1,6 +1,6 @@
 """How a stage with a fixed trunk is trained: its fixed part beside what learns, features from a cache if asked for.
 
-`preparation.py` writes what this makes of a stage's whole net; `fixed_part.py` and `cached_layer.py` are the layers in
+`prepared.py` writes what this makes of a stage's whole net; `fixed_part.py` and `cached_layer.py` are the layers in
 it. The same first weights, samples and gradients as the whole net has, but for the rounding of folding.
 """
 

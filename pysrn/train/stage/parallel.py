@@ -86,8 +86,9 @@ class Alone:
         return False
 
     def tell(self, **fields) -> None:
-        """Send an event to the parent (`job.send`); only rank 0 does."""
-        send(**fields)
+        """Send an event to the parent (`processes.send`); only rank 0 does."""
+        if self.rank == 0:
+            send(**fields)
 
     def fail(self, error: SrnError) -> int:
         """Report the error that ends this process; returns the exit code."""
@@ -197,11 +198,6 @@ class Team(Alone):
     def parent_asks_to_stop(self) -> bool:
         """Whether the parent has written to rank 0's stdin (launchers pass it on), or is gone and left it closed."""
         return self.rank == 0 and bool(select.select([0], [], [], 0)[0])
-
-    def tell(self, **fields) -> None:
-        """Send an event to the parent (`job.send`); only rank 0 does."""
-        if self.rank == 0:
-            send(**fields)
 
     def fail(self, error: SrnError) -> int:
         """Report the error that ends this rank, and end the whole job.

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 from pathlib import Path
 
-from pysrn.train.stage.event_file import EventFile
+from pysrn.console import MissingError
 from pysrn.whole_files import replace_text
 
 LOG, VALIDATION_LOG = "log.csv", "validation.csv"
 COLUMNS = ("iteration", "loss", "lr", "seconds")  # and, where there are several, the losses one by one
 VALIDATION_COLUMNS = ("iteration", "loss", "lr")
+EVENTS = "events"  # folder of TensorBoard's files (`--tensorboard`): the same numbers, for who looks on from afar
+
+
+class EventFile:
+    """A new event file in a stage's folder; what earlier ones hold behind `iteration` is struck out."""
+
+    def __init__(self, folder: Path, iteration: int) -> None:
+        from tensorboardX import SummaryWriter  # only with --tensorboard
+
+        self._writer = SummaryWriter(str(folder / EVENTS), purge_step=iteration + 1)
+
+    def add(self, iteration: int, values: dict[str, float]) -> None:
+        """Write the values of one iteration."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, iteration)
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        self._writer.close()
 
 
 class StageLog:
@@ -57,23 +77,13 @@ class StageLog:
         self._log.flush()
 
 
-class NoLog:
-    """What the other ranks have in place of a StageLog: rank 0 alone writes."""
-
-    def __enter__(self) -> NoLog:
-        return self
-
-    def __exit__(self, *exception) -> None:
-        """Nothing to close."""
-
-    def iteration(self, iteration: int, losses: list[float], lr: float, seconds: float) -> None:
-        """Write nothing."""
-
-    def validation(self, iteration: int, loss: float, lr: float) -> None:
-        """Write nothing."""
-
-    def flush(self) -> None:
-        """Nothing to hand over."""
+def check_event_files() -> None:
+    """Raise MissingError when the package that writes event files is not there."""
+    if importlib.util.find_spec("tensorboardX") is None:
+        raise MissingError(
+            "--tensorboard needs the Python package tensorboardX",
+            "pip install tensorboardX, or leave --tensorboard out",
+        )
 
 
 def read_columns(path: Path, names: tuple[str, ...]) -> list[tuple[float, ...]]:

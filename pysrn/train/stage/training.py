@@ -9,6 +9,7 @@ import math
 import signal
 import time
 from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from pysrn.train.stage.files import SOLVER, VALIDATION_NET
 from pysrn.train.stage.job import Job
 from pysrn.train.stage.parallel import Alone
 from pysrn.train.stage.schedule import Schedule
-from pysrn.train.stage.stage_log import NoLog, StageLog
+from pysrn.train.stage.stage_log import StageLog
 from pysrn.train.stage.validation import Validation
 
 EVENT_SECONDS = 0.5  # how often progress is reported to the parent
@@ -86,7 +87,8 @@ class Training:
                 self._report(log)
                 stopping = self._team.any(stop.asked)
                 if stopping or self.finished or best or solver.iter % job.snapshot_every == 0:
-                    log.flush()
+                    if log:
+                        log.flush()
                     self._snapshot()
                 if stopping and not self._over:
                     raise InterruptedRun(f"interrupted; iteration {solver.iter} is saved", "run the same command again")
@@ -97,13 +99,14 @@ class Training:
     def _over(self) -> bool:
         return self.finished and not self._schedule.due(self._solver.iter, last=True)
 
-    def _open_log(self) -> StageLog | NoLog:
+    def _open_log(self) -> AbstractContextManager[StageLog | None]:
+        """The logs; rank 0 alone writes them."""
         if self._team.rank:
-            return NoLog()
+            return nullcontext()
         validated = None if self._validation is None else self._schedule.state.validated
         return StageLog(self._folder, self._solver.iter, self._job.losses, validated, self._job.tensorboard)
 
-    def _step(self, log: StageLog | NoLog) -> None:
+    def _step(self, log: StageLog | None) -> None:
         solver = self._solver
         started, learning_rate = time.monotonic(), solver.lr
         if self._draws:
@@ -114,17 +117,19 @@ class Training:
             raise _diverged(f"the loss became {sum(losses)} in iteration {solver.iter}", self._folder)
         if solver.iter % CHECK_EVERY == 0:
             self._check_weights()
-        log.iteration(solver.iter, losses, learning_rate, time.monotonic() - started)
+        if log:
+            log.iteration(solver.iter, losses, learning_rate, time.monotonic() - started)
         self._last_loss = sum(losses)
 
-    def _report(self, log: StageLog | NoLog) -> None:
+    def _report(self, log: StageLog | None) -> None:
         """Tell the parent now and then how far it is, and at the end."""
         if time.monotonic() - self._reported > EVENT_SECONDS or self.finished:
-            log.flush()
+            if log:
+                log.flush()
             self._team.tell(iteration=self._solver.iter, loss=self._last_loss)
             self._reported = time.monotonic()
 
-    def _validate(self, log: StageLog | NoLog, stop: StopRequest) -> bool:
+    def _validate(self, log: StageLog | None, stop: StopRequest) -> bool:
         """Validate where it is due; returns whether these are the best weights so far.
 
         Rank 0 does it alone, with the weights that all have; all take in its loss, so their schedules stay alike.
@@ -142,7 +147,8 @@ class Training:
             return False
         if not math.isfinite(loss):
             raise _diverged(f"the validation loss became {loss} after iteration {iteration}", self._folder)
-        log.validation(iteration, loss, self._solver.lr)
+        if log:
+            log.validation(iteration, loss, self._solver.lr)
         self._team.tell(report=schedule.observe(iteration, loss))
         self._set_rate()
         return schedule.state.best_iteration == iteration
