@@ -63,10 +63,8 @@ def attention(found: Gathered, source: BoxSource, gpu: int | None) -> list[Html]
             drawn = (image_maps[label], cells)
             panels.append(_cell(image, caption, f"attention of {name}", places.get(int(label), ()), drawn))
         blocks.append(element("div", *panels, class_="maps"))
-    text = (
-        f"Maps of {shown.title} of stage {stage} over images of the split {found.split}: for each label of the image, "
-        "where the net looks for it, red where most, and the probability it gives in the end. "
-    )
+    text = f"Maps of {shown.title} of stage {stage} over images of the split {found.split}: for each label "
+    text += "of the image, where the net looks for it, red where most, and the probability it gives in the end. "
     return [paragraph(text, about_boxes), *blocks]
 
 
