@@ -38,15 +38,9 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     """The arguments; UsageError where a system cannot be had."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
-    for name, help_text in (
-        ("step", "a training step of the whole net"),
-        ("fixed", "a training step over the fixed trunk"),
-        ("inference", "scores and maps of a batch"),
-    ):
-        earlier_name = ["frozen"] if name == "fixed" else []
-        part = parts.add_parser(name, help=help_text, aliases=earlier_name)
-        part.set_defaults(part=name)
-        add_speed_options(part, name != "inference")
+    add_speed_options(parts, "step", help="a training step of the whole net")
+    add_speed_options(parts, "fixed", help="a training step over the fixed trunk", aliases=["frozen"])  # earlier name
+    add_speed_options(parts, "inference", help="scores and maps of a batch")
     convert = parts.add_parser("convert", help="to PyTorch and back")
     convert.add_argument("--run", help="run's folder or caffemodel (default: random weights of the usual net)")
     add_system_option(convert)
@@ -77,8 +71,9 @@ def add_system_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", choices=list(systems()), help="default: the first of these, or the run's")
 
 
-def add_speed_options(parser: argparse.ArgumentParser, trains: bool) -> None:
-    """The options of the three parts that time the net."""
+def add_speed_options(parts, name: str, **words) -> None:
+    """One of the three parts that time the net, and its options."""
+    parser = parts.add_parser(name, **words)
     known = systems().values()
     trunks = dict.fromkeys(name for system in known for name in system.trunks)
     variants = dict.fromkeys(name for system in known for name in system.variants if name)
@@ -90,9 +85,9 @@ def add_speed_options(parser: argparse.ArgumentParser, trains: bool) -> None:
     parser.add_argument("--run", help="a run's folder or a caffemodel (default: random weights of realistic size)")
     parser.add_argument("--engine", default="", metavar="LIST", help="CAFFE_ENGINE of ours (default: every part)")
     parser.add_argument("--no-compile", dest="compiled", action="store_false", help="leave torch.compile out")
-    if trains:
+    if name != "inference":
         parser.add_argument("--stage", type=int, metavar="N", help="default: of step the last, of frozen the first")
-    parser.set_defaults(measure=measure_speed)
+    parser.set_defaults(part=name, measure=measure_speed)
 
 
 def work(arguments: argparse.Namespace) -> None:
@@ -146,11 +141,11 @@ def measure_evaluation(arguments: argparse.Namespace) -> Measured:
 
 def measure_data(arguments: argparse.Namespace) -> Measured:
     """Databases and the data layer."""
-    from pysrn.benchmark.data.figures import PARTS, Plan, measure, report_lines
+    from pysrn.benchmark.data.figures import PARTS, measure, report_lines
 
-    plan = Plan(images=arguments.count, rounds=arguments.rounds, parts=tuple(arguments.only or PARTS))
+    options = arguments.count, arguments.rounds, arguments.only or PARTS, arguments.images, arguments.data
     with tempfile.TemporaryDirectory() as folder:
-        for title, found in measure(plan, Path(folder), arguments.images, arguments.data):
+        for title, found in measure(Path(folder), *options):
             yield title, found, report_lines(title, found)
 
 

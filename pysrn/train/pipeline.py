@@ -114,11 +114,8 @@ def _check_start(run: RunFolder, machine: Machine) -> None:
 def _run_stage(stage: PreparedStage, first: int, machine: Machine) -> None:
     folder, number, source = stage.folder, stage.number, stage.source
     prepare(stage, first, machine)
-    begun = {
-        "digest": stage.digest,
-        "source_sha256": source_hash(source),
-        "ranks": _ranks(stage, first, machine.launch.ranks),
-    }
+    ranks = _ranks(stage, first, machine.launch.ranks)
+    begun = {"digest": stage.digest, "source_sha256": source_hash(source), "ranks": ranks}
     if stage.stage.fixed_trunk:
         begun["features"] = _features(stage, first, machine)
     write_json(folder / BEGUN, begun)

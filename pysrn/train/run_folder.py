@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import fmean, median
 
 from pysrn.console import SrnError, UsageError, message
 from pysrn.locks import held, sole_worker
@@ -26,12 +25,10 @@ from pysrn.systems.registry import default_system
 from pysrn.train.settings import Settings
 from pysrn.train.stage import snapshots
 from pysrn.train.stage.files import JOB, MANIFEST, WEIGHTS
-from pysrn.train.stage.stage_log import LOG, VALIDATION_LOG, read_columns
 from pysrn.whole_files import write_json
 
 RUN_FILE = "run.json"
 RUNS = Path("runs")  # where tools/run_stage.py and tools/demo.py put theirs
-LAST = 20  # iterations whose mean loss is shown
 
 
 @dataclass(frozen=True)
@@ -41,18 +38,6 @@ class StageState:
     word: str
     iteration: int
     manifest: dict
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The end of a stage's logs."""
-
-    iteration: int
-    loss: float  # mean of the last iterations
-    lr: float
-    seconds: float  # of an iteration, median of the last ones
-    best_loss: float | None  # lowest validation loss
-    best_iteration: int | None
 
 
 class RunFolder:
@@ -107,18 +92,6 @@ class RunFolder:
             return StageState("done", manifest["iterations"], manifest)
         taken = snapshots.iterations(folder)
         return StageState("begun", taken[0], {}) if taken else StageState("not begun", 0, {})
-
-    def progress(self, number: int) -> Progress | None:
-        """What a stage's logs say of its last iterations, or None when they say nothing."""
-        rows = read_columns(self.stage(number) / LOG, ("iteration", "loss", "lr", "seconds"))
-        if not rows:
-            return None
-        iterations, losses, rates, seconds = zip(*rows[-LAST:], strict=True)
-        validated = read_columns(self.stage(number) / VALIDATION_LOG, ("loss", "iteration"))
-        best = min(validated, default=None)
-        return Progress(
-            int(iterations[-1]), fmean(losses), rates[-1], median(seconds), best and best[0], best and int(best[1])
-        )
 
     def wait_for_children(self) -> None:
         """Wait until no process trains in this run: a killed parent leaves a child that ends with its iteration."""

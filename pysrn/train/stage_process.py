@@ -34,29 +34,21 @@ class _Events:
     def take(self, line: str, bar: Progress) -> None:
         """One line of the child's stdout; those of two ranks that fail at once may have become one."""
         for event in events_in(line):
-            if isinstance(event, dict):
-                self._take_event(event, bar)
-            else:
+            if not isinstance(event, dict):
                 self.other_lines.append(event)
-
-    def _take_event(self, event: dict, bar: Progress) -> None:
-        self.last = event
-        for text in event.get("report", []):
-            message(text)
-        if "iteration" in event:
-            bar.update(event["iteration"] - bar.done, f"loss {event['loss']:.3f}")
-        if "error" in event:
-            self.error = self.error or event
-        self.processes = event.get("processes", self.processes)
+                continue
+            self.last = event
+            for text in event.get("report", []):
+                message(text)
+            if "iteration" in event:
+                bar.update(event["iteration"] - bar.done, f"loss {event['loss']:.3f}")
+            if "error" in event:
+                self.error = self.error or event
+            self.processes = event.get("processes", self.processes)
 
 
 def run_child(
-    folder: Path,
-    title: str,
-    total: int,
-    initial: int,
-    environment: dict[str, str] | None = None,
-    launch: Launch = PLAIN,
+    folder: Path, title: str, total: int, initial: int, environment: dict | None = None, launch: Launch = PLAIN
 ) -> dict:
     """Run `pysrn.train.stage.runner` on a prepared stage folder; returns its last event (what was fixed, carried).
 

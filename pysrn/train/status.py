@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean, median
 
 from pysrn.console import MissingError
 from pysrn.train.run_folder import RUN_FILE, RunFolder
 from pysrn.train.settings import Settings
+from pysrn.train.stage.stage_log import COLUMNS, LOG, VALIDATION_LOG, read_columns
+
+LAST = 20  # iterations whose mean loss is shown
 
 
 def runs_in(folder: Path) -> list[RunFolder]:
@@ -35,17 +39,19 @@ def _status(run: RunFolder, settings: Settings) -> list[str]:
     facts = [recipe.dataset.name, recipe.trunk, recipe.system.words_of(recipe), f"data {settings.data}"]
     lines = [f"{run.path}: {recipe.system.title}, {', '.join(filter(None, facts))}"]
     for number in recipe.stage_numbers:
-        name = recipe.system.stage(number).name
-        state, total, progress = run.state(number), recipe.iterations(number), run.progress(number)
+        name, folder = recipe.system.stage(number).name, run.stage(number)
+        state, total = run.state(number), recipe.iterations(number)
         word, iteration, parts = state.word, state.iteration, []
-        if progress is not None:
-            parts.append(f"loss {progress.loss:.4f}, lr {progress.lr:g}")
+        if rows := read_columns(folder / LOG, COLUMNS)[-LAST:]:
+            iterations, losses, rates, seconds = zip(*rows, strict=True)
+            parts.append(f"loss {fmean(losses):.4f}, lr {rates[-1]:g}")
             if state.word != "done":
-                word, iteration = "begun", progress.iteration
-                parts.append(f"{_duration((total - iteration) * progress.seconds)} left at most")
+                word, iteration = "begun", int(iterations[-1])
+                parts.append(f"{_duration((total - iteration) * median(seconds))} left at most")
                 parts.append(f"saved up to {state.iteration}")
-            if progress.best_loss is not None:
-                parts.append(f"best validation loss {progress.best_loss:.4f} in iteration {progress.best_iteration}")
+            if validated := read_columns(folder / VALIDATION_LOG, ("loss", "iteration")):
+                best, where = min(validated)
+                parts.append(f"best validation loss {best:.4f} in iteration {int(where)}")
         if state.word == "done":
             parts.append(f"{state.manifest['seconds']:.0f} s")
         lines.append(f"stage {number} {name:<12} {word:<10} {', '.join([f'{iteration}/{total}', *parts])}")

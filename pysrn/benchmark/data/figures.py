@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pysrn.benchmark.data.building import SPLIT, build, compare_building, copy_photos, make_photos, write_list
@@ -18,46 +17,37 @@ from pysrn.recipes import class_names
 PARTS = ("build", "feed", "wait")
 # What is trained on a CPU: (data set, batch size or the recipe's own, steps a round)
 NETS = (("coco", 4, 1), ("shapes", None, 10))  # assumed: 4 is what fits a laptop; a round takes some seconds
+BATCH_SIZE, BATCHES = 16, 20  # of a round of feeding
+WORKERS = (1, 2)  # of feeding
+THREADS = 2  # of building
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How much is measured."""
-
-    images: int = 1000
-    rounds: int = 7
-    batch_size: int = 16
-    batches: int = 20  # of a round of feeding
-    workers: tuple[int, ...] = (1, 2)
-    threads: int = 2  # of building
-    parts: tuple[str, ...] = PARTS
-    nets: tuple[tuple[str, int | None, int], ...] = NETS
-
-
-def measure(plan: Plan, work: Path, images: Path | None = None, data: Path | None = None) -> Iterator[tuple[str, dict]]:
-    """Yield (title, figures) as they come; `work` is a folder that is there.
+def measure(
+    work: Path, count: int, rounds: int, parts: Sequence[str], images: Path | None, data: Path | None
+) -> Iterator[tuple[str, dict]]:
+    """Yield (title, figures) as they come; `work` is a folder that is there, `count` how many images are built from.
 
     `images`: photos to build from in place of made ones. `data`: an LMDB pair whose `train` split is fed in place of
     the two made here.
     """
     photos = work / "photos"
     if images is None:
-        make_photos(photos, plan.images)
+        make_photos(photos, count)
     else:
-        copy_photos(images, photos, plan.images)
+        copy_photos(images, photos, count)
     write_list(photos, len(class_names("shapes")))
-    if "build" in plan.parts:
-        yield "building, images/s", compare_building(photos, work, plan.rounds, plan.threads)
-    if "feed" in plan.parts:
+    if "build" in parts:
+        yield "building, images/s", compare_building(photos, work, rounds, THREADS)
+    if "feed" in parts:
         for title, folder in _pairs_to_feed(photos, work, data).items():
-            for workers in plan.workers:
-                found = compare_feeding(folder, SPLIT, plan.batch_size, workers, plan.batches, plan.rounds)
+            for workers in WORKERS:
+                found = compare_feeding(folder, SPLIT, BATCH_SIZE, workers, BATCHES, rounds)
                 yield f"feeding from {title}, {workers} worker{'s' if workers > 1 else ''}, images/s", found
-    if "wait" in plan.parts:
-        for dataset, batch_size, steps in plan.nets:
+    if "wait" in parts:
+        for dataset, batch_size, steps in NETS:
             folder = work / f"pair_{dataset}"
             build(photos, folder, dataset, "jpeg")
-            settings = {"steps": steps, "rounds": plan.rounds, "batch_size": batch_size}
+            settings = {"steps": steps, "rounds": rounds, "batch_size": batch_size}
             yield f"waiting for data, {dataset}", measure_waiting(dataset, folder, **settings)
 
 
