@@ -96,7 +96,9 @@ def work(arguments: argparse.Namespace) -> None:
     from pysrn.whole_files import replace_text
 
     if arguments.part == "table":
-        print_table()
+        from pysrn.benchmark.speed_table import FIGURES, table
+
+        print(table(FIGURES))
         return
     counts = [name for name in COUNTS if isinstance(getattr(arguments, name, None), int)]
     if min(getattr(arguments, name) for name in counts) < 1:
@@ -147,13 +149,6 @@ def measure_data(arguments: argparse.Namespace) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         for title, found in measure(Path(folder), *options):
             yield title, found, report_lines(title, found)
-
-
-def print_table() -> None:
-    """Print the README's table of the kept figures."""
-    from pysrn.benchmark.speed_table import FIGURES, table
-
-    print(table(FIGURES))
 
 
 if __name__ == "__main__":

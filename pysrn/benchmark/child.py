@@ -40,7 +40,7 @@ def serve(job: Job) -> None:
     for line in sys.stdin:
         command, _, rest = line.strip().partition(" ")
         if command == "prepare":
-            _forget_peak()
+            Path("/proc/self/clear_refs").write_text("5")  # proc(5): VmHWM begins anew, behind the loading of weights
             taken = [seconds_of(worker.once, 1) for _ in range(_WARM_UP)]
             passes = max(1, round(job.round_seconds / min(taken[1:])))
             answer(passes)
@@ -53,11 +53,6 @@ def serve(job: Job) -> None:
             answer(seconds_of(worker.once, passes))
         elif command == "peak":
             answer(_peak_mb())
-
-
-def _forget_peak() -> None:
-    """Let VmHWM start anew (proc(5), clear_refs): the loading of weights is not what is measured."""
-    Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak_mb() -> float:

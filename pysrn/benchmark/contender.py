@@ -23,6 +23,7 @@ from pysrn.processes import python_module
 
 CAFFE, TORCH = "caffe", "torch"
 INFER, TRAIN = "infer", "train"
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # of OpenMP, OpenBLAS and PyTorch
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Contender:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env=os.environ | _threads(job.threads) | environment,
+            env=os.environ | dict.fromkeys(THREADS, str(job.threads)) | environment,
         )
         self.description = self._answer()
 
@@ -131,8 +132,3 @@ def _last_words(errors: str) -> str:
     """The line that says why: a traceback's last, or Caffe's last before its stack."""
     lines = [line for line in errors.splitlines() if line.strip() and not line.startswith(("***", " ", "\t"))]
     return lines[-1] if lines else "nothing was said"
-
-
-def _threads(count: int) -> dict[str, str]:
-    """What tells OpenMP, OpenBLAS and PyTorch how many threads to use."""
-    return dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(count))

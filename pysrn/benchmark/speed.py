@@ -26,7 +26,8 @@ from pysrn.predict.trained import find_weights
 # Largest difference between two contestants that still compute the same net. Rounding alone makes 1e-5 of the scores
 # and 1e-2 of the gradients (stock Caffe with another BLAS kernel); another net would differ by about 1.
 SCORE_TOLERANCE, GRADIENT_TOLERANCE = 1e-3, 5e-2
-TRIAL_ROUNDS = 3  # of contiguous against channels_last
+FORMATS = ("contiguous", "channels_last")  # of PyTorch's memory
+TRIAL_ROUNDS = 3  # of one against the other
 
 
 def measure(plan: Plan) -> dict:
@@ -47,16 +48,14 @@ def measure(plan: Plan) -> dict:
             reference = reference or found
         message(f"{plan.rounds} rounds")
         figures = alternate({name: contender.seconds for name, contender in contenders.items()}, plan.rounds)
-        described = {
-            name: contender.description
-            | {"peak_mb": round(contender.peak_mb()), "channels_last": contender.job.channels_last}
-            for name, contender in contenders.items()
-        }
+        for contender in contenders.values():
+            peak = round(contender.peak_mb())
+            contender.description |= {"peak_mb": peak, "channels_last": contender.job.channels_last}
     return {
         "plan": asdict(plan) | {"run": plan.run and Path(plan.run).name},  # figures are kept: no path of a machine
         "seconds": summary(figures, OURS),
         "agreement": agreement,
-        "contestants": described,
+        "contestants": {name: contender.description for name, contender in contenders.items()},
     }
 
 
@@ -119,36 +118,31 @@ def _start(
     description says so: torch.compile 2.13 has been seen to give wrong gradients in one of the two. Raises
     ToleranceError when none is left.
     """
-    formats = {"contiguous": job}
-    if job.framework == TORCH:
-        formats["channels_last"] = replace(job, channels_last=True)
-    started = {key: Contender(name, which, environment) for key, which in formats.items()}
-    file = Path(job.inputs).with_name("check.npz")
-    checked: dict[str, tuple[dict[str, np.ndarray], dict[str, float]]] = {}
+    checked: dict[str, tuple[Contender, dict[str, np.ndarray], dict[str, float]]] = {}
     wrong: dict[str, ToleranceError] = {}
-    for key, contender in started.items():
-        found = contender.check(file)
+    for layout in FORMATS if job.framework == TORCH else FORMATS[:1]:
+        contender = Contender(name, replace(job, channels_last=layout == FORMATS[1]), environment)
+        found = contender.check(Path(job.inputs).with_name("check.npz"))
         try:
-            checked[key] = found, compare(reference or found, found, f"{name}, {key},")
-        except ToleranceError as error:
-            wrong[key] = error
-            contender.close()
-        else:
+            checked[layout] = contender, found, compare(reference or found, found, f"{name}, {layout},")
             contender.prepare()
+        except ToleranceError as error:
+            wrong[layout] = error
+            contender.close()
     if not checked:
         raise next(iter(wrong.values()))
     best = next(iter(checked))
     if len(checked) > 1:
-        figures = alternate({key: started[key].seconds for key in checked}, TRIAL_ROUNDS)
-        best = min(figures, key=lambda key: min(figures[key]))
-        started[best].description["trial_of_formats"] = figures
-    for key in checked.keys() - {best}:
-        started[key].close()
+        figures = alternate({layout: contender.seconds for layout, (contender, *_) in checked.items()}, TRIAL_ROUNDS)
+        best = min(figures, key=lambda layout: min(figures[layout]))
+        checked[best][0].description["trial_of_formats"] = figures
+    for layout in checked.keys() - {best}:
+        checked[layout][0].close()
     for error in wrong.values():
         message(f"left out: {error}")
     if wrong:
-        started[best].description["left_out"] = {key: str(error) for key, error in wrong.items()}
-    return started[best], *checked[best]
+        checked[best][0].description["left_out"] = {layout: str(error) for layout, error in wrong.items()}
+    return checked[best]
 
 
 def _material(plan: Plan, work: Path) -> Job:

@@ -28,7 +28,9 @@ def table(folder: Path) -> str:
     reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     measured = [(report["machine"], report[part]) for report in reports for part in TITLES if part in report]
     measured.sort(key=lambda pair: _order(pair[1]["plan"]))
-    lines = [BEGIN, *_conditions(measured), "", *_head()]
+    names = ["seconds", "ours", *COLUMNS, "ours / PyTorch", "ours / compiled", "MB: ours, stock, PyTorch"]
+    head = ["| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
+    lines = [BEGIN, *_conditions(measured), "", *head]
     for _, found in measured:
         lines += _rows(found)
     return "\n".join([*lines, END])
@@ -46,11 +48,6 @@ def _conditions(measured: list[tuple[Mapping, Mapping]]) -> list[str]:
         for machine, found in measured
     }
     return sorted(found)
-
-
-def _head() -> list[str]:
-    names = ["seconds", "ours", *COLUMNS, "ours / PyTorch", "ours / compiled", "MB: ours, stock, PyTorch"]
-    return ["| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
 
 
 def _rows(found: Mapping) -> list[str]:

@@ -74,15 +74,12 @@ def _stages(found: Gathered) -> Html:
             rows.append([f"{number} {name}", "not finished", "", "", "", ""])
             continue
         best = made.get("best_validation")
-        numbers = [made["iterations"], f"{made['seconds']:.0f}", "-" if best is None else _best(best)]
+        if isinstance(best, dict):  # it had other forms
+            best = ", ".join(f"{name} {value}" for name, value in best.items())
+        numbers = [made["iterations"], f"{made['seconds']:.0f}", "-" if best is None else best]
         rows.append([f"{number} {name}", *numbers, len(made.get("fixed", ())), _hash(found.hashes[number])])
     header = ["stage", "iterations", "seconds", "best validation", "layers held fixed", "SHA-256 of the weights"]
     return table(header, rows)
-
-
-def _best(best: object) -> str:
-    """The manifest's best validation loss, whatever form it has."""
-    return ", ".join(f"{name} {value}" for name, value in best.items()) if isinstance(best, dict) else str(best)
 
 
 def _data(found: Gathered) -> Html:

@@ -57,7 +57,11 @@ def collect(data_folder: Path) -> Report:
     else:
         report["caffe"] = describe_caffe(caffe, missing)
         if report["caffe"].get("build", {}).get("cuda"):
-            note_missing_device(notes)
+            try:
+                check_gpu(0)
+            except MissingError as error:
+                aside = "computing on the CPU works (in a container a GPU must be asked for: --gpus all)"
+                notes.append(f"{error}; {aside}")
         report["layers"] = describe_layers(caffe.layer_type_list(), missing)
         report["blas"] = describe_blas(caffe._caffe.__file__, report["machine"]["avx2"], notes)
     return {**report, "notes": notes, "missing": missing}
@@ -100,14 +104,6 @@ def describe_caffe(caffe: Any, missing: list[dict[str, str]]) -> Report:
     else:
         missing.append({"what": f"the record of Caffe's build: no file {record}", "cure": CURE})
     return found
-
-
-def note_missing_device(notes: list[str]) -> None:
-    """Say why a Caffe with CUDA has no device to compute on; it computes on the CPU then."""
-    try:
-        check_gpu(0)
-    except MissingError as error:
-        notes.append(f"{error}; computing on the CPU works (in a container a GPU must be asked for: --gpus all)")
 
 
 def describe_layers(registered: list[str], missing: list[dict[str, str]]) -> Report:

@@ -51,7 +51,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "recorded in the run; default: the system's recipe. N or X: one number, or one a stage, divided by commas",
     )
     together = group.add_mutually_exclusive_group()
-    for name, flag in _all_flags().items():
+    for name, flag in (_head_flags() | flags_of(Recipe) | flags_of(StageSpec)).items():
         _add(together if name in TOGETHER else group, name, flag)
 
 
@@ -73,10 +73,6 @@ def _head_flags() -> dict[str, dict]:
     return found
 
 
-def _all_flags() -> dict[str, dict]:
-    return _head_flags() | flags_of(Recipe) | flags_of(StageSpec)
-
-
 def _add(group, name: str, flag: Mapping[str, Any]) -> None:
     words, option = {"help": flag.get("help", "")}, f"--{name.replace('_', '-')}"
     of_stage = name in flags_of(StageSpec)
@@ -90,19 +86,10 @@ def _add(group, name: str, flag: Mapping[str, Any]) -> None:
     elif kind == "choice":
         words["choices"] = flag["choices"]
         if of_stage:  # the same in all stages
-            words["action"] = _Everywhere
-    elif of_stage:
-        words["type"] = OF_STAGES[kind]
+            words["nargs"] = 1
     else:
-        words["type"] = PLAIN[kind]
+        words["type"] = (OF_STAGES if of_stage else PLAIN)[kind]
     group.add_argument(option, dest=name, default=None, **words)
-
-
-class _Everywhere(argparse.Action):
-    """One value for all stages."""
-
-    def __call__(self, parser, namespace, value, option=None) -> None:
-        setattr(namespace, self.dest, [value])
 
 
 def _with_stage_values(recipe: Recipe, name: str, values: list | Callable[[Recipe], list]) -> Recipe:
@@ -113,11 +100,9 @@ def _with_stage_values(recipe: Recipe, name: str, values: list | Callable[[Recip
             f"--{name.replace('_', '-')} has {len(each)} values, {recipe.system.title} has {count} stages",
             "give one value, or one for each stage",
         )
-    changes = [
-        {name: value} | ({"iterations": None} if name == "epochs" else {}) for value in each * (count // len(each))
-    ]
-    stages = zip(recipe.stages, changes, strict=True)
-    return replace(recipe, stages=tuple(replace(stage, **change) for stage, change in stages))
+    other = {"iterations": None} if name == "epochs" else {}
+    stages = zip(recipe.stages, each * (count // len(each)), strict=True)
+    return replace(recipe, stages=tuple(replace(stage, **{name: value}, **other) for stage, value in stages))
 
 
 def positive(text: str) -> int:

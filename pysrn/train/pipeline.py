@@ -154,8 +154,7 @@ def _run_stage(stage: PreparedStage, first: int, machine: Machine) -> None:
 
 def _history(stage: PreparedStage, first: int, what: str, now: Any, warning: Callable[[Any], str]) -> list:
     """What a stage has been trained with, one after the other; says the warning where it goes on with another."""
-    path = stage.folder / BEGUN
-    earlier = read_record(path, {}).get(what, []) if first and path.is_file() else []
+    earlier = read_record(stage.folder / BEGUN, {}).get(what, []) if first else []
     if earlier and earlier[-1] == now:
         return earlier
     if earlier and (words := warning(earlier[-1])):

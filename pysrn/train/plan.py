@@ -13,6 +13,8 @@ from pysrn.train.settings import Settings, differences
 from pysrn.train.stage import snapshots
 from pysrn.train.stage.files import BEGUN, MANIFEST
 
+BEGUN_HAS = {"digest": str}  # what begun.json must have
+
 
 @dataclass(frozen=True)
 class Step:
@@ -41,7 +43,7 @@ def plan(run: RunFolder, settings: Settings, last: int, restart: bool = False) -
     redone = False
     for stage in stages_of(run, settings, last):
         state = run.state(stage.number)
-        record, again = _begun(stage) or state.manifest, restart and stage.number == last
+        record, again = read_record(stage.folder / BEGUN, BEGUN_HAS) or state.manifest, restart and stage.number == last
         if state.word == "not begun":
             steps.append(Step(stage, "run"))
         elif redone or again:
@@ -60,7 +62,7 @@ def plan(run: RunFolder, settings: Settings, last: int, restart: bool = False) -
         if stage.number <= last:
             continue
         state = run.state(stage.number)
-        record = _begun(stage) or state.manifest
+        record = read_record(stage.folder / BEGUN, BEGUN_HAS) or state.manifest
         if state.word != "not begun" and record.get("digest") != stage.digest:
             raise _other_settings(stage, state.word)
     return steps
@@ -98,13 +100,6 @@ def _source_changed(stage: PreparedStage, word: str, record: dict, before: list[
     if stage.is_first and word == "done" and weights is not None and not Path(weights).exists():
         return False
     if before and before[-1].action == "resume":  # what it ends with is only known where it has ended before
-        path = before[-1].stage.folder / MANIFEST
-        known = read_record(path, {}).get("weights_sha256") if path.is_file() else None
+        known = read_record(before[-1].stage.folder / MANIFEST, {}).get("weights_sha256")
         return known is None or record.get("source_sha256") != known
     return record.get("source_sha256") != source_hash(stage.source)
-
-
-def _begun(stage: PreparedStage) -> dict:
-    """What the stage recorded when it began; empty when the record is gone."""
-    path = stage.folder / BEGUN
-    return read_record(path, {"digest": str}) if path.is_file() else {}

@@ -132,9 +132,14 @@ def source_hash(path: str | Path | None) -> str | None:
 
 
 def read_record(path: Path, needed: dict[str, type]) -> dict:
-    """Read a stage's manifest.json or begun.json, which must have the `needed` values; SrnError when it is damaged."""
+    """A stage's manifest.json or begun.json, empty where it is not there.
+
+    SrnError when it is damaged: it must have the `needed` values.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
     except ValueError:
         values = None
     if not isinstance(values, dict) or not all(isinstance(values.get(name), kind) for name, kind in needed.items()):

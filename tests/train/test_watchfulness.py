@@ -57,7 +57,7 @@ def test_numbers_that_are_none_stop_the_stage_and_are_not_saved(run_stage, tmp_p
     assert kept in done.stderr and "--base-lr" in done.stderr
     assert not (folder / "weights.caffemodel").exists()
     for iteration in saved:
-        blobs = read_weights(snapshots.weights_path(folder, iteration)).values()
+        blobs = read_weights(snapshots.file_of(folder, iteration, snapshots.WEIGHTS)).values()
         assert all(np.isfinite(array).all() for arrays in blobs for array in arrays)
 
 

@@ -48,7 +48,11 @@ class OpenCVPhotos(Dataset):
 
     def view_tensor(self, record: Datum, view: View) -> torch.Tensor:
         """Decode, crop, resize, mirror, subtract."""
-        image = _decode(record)[view.top : view.top + view.height, view.left : view.left + view.width]
+        if record.encoded:
+            image = cv2.imdecode(np.frombuffer(record.data, np.uint8), cv2.IMREAD_COLOR)
+        else:
+            image = cv2.merge(_planes(record))
+        image = image[view.top : view.top + view.height, view.left : view.left + view.width]
         size = self.settings.crop_size
         if image.shape[:2] != (size, size):
             image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
@@ -71,7 +75,10 @@ class PillowPhotos(OpenCVPhotos):
 
     def view_tensor(self, record: Datum, view: View) -> torch.Tensor:
         """Decode, crop, resize, mirror, scale, normalise."""
-        image = Image.open(io.BytesIO(record.data)).convert("RGB") if record.encoded else _raw_in_pillow(record)
+        if record.encoded:
+            image = Image.open(io.BytesIO(record.data)).convert("RGB")
+        else:
+            image = Image.fromarray(cv2.merge(_planes(record)[::-1]))
         box = (view.left, view.top, view.left + view.width, view.top + view.height)
         image = image.crop(box).resize((self.settings.crop_size,) * 2, Image.Resampling.BILINEAR)
         if view.mirror:
@@ -111,15 +118,5 @@ def _one_thread(worker: int) -> None:
     cv2.setNumThreads(0)  # PyTorch sets its own threads to one in a worker
 
 
-def _decode(record: Datum) -> np.ndarray:
-    if record.encoded:
-        return cv2.imdecode(np.frombuffer(record.data, np.uint8), cv2.IMREAD_COLOR)
-    return cv2.merge(list(_planes(record)))
-
-
-def _raw_in_pillow(record: Datum) -> Image.Image:
-    return Image.fromarray(cv2.merge(list(_planes(record)[::-1])))
-
-
-def _planes(record: Datum) -> np.ndarray:
-    return np.frombuffer(record.data, np.uint8).reshape(record.channels, record.height, record.width)
+def _planes(record: Datum) -> list[np.ndarray]:
+    return list(np.frombuffer(record.data, np.uint8).reshape(record.channels, record.height, record.width))

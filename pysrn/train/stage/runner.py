@@ -64,7 +64,7 @@ def run(folder: Path, job: Job, team: Alone) -> None:
     if source:
         surgery.check_unchanged(solver.net, start, fixed)  # a snapshot from elsewhere would show here
     if job.whole_net and job.resume_from is not None:
-        surgery.check_carried(snapshots.weights_path(folder, job.resume_from), start, [])
+        surgery.check_carried(snapshots.file_of(folder, job.resume_from, snapshots.WEIGHTS), start, [])
     watched = [name for name in solver.net.params if name not in still]
     training = Training(solver, folder, job, schedule, watched, team)
     training.run(stop)
@@ -85,10 +85,11 @@ def _load(solver, folder: Path, job: Job, team: Alone) -> Schedule:
     state = State(job.base_lr)
     if job.resume_from is not None:
         beside = [*job.fixed, *job.may_leave] if job.whole_net else []
-        surgery.load_strict(solver.net, snapshots.weights_path(folder, job.resume_from), may_leave=beside)
-        solver.restore(str(snapshots.state_path(folder, job.resume_from)))
+        surgery.load_strict(solver.net, snapshots.file_of(folder, job.resume_from, snapshots.WEIGHTS), may_leave=beside)
+        snapshot = snapshots.file_of(folder, job.resume_from, snapshots.STATE)
+        solver.restore(str(snapshot))
         state = State(**snapshots.read_schedule(folder, job.resume_from))
-        team.check_same("snapshot", sha256_of(snapshots.state_path(folder, job.resume_from)))
+        team.check_same("snapshot", sha256_of(snapshot))
         if team.rank == 0:
             snapshots.drop_newer(folder, job.resume_from)
         team.tell(report=[f"going on from the snapshot of iteration {job.resume_from}"])

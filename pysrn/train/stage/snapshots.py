@@ -20,24 +20,15 @@ from pysrn.console import SrnError
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.whole_files import replace_text
 
-SUFFIXES = (".caffemodel", ".solverstate")
+WEIGHTS, STATE, RECORD = ".caffemodel", ".solverstate", ".json"
+SUFFIXES = (WEIGHTS, STATE)
 ROOM_FOR_NAMES = 2**20  # assumed: bytes of a file beside its numbers (ResNet-101: 0.2 MiB)
 _NAME = re.compile(r"iter_(\d+)\.json")
 
 
-def weights_path(folder: Path, iteration: int) -> Path:
-    """The snapshot's caffemodel."""
-    return folder / f"iter_{iteration:06d}.caffemodel"
-
-
-def state_path(folder: Path, iteration: int) -> Path:
-    """The snapshot's solver state."""
-    return folder / f"iter_{iteration:06d}.solverstate"
-
-
-def record_path(folder: Path, iteration: int) -> Path:
-    """The snapshot's record: hashes and the schedule's state."""
-    return folder / f"iter_{iteration:06d}.json"
+def file_of(folder: Path, iteration: int, suffix: str) -> Path:
+    """A snapshot's WEIGHTS, its solver's STATE, or its RECORD: hashes and the schedule's state."""
+    return folder / f"iter_{iteration:06d}{suffix}"
 
 
 def iterations(folder: Path) -> list[int]:
@@ -62,7 +53,7 @@ def newest_whole(folder: Path) -> tuple[int | None, list[str]]:
 
 def read_schedule(folder: Path, iteration: int) -> dict:
     """The schedule's state in a snapshot's record."""
-    return json.loads(record_path(folder, iteration).read_text(encoding="utf-8"))["schedule"]
+    return json.loads(file_of(folder, iteration, RECORD).read_text(encoding="utf-8"))["schedule"]
 
 
 def partial_prefix(folder: Path) -> Path:
@@ -83,16 +74,18 @@ def take(solver, folder: Path, schedule: dict, kept: int, carried: Path | None =
     size = 4 * sum(blob.count for blobs in solver.net.params.values() for blob in blobs) + ROOM_FOR_NAMES
     others = carried.stat().st_size if carried else 0
     try:
-        _check_room({path: size + others * (suffix == SUFFIXES[0]) for suffix, path in partial.items()})
+        _check_room({path: size + others * (suffix == WEIGHTS) for suffix, path in partial.items()})
         solver.snapshot()
         if carried:  # messages of Protocol Buffers one behind the other are one message with the fields of both
-            path = partial[SUFFIXES[0]]
+            path = partial[WEIGHTS]
             path.write_bytes(carried.read_bytes() + path.read_bytes())
         hashes = _finish(partial, iteration)
         for suffix, path in partial.items():
-            os.replace(path, record_path(folder, iteration).with_suffix(suffix))
+            os.replace(path, file_of(folder, iteration, suffix))
         record = {"iteration": iteration, "sha256": hashes, "schedule": schedule}
-        replace_text(record_path(folder, iteration), json.dumps({**record, "record_sha256": _own_hash(record)}) + "\n")
+        replace_text(
+            file_of(folder, iteration, RECORD), json.dumps({**record, "record_sha256": _own_hash(record)}) + "\n"
+        )
     except OSError as error:
         _remove(partial.values())
         before = [number for number in iterations(folder) if number < iteration]
@@ -122,8 +115,7 @@ def drop_newer(folder: Path, iteration: int) -> None:
 
 def _delete(folder: Path, iteration: int) -> None:
     """The record goes first: without it the snapshot is not there."""
-    record = record_path(folder, iteration)
-    _remove([record, *map(record.with_suffix, SUFFIXES)])
+    _remove(file_of(folder, iteration, suffix) for suffix in (RECORD, *SUFFIXES))
 
 
 def _remove(paths) -> None:
@@ -133,7 +125,7 @@ def _remove(paths) -> None:
 
 def _damaged_file(folder: Path, iteration: int) -> Path | None:
     """The first file of a snapshot that is not as it was written, or None."""
-    record = record_path(folder, iteration)
+    record = file_of(folder, iteration, RECORD)
     try:
         values = json.loads(record.read_text(encoding="utf-8"))
         own_hash = values.pop("record_sha256")
@@ -171,14 +163,14 @@ def _finish(partial: dict[str, Path], iteration: int) -> dict[str, str]:
     from pysrn.nets import messages
 
     try:
-        messages.NetParameter.FromString(partial[".caffemodel"].read_bytes())
-        state = messages.SolverState.FromString(partial[".solverstate"].read_bytes())
+        messages.NetParameter.FromString(partial[WEIGHTS].read_bytes())
+        state = messages.SolverState.FromString(partial[STATE].read_bytes())
     except DecodeError:
         raise OSError(0, "Caffe wrote less than it should have") from None
     if state.iter != iteration:
         raise OSError(0, f"Caffe wrote the state of iteration {state.iter}")
     state.ClearField("learned_net")
-    partial[".solverstate"].write_bytes(state.SerializeToString())
+    partial[STATE].write_bytes(state.SerializeToString())
     for path in partial.values():
         with open(path, "rb") as file:
             os.fsync(file.fileno())
