@@ -66,7 +66,7 @@ class Job:
 
 
 class Contender:
-    """The parent's end. Raises SrnError with the child's last words when it fails. Use it as a context."""
+    """The parent's end. Raises SrnError with the child's last words when it fails. Has to be closed."""
 
     def __init__(self, name: str, job: Job, environment: Mapping[str, str]) -> None:
         self.name, self.job = name, job
@@ -107,12 +107,6 @@ class Contender:
         self._process.stdout.close()
         self._process.wait()
         self._errors.close()
-
-    def __enter__(self) -> Contender:
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self.close()
 
     def _ask(self, command: str):
         with suppress(BrokenPipeError):  # the missing answer says more

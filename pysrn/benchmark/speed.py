@@ -43,8 +43,8 @@ def measure(plan: Plan) -> dict:
         agreement = {}
         for name, (differences, environment) in contestants(plan).items():
             message(f"starting {name}")
-            contender, found, agreement[name] = _start(name, replace(job, **differences), environment, reference)
-            contenders[name] = stack.enter_context(contender)
+            contenders[name], found, agreement[name] = _start(name, replace(job, **differences), environment, reference)
+            stack.callback(contenders[name].close)
             reference = reference or found
         message(f"{plan.rounds} rounds")
         figures = alternate({name: contender.seconds for name, contender in contenders.items()}, plan.rounds)

@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from pysrn.console import FAILED, INTERRUPTED, InterruptedRun, Progress, SrnError, message
@@ -73,7 +74,7 @@ def run_child(
         )
         events = _Events()
         bar = Progress(total, title, "it", initial)
-        with _forwarded_signals(child) as signals:
+        with _forwarded_signals(child) as interrupts:
             for line in child.stdout:
                 events.take(line, bar)
             bar.close()
@@ -82,8 +83,8 @@ def run_child(
                 with contextlib.suppress(BrokenPipeError):
                     child.stdin.close()
     if code == 0 and "done" in events.last:
-        return {**events.last, "interrupted": signals.seen}
-    if events.error is None and signals.seen and (several or code == -signal.SIGTERM):
+        return {**events.last, "interrupted": bool(interrupts)}
+    if events.error is None and interrupts and (several or code == -signal.SIGTERM):
         # not ready to catch it yet, or asked twice
         raise InterruptedRun("interrupted before anything new was saved", "run the same command again")
     if events.error is not None:
@@ -102,40 +103,35 @@ def run_child(
     raise SrnError(f"{title}: {_last_words(lines or events.other_lines, code)}", cure)
 
 
-class _forwarded_signals:  # noqa: N801 - reads as a phrase in `with`
-    """While active, SIGINT and SIGTERM ask the child to save and end; we wait for it.
+@contextlib.contextmanager
+def _forwarded_signals(child: subprocess.Popen) -> Iterator[list[int]]:
+    """While active, SIGINT and SIGTERM ask the child to save and end; we wait for it. Yields those that were seen.
 
     A launcher may end its ranks at once when it gets a signal; so several ranks are asked through stdin, and only the
     second signal ends a launcher.
     """
+    seen: list[int] = []
 
-    def __init__(self, child: subprocess.Popen) -> None:
-        self._child = child
-        self._before: dict = {}
-        self.seen = False
-
-    def __enter__(self) -> _forwarded_signals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._forward)
-        return self
-
-    def __exit__(self, *exception) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _forward(self, number: int, frame) -> None:
-        again, self.seen = self.seen, True
-        if self._child.poll() is not None:
+    def forward(number: int, frame) -> None:
+        seen.append(number)
+        if child.poll() is not None:
             return
-        if self._child.stdin is None:
+        if child.stdin is None:
             message("interrupted: saving, then stopping")
-            self._child.send_signal(signal.SIGTERM)
-        elif not again:
+            child.send_signal(signal.SIGTERM)
+        elif len(seen) == 1:
             message("interrupted: saving, then stopping (once more: stop at once)")
             with contextlib.suppress(BrokenPipeError):
-                os.write(self._child.stdin.fileno(), STOP)
+                os.write(child.stdin.fileno(), STOP)
         else:
-            self._child.kill()  # its ranks end with it
+            child.kill()  # its ranks end with it
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _fatal(lines: list[str]) -> str:
