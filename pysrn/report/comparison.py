@@ -55,7 +55,7 @@ def _table(method: str, each: Measured, rows: Sequence[Row]) -> list[Html]:
     known = sum(row.verdict != NO_FIGURE for row in rows)
     text = f"{inside} of {known} known figures are within their tolerance."
     body = [
-        [row.metric, _number(row.paper.value, 1), _number(row.ours, 1), _number(row.difference, 1, "+"),
+        [row.metric, _number(row.paper.value), _number(row.ours), _number(row.difference, "+"),
          element("span", row.verdict, class_="badge" if row.verdict in (WITHIN, NO_FIGURE) else "badge differs"),
          f"\N{PLUS-MINUS SIGN}{row.tolerance.points:g}", source(row.paper)]
         for row in rows
@@ -64,8 +64,8 @@ def _table(method: str, each: Measured, rows: Sequence[Row]) -> list[Html]:
     return [element("h3", f"{method} of the paper and {each.name}"), paragraph(text), table(header, body)]
 
 
-def _number(value: float | None, digits: int, sign: str = "") -> str:
-    text = number(value, digits, sign)
+def _number(value: float | None, sign: str = "") -> str:
+    text = number(value, 1, sign)
     return text if text == "-" else text.replace("-", "\N{MINUS SIGN}")
 
 

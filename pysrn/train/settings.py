@@ -48,20 +48,15 @@ class Settings:
         earlier = {"variant"}  # stood beside the heads, which have it, too
         if odd := set(recipe) - known - earlier:
             raise TypeError(f"unknown {', '.join(sorted(odd))}")
-        return cls(
-            Recipe(
-                **{
-                    **{name: value for name, value in recipe.items() if name in known},
-                    "system": system,
-                    "dataset": _build(DatasetSpec, recipe["dataset"]),
-                    "heads": _build(heads, recipe["heads"]) if is_dataclass(heads) else None,
-                    "augmentation": _build(Augmentation, recipe["augmentation"]),
-                    "stages": tuple(_build(StageSpec, stage) for stage in recipe["stages"]),
-                }
-            ),
-            values["data"],
-            weights,
-        )
+        built = {
+            "system": system,
+            "dataset": _build(DatasetSpec, recipe["dataset"]),
+            "heads": _build(heads, recipe["heads"]) if is_dataclass(heads) else None,
+            "augmentation": _build(Augmentation, recipe["augmentation"]),
+            "stages": tuple(_build(StageSpec, stage) for stage in recipe["stages"]),
+        }
+        plain = {name: value for name, value in recipe.items() if name in known}
+        return cls(Recipe(**plain | built), values["data"], weights)
 
 
 def recipe_values(recipe: Recipe) -> dict:
@@ -89,9 +84,8 @@ def choose_settings(
     if earlier is not None and dataset not in (None, earlier.recipe.dataset.name):
         raise UsageError(f"this run was begun with {earlier.recipe.dataset.name}, not {dataset}", "give another --run")
     if earlier is not None and system not in (None, earlier.recipe.system):
-        raise UsageError(
-            f"this run was begun with {earlier.recipe.system.title}, not {system.title}", "give another --run"
-        )
+        what = f"this run was begun with {earlier.recipe.system.title}, not {system.title}"
+        raise UsageError(what, "give another --run")
     recipe = earlier.recipe if earlier else (system or default_system()).recipe(dataset or EMBEDDED)
     recipe = asked.applied_to(recipe)
     if from_scratch and "train_bn" not in asked.stages:  # nothing else would fill the trunk's BN statistics

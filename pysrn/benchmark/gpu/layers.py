@@ -24,11 +24,10 @@ WITHOUT_ARITHMETIC = {"Input", "Python", "Data"}
 # Of the settings that say nothing about how a layer is computed.
 IRRELEVANT = ("num_output", "weight_filler", "bias_filler")
 Values = dict[str, np.ndarray]
+Shapes = list[tuple[int, ...]]
 
 
-def layer_kinds(
-    system: System, trunk: str, batch_size: int
-) -> dict[str, tuple[messages.LayerParameter, list[tuple[int, ...]]]]:
+def layer_kinds(system: System, trunk: str, batch_size: int) -> dict[str, tuple[messages.LayerParameter, Shapes]]:
     """Variant and name of the first layer of each kind -> the layer and the shapes that it reads."""
     use_device(None)
     seen: set[bytes] = set()
@@ -58,12 +57,13 @@ def compare(system: str, trunk: str, batch_size: int, gpu: int | None) -> dict[s
     return found
 
 
-def run(layer: messages.LayerParameter, shapes: list[tuple[int, ...]], gpu: int | None) -> Values:
+def run(layer: messages.LayerParameter, shapes: Shapes, gpu: int | None) -> Values:
     """Outputs and gradients of a layer with random weights on random inputs, the same ones in each call."""
     use_device(gpu)
     net = make_net(one_layer_net(layer, shapes), train=True)
     random = np.random.default_rng(0)
     own = net.layers[-1]
+    loss = own.type.endswith("Loss")
     for number, blob in enumerate(own.blobs):
         if own.type == "BatchNorm":  # mean, variance and their factor: nothing may be negative
             blob.data[...] = 1 if number == 2 else random.uniform(0.5, 2, blob.data.shape)
@@ -71,17 +71,16 @@ def run(layer: messages.LayerParameter, shapes: list[tuple[int, ...]], gpu: int 
             blob.data[...] = random.normal(0, 0.1, blob.data.shape)
     for number, shape in enumerate(shapes):
         net.blobs[f"bottom{number}"].data[...] = random.normal(0, 1, shape)
-    if own.type.endswith("Loss"):  # labels: yes or no, or the number of one of the scores
+    if loss:  # labels: yes or no, or the number of one of the scores
         net.blobs["bottom1"].data[...] = random.integers(2 if own.type == KNOWN_LOSS else shapes[0][1], size=shapes[1])
     net.forward()
     tops = [name for name in net.blobs if name.startswith("top")]
     found = {name: net.blobs[name].data.copy() for name in tops}
     for name in tops:
-        loss = own.type.endswith("Loss")
         net.blobs[name].diff[...] = 1 if loss else random.normal(0, 1, net.blobs[name].data.shape)
     net.clear_param_diffs()
     net.backward()
-    learned = 1 if own.type.endswith("Loss") else len(shapes)  # no gradient reaches the labels
+    learned = 1 if loss else len(shapes)  # no gradient reaches the labels
     found |= {f"d_bottom{number}": net.blobs[f"bottom{number}"].diff.copy() for number in range(learned)}
     if own.type != "BatchNorm":  # statistics have no gradient
         found |= {f"d_weight{number}": blob.diff.copy() for number, blob in enumerate(own.blobs)}

@@ -1,6 +1,6 @@
 """The embedded data set `shapes`: writes its images and COCO-format annotations.
 
-Nothing is downloaded: the pictures are drawn (`shapes_scene.py` says what is in them, `shapes_render.py` how
+Nothing is downloaded: the pictures are drawn (`scene.py` says what is in them, `render.py` how
 they look) and are the same for the same seed. What comes out has the layout of COCO and is read by the same
 reader: `images/{train,test}/%06d.jpg`, `annotations/{train,test}.json`.
 """
@@ -22,7 +22,7 @@ from pysrn.data.shapes.render import render
 from pysrn.data.shapes.scene import CANVAS, CLASSES, Box, compose
 
 JPEG_QUALITY = 90  # assumed: about that of the photos in COCO
-SPLITS = ("train", "test")
+FILE_NAME = "{:06d}.jpg"  # of an image, by its index in the split
 _CHUNK = 50
 
 
@@ -45,17 +45,12 @@ def write_shapes(folder: Path, counts: dict[str, int], seed: int = 0, workers: i
             annotation.write_text(json.dumps(_coco_content(found, seed)) + "\n", "utf-8")
 
 
-def file_name(index: int) -> str:
-    """Name of image `index` in its split's folder."""
-    return f"{index:06d}.jpg"
-
-
 def _write_image(folder: Path, seed: int, split: str, index: int) -> dict[str, Box]:
     """Draw and store one image; returns the boxes of its labels."""
     cv2.setNumThreads(1)
     scene = compose(seed, split, index)
     pixels = render(scene, seed, split, index)
-    path = folder / file_name(index)
+    path = folder / FILE_NAME.format(index)
     if not cv2.imwrite(str(path), pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
         raise SrnError(f"cannot write {path}")
     return scene.boxes
@@ -71,7 +66,7 @@ def _coco_content(found: list[dict[str, Box]], seed: int) -> dict:
     return {
         "info": {"description": f"shapes, drawn with seed {seed}"},
         "images": [
-            {"id": index + 1, "file_name": file_name(index), "width": CANVAS, "height": CANVAS}
+            {"id": index + 1, "file_name": FILE_NAME.format(index), "width": CANVAS, "height": CANVAS}
             for index in range(len(found))
         ],
         "categories": [{"id": index + 1, "name": name} for index, name in enumerate(CLASSES)],

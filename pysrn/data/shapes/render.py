@@ -12,7 +12,7 @@ import numpy as np
 
 from pysrn.data.shapes.scene import CANVAS, COMPANY, Scene, scene_rng
 
-# ---- difficulty of the pictures (that of the scenes is in shapes_scene.py) ----
+# ---- difficulty of the pictures (that of the scenes is in scene.py) ----
 HUES = {  # centre of the hue range in degrees: colour tells objects apart, the two of a relation best, so that a net
     # without ImageNet weights has its few minutes for what this data set is about, the relations
     "circle": 0,

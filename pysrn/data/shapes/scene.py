@@ -2,8 +2,8 @@
 
 A scene is a pure function of (seed, split, index). Eight labels are objects, four are long-range relations
 ("circle above square": opposite sides of the picture, too far apart for one receptive field of the small
-trunk), two are local relations, two are faint things that come in certain company. `shapes_render.py` draws
-scenes, `shapes.py` writes the data set. Every relation survives mirroring, and holds about half the time when
+trunk), two are local relations, two are faint things that come in certain company. `render.py` draws
+scenes, `dataset.py` writes the data set. Every relation survives mirroring, and holds about half the time when
 what it relates is present, so that the objects alone do not give it away.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from pysrn.data.shapes.outlines import OUTLINES, place_outline
 
-# ---- difficulty of the scenes: all of it is here (that of the pictures is in shapes_render.py) ----
+# ---- difficulty of the scenes: all of it is here (that of the pictures is in render.py) ----
 CANVAS = 256  # pixels; the crop size 224 to 256 then needs no enlargement
 CENTRE_MARGIN = 44  # a centre is at least this far from the border: a crop of 224 keeps half of every object
 BORDER = 12  # no object comes nearer to the border than this
@@ -37,7 +37,7 @@ IN_RING = 0.5  # a ring holds an object
 BESIDE_STAR = 0.5  # an object touches the star from a side ...
 UNDER_STAR = 0.2  # ... or from above or below, which does not count
 FAINT_RIGHT, FAINT_WRONG = 0.9, 0.04  # a faint thing is there when its company is, and when not
-FAINT_SIZE = (14, 18)  # too small and too pale (shapes_render.FAINT_CONTRAST) to be found easily
+FAINT_SIZE = (14, 18)  # too small and too pale (render.FAINT_CONTRAST) to be found easily
 
 OBJECTS = ("circle", "square", "triangle", "star", "cross", "ring", "diamond", "heart")
 ABOVE = (("circle", "square"), ("triangle", "star"), ("cross", "ring"), ("heart", "diamond"))
