@@ -20,6 +20,7 @@ from pysrn.benchmark.nets import RATE, make_solver, recipe_of, whole_net
 from pysrn.nets import messages
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.fixed import LABEL
+from pysrn.nets.folding import fill
 from pysrn.nets.in_caffe import set_device
 from pysrn.nets.losses import loss_layers
 from pysrn.predict.deploy import DeployNet
@@ -85,7 +86,9 @@ class Training:
         net, inputs = self._prepared(whole_net(recipe, job.stage), recipe, job, inputs)
         self.message = fed_by_input(net, {name: array.shape for name, array in inputs.items()})
         self.solver = make_solver(self.message, recipe, job.stage, RATE)
-        fill(self.solver.net, weights, inputs)
+        fill(self.solver.net, weights)
+        for name in inputs.keys() & set(self.solver.net.blobs):
+            self.solver.net.blobs[name].data[...] = inputs[name]
 
     def _prepared(
         self, whole: messages.NetParameter, recipe: Recipe, job: Job, inputs: Arrays
@@ -160,12 +163,3 @@ class TrainingSplit(Training):
             shifted = np.roll(images, number, axis=3)
             self._cache.fetch(rows, features, lambda shifted=shifted: net.forward(shifted)[net.output])
         return features
-
-
-def fill(net: caffe.Net, weights: Mapping[str, list[np.ndarray]], inputs: Arrays) -> None:
-    """Fill a net's weights, and those of the inputs that it has."""
-    for name, blobs in net.params.items():
-        for blob, values in zip(blobs, weights[name], strict=True):
-            blob.data[...] = values.reshape(blob.data.shape)
-    for name in set(inputs) & set(net.blobs):
-        net.blobs[name].data[...] = inputs[name]

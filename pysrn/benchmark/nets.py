@@ -12,7 +12,7 @@ from pysrn.console import UsageError
 from pysrn.nets import in_caffe, messages
 from pysrn.nets.fixed import LABEL
 from pysrn.nets.folding import Weights
-from pysrn.nets.layers import add_layer
+from pysrn.nets.layers import add_input
 from pysrn.nets.losses import loss_layers
 from pysrn.nets.solvers import stage_solver
 from pysrn.predict.trained import architecture_of
@@ -107,12 +107,11 @@ def one_layer_net(
 ) -> messages.NetParameter:
     """Inputs of the given shapes and the layer, not in place, with gradients for all that it reads."""
     found = messages.NetParameter(name=layer.name, force_backward=True)
-    own = messages.LayerParameter()
-    own.CopyFrom(layer)
+    own = messages.copy_of(layer)
     own.top[:] = [f"top{number}" for number in range(len(layer.top))]
     own.bottom[:] = [f"bottom{number}" for number in range(len(layer.bottom))]
     for name, shape in zip(own.bottom, shapes, strict=True):
-        add_layer(found, name, "Input", [], input_param={"shape": [{"dim": list(shape)}]})
+        add_input(found, name, shape)
     if engine:
         _set_engine(own, engine)
     for param in own.param:  # fixed ones, too, shall have gradients

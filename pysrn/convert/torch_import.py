@@ -23,7 +23,7 @@ from pysrn.data.pair.manifest import read_manifest
 from pysrn.nets import messages
 from pysrn.nets.caffemodel import read_weights, write_weights
 from pysrn.nets.in_caffe import make_net
-from pysrn.nets.layers import add_layer
+from pysrn.nets.layers import add_input
 from pysrn.nets.surgery import plan_copy
 from pysrn.systems.registry import default_system, recognise, systems
 from pysrn.systems.stage_nets import net_name
@@ -201,7 +201,7 @@ def trunk_in_caffe(
 ) -> tuple[np.ndarray, ...]:
     """What is compared of a trunk, in Caffe, which reads the caffemodel itself."""
     message = messages.NetParameter(name=spec.name)
-    add_layer(message, "data", "Input", [], input_param={"shape": [{"dim": list(images.shape)}]})
+    add_input(message, "data", images.shape)
     blobs = kind.add_trunk(message, spec)
     net = make_net(message, weights=path)
     shapes = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in net.params.items()}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pysrn.console import UsageError
 from pysrn.nets import messages
-from pysrn.nets.layers import add_layer, fixed_layers, parameter_layers
+from pysrn.nets.layers import add_input, fixed_layers, parameter_layers
 
 LABEL = "label"
 NO_CACHE = "leave --cache-features out"
@@ -64,7 +64,7 @@ def split(net: messages.NetParameter, features: Features, size: int) -> Parts:
     if len(read) != 1 or read & set(data.top):
         raise ValueError(f"{net.name} has no fixed part of its own: what learns reads {', '.join(sorted(read))}")
     whole = messages.NetParameter(name=net.name)
-    _put_input(whole, data.top[0], [1, 3, size, size])
+    add_input(whole, data.top[0], (1, 3, size, size))
     whole.layer.extend(fixed)
     trunk, heads = cut_at_features(whole, features)
     rest = messages.NetParameter(name=f"{net.name}_learning")
@@ -86,7 +86,7 @@ def cut_at_features(
     trunk = messages.NetParameter(name=f"{net.name}_trunk")
     trunk.layer.extend(net.layer[:end])
     rest = messages.NetParameter(name=f"{net.name}_on_features")
-    _put_input(rest, features.blob, [net.layer[0].input_param.shape[0].dim[0], *features.shape])
+    add_input(rest, features.blob, (net.layer[0].input_param.shape[0].dim[0], *features.shape))
     rest.layer.extend(net.layer[end:])
     return trunk, rest
 
@@ -94,8 +94,3 @@ def cut_at_features(
 def input_and_output(net: messages.NetParameter) -> tuple[str, str]:
     """What a fixed part reads and what it makes."""
     return net.layer[0].top[0], net.layer[-1].top[0]
-
-
-def _put_input(net: messages.NetParameter, name: str, shape: list[int]) -> None:
-    """Begin a net with an Input layer; who runs it gives it the batch."""
-    add_layer(net, name, "Input", [], input_param={"shape": [{"dim": shape}]})

@@ -1,16 +1,20 @@
-"""Folding batch normalisation into the weights of a net that does not learn: the same outputs from fewer layers.
+"""Folding what a net that does not learn need not compute each time: the same outputs from fewer layers.
 
 With stored statistics BatchNorm and Scale are one factor and one shift a channel. They go into the convolution that
 they directly follow; elsewhere (a pre-activation trunk normalises sums and pooled maps that others read too) the two
-become one Scale layer. Prediction and the fixed part of stages 2 and 3 run folded; what learns, is exported or looked
-at layer by layer stays as it is.
+become one Scale layer. The part that no input reaches is computed once and becomes `Parameter` layers. Prediction and
+the fixed part of stages 2 and 3 run folded; what learns, is exported or looked at layer by layer stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
+
+from pysrn.nets import messages
+from pysrn.nets.in_caffe import make_net
+from pysrn.nets.layers import FIXED, add_layer, set_learning
 
 Weights = Mapping[str, list[np.ndarray]]
 
@@ -21,8 +25,7 @@ def fold(net, weights: Weights):
     Computed in double precision. A folded convolution keeps its name and has a bias; a Scale layer that could not
     be folded keeps its name and takes the BatchNorm's place. `net` and `weights` stay as they are.
     """
-    folded, blobs = type(net)(), {name: list(values) for name, values in weights.items()}
-    folded.CopyFrom(net)
+    folded, blobs = messages.copy_of(net), {name: list(values) for name, values in weights.items()}
     gone: list[int] = []
     for i, layer in enumerate(folded.layer):
         if layer.type != "BatchNorm":
@@ -76,3 +79,42 @@ def _convolution_before(net, position: int):
         if layer.bottom[0] in before.bottom:
             return None
     return None
+
+
+def fold_constant_part(
+    net: messages.NetParameter, weights: Weights, kept: Collection[str] = ()
+) -> tuple[messages.NetParameter, Weights]:
+    """A net that begins with its Input layer, and its weights, without the layers that no input reaches.
+
+    What others read of them, or is `kept`, is a `Parameter` layer of the blob's name. Both stay as they are.
+    """
+    known: set[str] = set()
+    still, moving = [], []
+    for layer in net.layer:
+        constant = layer.type == "Parameter" or (bool(layer.bottom) and known.issuperset(layer.bottom))
+        known.update(layer.top if constant else ())
+        (still if constant else moving).append(layer)
+    if not still:
+        return net, weights
+    part, rest = messages.NetParameter(name=f"{net.name}_constant"), messages.NetParameter(name=net.name)
+    part.layer.extend(still)
+    made = make_net(part)
+    fill(made, weights)
+    made.forward()
+    rest.layer.append(moving[0])
+    read = {bottom for layer in moving for bottom in layer.bottom}
+    blobs = {layer.name: weights[layer.name] for layer in moving if layer.name in weights}
+    for name in sorted(known & (read | set(kept))):
+        values = made.blobs[name].data.copy()
+        add_layer(rest, name, "Parameter", [], parameter_param={"shape": {"dim": list(values.shape)}})
+        set_learning(rest, FIXED, None)
+        blobs[name] = [values]
+    rest.layer.extend(moving[1:])
+    return rest, blobs
+
+
+def fill(net, weights: Weights) -> None:
+    """Copy weights into a pycaffe net, which has no other layers than they, but for those that share theirs."""
+    for name in net.params.keys() & weights.keys():
+        for blob, values in zip(net.params[name], weights[name], strict=True):
+            blob.data[...] = np.asarray(values).reshape(blob.data.shape)

@@ -10,8 +10,7 @@ from collections.abc import Collection
 import numpy as np
 
 from pysrn.nets import messages
-from pysrn.nets.constant_part import fill, fold_constant_part
-from pysrn.nets.folding import Weights, fold
+from pysrn.nets.folding import Weights, fill, fold, fold_constant_part
 from pysrn.nets.in_caffe import make_net
 from pysrn.nets.surgery import fill_strictly
 
@@ -32,8 +31,8 @@ class ForwardNet:
     ) -> None:
         """Fill it with `weights`, which must be those of its layers exactly; SrnError naming `source` otherwise.
 
-        `folded`: with batch normalisation folded into the weights (`folding.py`), equal but for rounding, and without
-        what no input reaches (`constant_part.py`).
+        `folded`: with batch normalisation folded into the weights, equal but for rounding, and without what no input
+        reaches (`folding.py`).
         `kept`: only these blobs and the output will be read, the others' memory may be shared; None: all of them.
         """
         self._input, self.output = message.layer[0].top[0], message.layer[-1].top[0]
@@ -66,8 +65,7 @@ class ForwardNet:
 
 def _in_caffe(message: messages.NetParameter):
     """The net in Caffe, its weights not drawn but zero."""
-    plain = messages.NetParameter()
-    plain.CopyFrom(message)
+    plain = messages.copy_of(message)
     for layer in plain.layer:
         for part in ("convolution_param", "inner_product_param"):
             if layer.HasField(part):

@@ -100,8 +100,7 @@ def loadable(net: messages.NetParameter) -> messages.NetParameter:
 
     Those that have a twin in Python name it in their `python_param`, which Caffe's own type does not read.
     """
-    own = messages.NetParameter()
-    own.CopyFrom(net)
+    own = messages.copy_of(net)
     for layer in own.layer:
         if layer.HasField("python_param") and layer.type not in _layer_types():
             layer.type = "Python"
@@ -121,10 +120,8 @@ def _on_disk(message: Message) -> Iterator[Path]:
     if isinstance(message, messages.NetParameter):
         message = loadable(message)
     elif message.HasField("net_param"):
-        whole = type(message)()
-        whole.CopyFrom(message)
-        whole.net_param.CopyFrom(loadable(message.net_param))
-        message = whole
+        message = messages.copy_of(message)
+        message.net_param.CopyFrom(loadable(message.net_param))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "message.prototxt"
         prototxt.write_message(message, path)

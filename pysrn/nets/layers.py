@@ -47,6 +47,11 @@ def add_layer(
     return layer.top[0]
 
 
+def add_input(net: messages.NetParameter, name: str, shape: Sequence[int]) -> str:
+    """Append an Input layer; who runs the net fills its blob, whose name is returned."""
+    return add_layer(net, name, "Input", [], input_param={"shape": [{"dim": list(shape)}]})
+
+
 def set_learning(net: messages.NetParameter, learning: Learning, bias_rate: float | None) -> None:
     """Write the learning rates of the layer added last; its bias, if it has one, does not decay."""
     layer = net.layer[-1]

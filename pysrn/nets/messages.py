@@ -13,6 +13,7 @@ from functools import cache
 from importlib import resources
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import Message
 
 _Proto = descriptor_pb2.FieldDescriptorProto
 _FORKED = 137  # number of `bn_param` in the fork, of `embed_param` in Caffe
@@ -48,6 +49,13 @@ BlobProto, Datum, SolverState = _OURS["BlobProto"], _OURS["Datum"], _OURS["Solve
 NetParameter, SolverParameter = _OURS["NetParameter"], _OURS["SolverParameter"]
 LayerParameter, V1LayerParameter = _OURS["LayerParameter"], _OURS["V1LayerParameter"]
 V1_TYPES = tuple(sorted(V1LayerParameter.LayerType.keys(), key=V1LayerParameter.LayerType.Value))  # by number, from 0
+
+
+def copy_of(message: Message) -> Message:
+    """A message of its own with the same content."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
 
 
 @cache

@@ -24,8 +24,7 @@ KEEPING = ("BatchNorm", "Bias", "Dropout", "Eltwise", "Power", "ReLU", "Scale", 
 def portable(net: messages.NetParameter) -> messages.NetParameter:
     """The same net in such layers; ValueError where none is known in a layer's place."""
     shapes = blob_shapes(net)
-    result = messages.NetParameter()
-    result.CopyFrom(net)
+    result = messages.copy_of(net)
     del result.layer[:]
     for layer in net.layer:
         if layer.type == "Reduction" and len(shapes.get(layer.bottom[0], ())) == 4:

@@ -15,8 +15,8 @@ import numpy as np
 
 from pysrn.console import SrnError
 from pysrn.nets.caffemodel import fits, read_weights, write_weights
+from pysrn.nets.folding import Weights, fill
 
-Weights = Mapping[str, list[np.ndarray]]
 NAMES_SHOWN = 6
 
 
@@ -106,9 +106,7 @@ def fill_strictly(
     own = {name: blobs for name, blobs in weights.items() if owners.get(name, name) == name}
     shapes = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in net.params.items() if owners[name] == name}
     report = plan_copy(shapes, own, source, may_initialise, may_leave)
-    for name in report.copied:
-        for blob, values in zip(net.params[name], own[name], strict=True):
-            blob.data[...] = values.reshape(blob.data.shape)
+    fill(net, own)
     return report
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pysrn.data.feed.batches import FeedSettings
 from pysrn.nets import messages
-from pysrn.nets.layers import FIXED, add_layer, parameter_layers
+from pysrn.nets.layers import FIXED, add_input, add_layer, parameter_layers
 from pysrn.recipes import Recipe
 from pysrn.systems.system import Architecture, Stage
 
@@ -77,8 +77,7 @@ def stock_stage_net(recipe: Recipe, stage: int, folder: str, split: str = "train
 def deploy_net(architecture: Architecture, batch_size: int = 1) -> messages.NetParameter:
     """The whole net for prediction: `data` (N x 3 x S x S, BGR minus mean) -> scores and maps."""
     net = messages.NetParameter(name=net_name(architecture))
-    size = architecture.input.size
-    add_layer(net, "data", "Input", [], input_param={"shape": [{"dim": [batch_size, 3, size, size]}]})
+    add_input(net, "data", (batch_size, 3, *[architecture.input.size] * 2))
     architecture.system.add_deploy(net, architecture, FIXED)
     return net
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import caffe
 import numpy as np
 
-from pysrn.benchmark.caffe_side import fill, make_solver
+from pysrn.benchmark.caffe_side import make_solver
 from pysrn.benchmark.realistic_weights import write_realistic
 from pysrn.nets.caffemodel import read_weights
-from pysrn.nets.folding import fold
+from pysrn.nets.folding import fill, fold
 from pysrn.predict.deploy import DeployNet
 from pysrn.recipes import Recipe, StageSpec
 from pysrn.train.fixed.settings import fed_by_input
@@ -61,7 +61,7 @@ def solver_of(recipe: Recipe, stage: int, weights, folded: bool):
     if folded:
         message, weights = fold_fixed(message, weights)
     solver = make_solver(message, recipe, stage, RATE)
-    fill(solver.net, weights, {})
+    fill(solver.net, weights)
     return message, solver
 
 

@@ -95,8 +95,7 @@ def difference(expected: np.ndarray, found: np.ndarray) -> float:
 
 def _kind(layer: messages.LayerParameter) -> bytes:
     """What layers that are computed alike have in common: all settings but names, sizes, fillers and rates."""
-    own = messages.LayerParameter()
-    own.CopyFrom(layer)
+    own = messages.copy_of(layer)
     for field in ("name", "bottom", "top", "param"):
         own.ClearField(field)
     for part in (own.convolution_param, own.inner_product_param):

@@ -23,7 +23,7 @@ from pysrn.console import MissingError, SrnError, deaf_to_interrupts
 from pysrn.data.feed.batches import BatchMaker, FeedSettings
 from pysrn.data.feed.worker import FAILED_BYTE, NUMBER, READY_BYTE, create_ring_file, map_ring
 from pysrn.data.pair.pair_reader import REBUILD
-from pysrn.processes import environment
+from pysrn.processes import ending, environment
 
 SLOTS_PER_WORKER = 2
 _PATIENCE = 2.0  # seconds that a worker has to end by itself
@@ -120,10 +120,9 @@ class Feeder:
             text = worker.stdout.read().decode("utf-8", "replace")
         else:
             code = worker.wait()
-            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             meaning, cure = _SIGNALS.get(-code, ("", ""))
             where = f"{self.settings.folder}, {self.settings.split}"
-            text = f"a data worker process died ({how}) reading {where}{': ' if meaning else ''}{meaning}"
+            text = f"a data worker process died ({ending(code)}) reading {where}{': ' if meaning else ''}{meaning}"
             cure = cure or "run the same command again"
         self.close()
         return SrnError(text, cure)

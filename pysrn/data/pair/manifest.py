@@ -5,7 +5,6 @@ It is written last, so a split that it does not list is not there, whatever file
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ import numpy as np
 
 import pysrn
 from pysrn.console import SrnError
+from pysrn.nets.caffemodel import sha256_of
 from pysrn.whole_files import replace_text
 
 NAME = "manifest.json"
@@ -60,8 +60,4 @@ def versions() -> dict[str, str]:
 
 def file_hashes(files: Iterable[Path]) -> dict[str, str]:
     """SHA-256 of each file, by name."""
-    hashes = {}
-    for file in files:
-        with file.open("rb") as stream:
-            hashes[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return hashes
+    return {file.name: sha256_of(file) for file in files}

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 
 from pysrn.nets.caffemodel import StoredLayer
+from pysrn.nets.map_places import two_sides
 from pysrn.nets.weight_graph import Mark, Unit, units_of
 from pysrn.systems.srn.heads import HeadSpec
 from pysrn.systems.srn.system import SYSTEM
@@ -112,14 +113,8 @@ def mark_of(kind: str, parameters) -> Mark | None:
 
 def _geometry(parameters) -> Hashable:
     """(vertical, horizontal) stride and padding, and groups, of a convolution_param."""
-
-    def both(name: str, default: int) -> tuple[int, int]:
-        values = list(getattr(parameters, name)) or [default]
-        if parameters.HasField(f"{name}_h") or parameters.HasField(f"{name}_w"):
-            values = [getattr(parameters, f"{name}_h"), getattr(parameters, f"{name}_w")]
-        return values[0], values[-1]
-
-    return both("stride", 1), both("pad", 0), parameters.group if parameters.HasField("group") else 1
+    groups = parameters.group if parameters.HasField("group") else 1
+    return two_sides(parameters, "stride", 1), two_sides(parameters, "pad", 0), groups
 
 
 def kind_of(layer: StoredLayer) -> str | None:

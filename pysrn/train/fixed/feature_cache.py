@@ -25,9 +25,11 @@ from pysrn.console import SrnError
 from pysrn.data.feed.batches import FeedSettings
 from pysrn.data.pair.manifest import read_manifest
 from pysrn.locks import held
+from pysrn.nets.folding import Weights
 from pysrn.nets.in_caffe import engine_in_use
 from pysrn.nets.layers import parameter_layers
-from pysrn.nets.surgery import Weights, fingerprint
+from pysrn.nets.messages import copy_of
+from pysrn.nets.surgery import fingerprint
 from pysrn.whole_files import write_json
 
 FORMAT = 1  # raised when views, folding or the files below change, so that no older row is taken for a newer one
@@ -56,8 +58,7 @@ def identity(trunk, weights: Weights, feed: FeedSettings, precision: str, on_gpu
 
     The engine and the device round in their own ways, OpenCV decodes the images. Raises as `engine_in_use`.
     """
-    plain = type(trunk)()
-    plain.CopyFrom(trunk)
+    plain = copy_of(trunk)
     plain.ClearField("name")
     plain.layer[0].ClearField("input_param")  # its batch
     manifest = read_manifest(Path(feed.folder)) or {}

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from pysrn.data.feed.batches import FeedSettings
 from pysrn.nets import messages
-from pysrn.nets.layers import add_layer
+from pysrn.nets.layers import add_input, add_layer
 
 FEATURES = "features"  # the key of what a feed of cached features knows beside the feed
 DATA_MODULE, CACHED_MODULE = "pysrn.data.layer", "pysrn.train.fixed.cached_layer"
@@ -65,7 +65,7 @@ def fed_by_input(net: messages.NetParameter, shapes: Mapping[str, Sequence[int]]
     """The net with Input layers of these shapes in place of its data layer (the first): fill them once."""
     found = messages.NetParameter(name=f"{net.name}_from_memory")
     for name, shape in shapes.items():
-        add_layer(found, name, "Input", [], input_param={"shape": [{"dim": list(shape)}]})
+        add_input(found, name, shape)
     found.layer.extend(net.layer[1:])
     return found
 

@@ -15,8 +15,7 @@ def rank_net(net: messages.NetParameter, rank: int, ranks: int) -> messages.NetP
 
     Raises UsageError when the batch cannot be shared evenly.
     """
-    own = messages.NetParameter()
-    own.CopyFrom(net)
+    own = messages.copy_of(net)
     whole = feed_of(own).batch_size
     check_batch(whole, ranks)
     change_feed(own, batch_size=whole // ranks, rank=rank, ranks=ranks)

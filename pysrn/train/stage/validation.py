@@ -53,8 +53,7 @@ def validation_net(net: messages.NetParameter, records: tuple[int, int], validat
     `validations` have been done already: the twin goes on with the images as if it had been there from the start,
     so that a resumed stage has the same images in the same rows and rounds alike.
     """
-    twin = messages.NetParameter()
-    twin.CopyFrom(net)
+    twin = messages.copy_of(net)
     twin.name = f"{net.name}_validation"
     images, feed = records[1] - records[0], feed_of(net)
     batch_size = min(feed.batch_size, BATCH)

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from pysrn.convert import torch_weights
-from pysrn.nets.constant_part import fill
+from pysrn.nets.folding import fill
 from pysrn.nets.in_caffe import make_net
 from pysrn.nets.layers import add_layer
 from pysrn.recipes import DatasetSpec, StageSpec
