@@ -14,17 +14,10 @@ from pathlib import Path
 
 from pysrn.console import MissingError, UsageError
 from pysrn.evaluate.bootstrap import RESAMPLES, Interval, mean_ap_interval
-from pysrn.evaluate.current_labels import load_labelled
+from pysrn.evaluate.current_labels import check_together, load_labelled
 from pysrn.evaluate.metrics import Evaluation, evaluate
 from pysrn.evaluate.table import save_json
-from pysrn.predict.predictions import (
-    Predictions,
-    check_classes,
-    check_same_images,
-    find_predictions,
-    load_predictions,
-    warn_of_other_weights,
-)
+from pysrn.predict.predictions import Predictions, find_predictions, load_predictions
 from pysrn.predict.trained import settings_of, system_of
 from pysrn.recipes import DATASETS, OWN_DATASET, class_names
 from pysrn.systems.published import AP_PREFIX, COLUMNS, MAP_AT_10, TOP3_PREFIX, Figure, Method, PaperTable, Tolerance
@@ -146,13 +139,7 @@ def compare_run(
     paths = find_predictions(run, split)
     loaded = load_labelled(paths, labels)
     system, dataset = system_of(paths[0]), dataset_of(paths[0], loaded[0])
-    classes = loaded[0].classes if dataset == OWN_DATASET else class_names(dataset)
-    for path, found in zip(paths, loaded, strict=True):
-        check_classes(found.classes, classes, path)
-        check_same_images(found, loaded[0], path, paths[0])
-        warn_of_other_weights(found, path)
-        if found.labels is None:
-            raise MissingError(f"{path} holds no labels, so nothing can be compared", "tools/predict.py adds them")
+    check_together(paths, loaded, loaded[0].classes if dataset == OWN_DATASET else class_names(dataset), "compared")
     allowed = tolerances(system, dataset, changes)
     chosen = _chosen(system, paths, loaded)
     if not chosen:

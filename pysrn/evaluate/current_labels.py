@@ -14,6 +14,7 @@ import numpy as np
 from pysrn.console import MissingError, SrnError, message
 from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.data.pair.pair_reader import KEY_NUMBER
+from pysrn.predict import predictions
 from pysrn.predict.predictions import CURE, Predictions, check_classes, load_predictions
 
 
@@ -24,6 +25,19 @@ def load_labelled(paths: Sequence[Path], folder: Path | None = None) -> list[Pre
     """
     labelled = cache(_labelled)  # the stages of a run come from one pair
     return [_load(path, folder, labelled) for path in paths]
+
+
+def check_together(paths: Sequence[Path], loaded: Sequence[Predictions], classes: Sequence[str], done: str) -> None:
+    """Raise SrnError unless all are of the same images and of these classes, MissingError without labels.
+
+    `done`: what cannot be done without them.
+    """
+    for path, found in zip(paths, loaded, strict=True):
+        check_classes(found.classes, classes, path)
+        predictions.check_same_images(found, loaded[0], path, paths[0])
+        predictions.warn_of_other_weights(found, path)
+        if found.labels is None:
+            raise MissingError(f"{path} holds no labels, so nothing can be {done}", "tools/predict.py adds them")
 
 
 def changed_labels(found: Predictions, pair: PairReader, labels: np.ndarray | None = None) -> tuple[int, int]:

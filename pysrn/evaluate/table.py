@@ -13,16 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import MissingError
 from pysrn.evaluate.bootstrap import Interval, mean_ap_interval
-from pysrn.evaluate.current_labels import load_labelled
+from pysrn.evaluate.current_labels import check_together, load_labelled
 from pysrn.evaluate.metrics import BLOCKS, DECISION_METRICS, Evaluation, evaluate
-from pysrn.predict.predictions import (
-    Predictions,
-    check_classes,
-    check_same_images,
-    warn_of_other_weights,
-)
+from pysrn.predict.predictions import Predictions
 from pysrn.recipes import class_names
 from pysrn.whole_files import written_beside
 
@@ -56,13 +50,7 @@ def evaluate_files(
     `labels`: the folder of the LMDB pair whose labels are taken in place of those that the files hold.
     """
     loaded = load_labelled(paths, labels)
-    first = loaded[0]
-    for path, found in zip(paths, loaded, strict=True):
-        check_classes(found.classes, first.classes, path)
-        check_same_images(found, first, path, paths[0])
-        warn_of_other_weights(found, path)
-        if found.labels is None:
-            raise MissingError(f"{path} holds no labels, so nothing can be measured", "tools/predict.py adds them")
+    check_together(paths, loaded, loaded[0].classes, "measured")
     names = distinct_names(paths)
     return [
         Result(
@@ -85,28 +73,17 @@ def text(results: Sequence[Result], per_class: bool = False, eleven_point: bool 
     eleven_point |= is_voc2007(results[0].predictions.classes)
     any_row = next(iter(rows.values()))
     parts = [_headline(any_row, results[0].predictions.labels)]
-    for block in ("threshold", "top3_thresholded", "top3_forced"):
-        ap = ["mAP"] if block == "threshold" else []
-        body = [
-            [
-                name,
-                *([_percent(row.mean_ap)] if ap else []),
-                *(_percent(row.decisions[block][m]) for m in SHOWN),
-            ]
-            for name, row in rows.items()
-        ]
-        parts.append(aligned(TITLES[block], ["", *ap, *SHOWN], body))
-    body = [
-        [
-            name,
-            _percent(row.mean_ap_non_interpolated),
-            *([_percent(row.mean_ap_11_point)] if eleven_point else []),
-            *(_percent(row.decisions[b]["F1-C_harmonic"]) for b in BLOCKS),
-            *(_percent(row.optimistic[m]) for m in ("F1-C", "F1-O")),
-        ]
-        for name, row in rows.items()
-    ]
-    own = [ELEVEN_POINT] if eleven_point else []
+    for block, title in TITLES.items():
+        with_ap, body = block == "threshold", []
+        for name, row in rows.items():
+            ap = [row.mean_ap] if with_ap else []
+            body.append([name, *map(_percent, (*ap, *(row.decisions[block][m] for m in SHOWN)))])
+        parts.append(aligned(title, ["", *(["mAP"] if with_ap else []), *SHOWN], body))
+    own, body = [ELEVEN_POINT] if eleven_point else [], []
+    for name, row in rows.items():
+        means = [row.mean_ap_non_interpolated, *([row.mean_ap_11_point] if own else [])]
+        others = [*(row.decisions[b]["F1-C_harmonic"] for b in BLOCKS), *(row.optimistic[m] for m in ("F1-C", "F1-O"))]
+        body.append([name, *map(_percent, (*means, *others))])
     titles = ["", "mAP", *own, "F1-C > 0.5", "F1-C top 3 forced", "F1-C top 3 thresholded", *OPTIMISTIC]
     words = ", ".join(["non-interpolated mAP", *([f"{ELEVEN_POINT} of VOC 2007"] if own else []), "harmonic F1-C"])
     title = f"other conventions: {words}; optimistic: the threshold is chosen on these images"
@@ -127,11 +104,8 @@ def aligned(title: str, header: Sequence[str], body: Sequence[Sequence[str]]) ->
     widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
-        cells = [
-            row[0].ljust(widths[0]),
-            *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
-        ]
-        return f"| {' | '.join(cells)} |"
+        others = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+        return f"| {' | '.join([row[0].ljust(widths[0]), *others])} |"
 
     rule = "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
     return "\n".join([title, line(header), f"|{rule}|", *map(line, body)])
@@ -214,13 +188,8 @@ def _class_table(classes: Sequence[str], rows: Mapping[str, Evaluation], eleven_
     """AP of every class under every score; precision, recall and F1 under the last one."""
     own = rows if eleven_point else {}
     last_name, last = list(rows.items())[-1]
-    header = [
-        "",
-        "positive",
-        *(f"AP {name}" for name in rows),
-        *(f"11-point AP {name}" for name in own),
-        *(f"{m} {last_name}" for m in ("P", "R", "F1")),
-    ]
+    header = ["", "positive", *(f"AP {name}" for name in rows), *(f"11-point AP {name}" for name in own)]
+    header += [f"{m} {last_name}" for m in ("P", "R", "F1")]
     body = [
         [label, str(last.positives[i]), *(_percent(row.average_precision[i]) for row in rows.values()),
          *(_percent(row.average_precision_11_point[i]) for row in own.values()),
