@@ -65,8 +65,8 @@ def test_a_snapshot_restores_weights_and_momentum_bit_for_bit(solver, tmp_path):
     solver.step(2)
     expected = solver.net.params["fc"][0].data.tobytes()
     second = caffe.get_solver(str(tmp_path / "solver.prototxt"))
-    second.net.copy_from(str(snapshots.weights_path(tmp_path, 3)))
-    second.restore(str(snapshots.state_path(tmp_path, 3)))
+    second.net.copy_from(str(snapshots.file_of(tmp_path, 3, snapshots.WEIGHTS)))
+    second.restore(str(snapshots.file_of(tmp_path, 3, snapshots.STATE)))
     assert second.iter == 3
     caffe.set_random_seed(5)
     second.step(2)
@@ -79,7 +79,7 @@ def test_a_damaged_newest_snapshot_gives_way_to_the_one_before(solver, tmp_path,
     if (suffix, damage) == (".json", "gone"):
         pytest.skip("without its record a snapshot is not there: what a kill between its files leaves")
     take(solver, tmp_path, steps=2)
-    path = snapshots.record_path(tmp_path, 2).with_suffix(suffix)
+    path = snapshots.file_of(tmp_path, 2, suffix)
     content = bytearray(path.read_bytes())
     if damage == "gone":
         path.unlink()
@@ -95,7 +95,7 @@ def test_a_damaged_newest_snapshot_gives_way_to_the_one_before(solver, tmp_path,
 
 def test_files_without_a_record_are_no_snapshot_and_go_with_the_next(solver, tmp_path):
     take(solver, tmp_path, steps=2)
-    snapshots.record_path(tmp_path, 2).unlink()  # killed before the record was there
+    snapshots.file_of(tmp_path, 2, snapshots.RECORD).unlink()  # killed before the record was there
     (tmp_path / "partial_iter_2.caffemodel").write_bytes(b"half")
     assert snapshots.newest_whole(tmp_path) == (1, [])
     take(solver, tmp_path)
@@ -106,7 +106,7 @@ def test_no_whole_snapshot(solver, tmp_path):
     assert snapshots.newest_whole(tmp_path) == (None, [])
     take(solver, tmp_path, steps=2)
     for iteration in (1, 2):
-        snapshots.weights_path(tmp_path, iteration).write_bytes(b"")
+        snapshots.file_of(tmp_path, iteration, snapshots.WEIGHTS).write_bytes(b"")
     iteration, warnings = snapshots.newest_whole(tmp_path)
     assert iteration is None and len(warnings) == 2 and "none before it" in warnings[-1]
 
