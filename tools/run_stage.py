@@ -111,16 +111,10 @@ def work(arguments: argparse.Namespace) -> None:
     stage = settings.recipe.system.stage(arguments.stage or settings.recipe.system.last_stage).number
     if arguments.cache_folder and not arguments.cache_features:
         raise UsageError("--cache-folder is for --cache-features", "give --cache-features fp32, or fp16")
-    machine = Machine(
-        gpus=arguments.gpu,
-        workers=arguments.workers,
-        snapshot_every=arguments.snapshot_every,
-        keep=arguments.keep,
-        tensorboard=arguments.tensorboard,
-        launch=Launch(arguments.ranks, arguments.launcher),
-        whole_net=arguments.whole_net,
-        caching=arguments.cache_features and Caching(arguments.cache_features, arguments.cache_folder),
-    )
+    launch = Launch(arguments.ranks, arguments.launcher)
+    caching = arguments.cache_features and Caching(arguments.cache_features, arguments.cache_folder)
+    plain = {name: getattr(arguments, name) for name in ("workers", "snapshot_every", "keep", "tensorboard")}
+    machine = Machine(arguments.gpu, launch=launch, whole_net=arguments.whole_net, caching=caching, **plain)
     run_up_to(run, settings, stage, machine, restart=arguments.restart, dry_run=arguments.dry_run)
     if not arguments.dry_run:
         print(run.weights(stage))

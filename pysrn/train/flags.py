@@ -65,20 +65,14 @@ def asked_for(arguments: argparse.Namespace) -> Asked:
 
 
 def _head_flags() -> dict[str, dict]:
-    found: dict[str, dict] = {}
-    for system in systems().values():
-        for recipe in system.recipes.values():
-            if recipe.heads is not None:
-                found |= flags_of(type(recipe.heads))
-    return found
+    recipes = (recipe for system in systems().values() for recipe in system.recipes.values())
+    kinds = dict.fromkeys(type(recipe.heads) for recipe in recipes if recipe.heads is not None)
+    return {name: flag for kind in kinds for name, flag in flags_of(kind).items()}
 
 
 def _add(group, name: str, flag: Mapping[str, Any]) -> None:
-    words, option = {"help": flag.get("help", "")}, f"--{name.replace('_', '-')}"
-    of_stage = name in flags_of(StageSpec)
-    kind = flag["kind"]
-    if "metavar" in flag:
-        words["metavar"] = flag["metavar"]
+    words = {"help": ""} | {word: flag[word] for word in ("help", "metavar") if word in flag}
+    of_stage, kind = name in flags_of(StageSpec), flag["kind"]
     if kind == "switch":
         words["action"] = argparse.BooleanOptionalAction
     elif kind == "trunk":
@@ -89,7 +83,7 @@ def _add(group, name: str, flag: Mapping[str, Any]) -> None:
             words["nargs"] = 1
     else:
         words["type"] = (OF_STAGES if of_stage else PLAIN)[kind]
-    group.add_argument(option, dest=name, default=None, **words)
+    group.add_argument(f"--{name.replace('_', '-')}", dest=name, default=None, **words)
 
 
 def _with_stage_values(recipe: Recipe, name: str, values: list | Callable[[Recipe], list]) -> Recipe:

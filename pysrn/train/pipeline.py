@@ -60,38 +60,33 @@ def run_up_to(
             stored = Encoding(size=settings.recipe.input.stored_size)
             build_dataset(EMBEDDED, settings.data, encoding=stored, force=True)
         settings = with_real_counts(settings)
-        validation.check_parts(settings.recipe)
-        settings.recipe.system.constants(
-            settings.recipe, Path(settings.data)
-        )  # what is wrong with it shows before work
+        recipe, system = settings.recipe, settings.recipe.system
+        validation.check_parts(recipe)
+        system.constants(recipe, Path(settings.data))  # what is wrong with it shows before work
         if not dry_run:
             run.wait_for_children()
         steps = plan(run, settings, last, restart)
         for step in steps:
-            beware = (
-                [] if step.action == "keep" else settings.recipe.system.warnings(settings.recipe, step.stage.number)
-            )
+            beware = [] if step.action == "keep" else system.warnings(recipe, step.stage.number)
             for warning in (*step.warnings, *beware):
                 message(f"warning: {warning}")
             message(str(step))
         to_do = [step for step in steps if step.action != "keep"]
         fixed = [step for step in to_do if step.stage.stage.fixed_trunk]
         for step in fixed:
-            if step.action == "resume":
-                _check_form(step.stage, machine)
+            _check_form(step, machine)
         if machine.caching and fixed:
             source = fixed[0].stage.source if fixed[0] is to_do[0] else None
             place = machine.caching.place(run.path)
-            numbers = [step.stage.number for step in fixed]
-            announce(place, settings.recipe, numbers, machine.caching.precision, source)
+            announce(place, recipe, [step.stage.number for step in fixed], machine.caching.precision, source)
         if dry_run:
             return
         if machine.tensorboard:
             stage_log.check_event_files()
         if settings.weights is not None and steps[0].action in ("run", "redo"):
-            check_first_weights(settings.recipe, settings.weights)
+            check_first_weights(recipe, settings.weights)
         if to_do:
-            check_batch(settings.recipe.batch_size, machine.launch.ranks)
+            check_batch(recipe.batch_size, machine.launch.ranks)
             _check_start(run, machine)
         run.write_settings(settings)
         for step in to_do:
@@ -183,10 +178,11 @@ def _features(stage: PreparedStage, first: int, machine: Machine) -> list[str]:
     return _history(stage, first, "features", now, warning)
 
 
-def _check_form(stage: PreparedStage, machine: Machine) -> None:
+def _check_form(step: Step, machine: Machine) -> None:
     """Raise UsageError when a begun stage would go on in another form: its snapshots hold another net."""
+    stage = step.stage
     begun_whole = not (stage.folder / WHOLE_NET).is_file()
-    if begun_whole != machine.whole_net:
+    if step.action == "resume" and begun_whole != machine.whole_net:
         with_or_without = "with" if begun_whole else "without"
         raise UsageError(
             f"{stage.folder} was begun {with_or_without} --whole-net",

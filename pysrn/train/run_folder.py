@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -100,11 +99,9 @@ class RunFolder:
             with held(path, partial(message, words), shared=True):
                 pass
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keep other processes off this run while the block runs; SrnError when one is at work already."""
-        with sole_worker(self.path, "working on", "wait for it, or give another --run"):
-            yield
+        return sole_worker(self.path, "working on", "wait for it, or give another --run")
 
     def set_aside(self, number: int) -> Path:
         """Rename a stage's folder, so that it can be done anew without losing anything; returns the new name."""

@@ -59,8 +59,7 @@ def run_child(
     Raises SrnError with the child's own error, Caffe's last FATAL line, or what the launcher says about a rank that
     died; MissingError when there is no launcher; InterruptedRun after Ctrl-C or SIGTERM.
     """
-    command = launch.command(folder)
-    several = launch.ranks > 1
+    command, several = launch.command(folder), launch.ranks > 1
     with open(folder / TRAIN_LOG, "a", encoding="utf-8") as log:
         begin = log.tell()  # what earlier attempts left is not this one's
         child = subprocess.Popen(
@@ -72,8 +71,7 @@ def run_child(
             start_new_session=True,  # Ctrl-C reaches the child once, through us
             env={**(environment or {}), **os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"},
         )
-        events = _Events()
-        bar = Progress(total, title, "it", initial)
+        events, bar = _Events(), Progress(total, title, "it", initial)
         with _forwarded_signals(child) as interrupts:
             for line in child.stdout:
                 events.take(line, bar)

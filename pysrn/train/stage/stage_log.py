@@ -23,15 +23,12 @@ class EventFile:
         from tensorboardX import SummaryWriter  # only with --tensorboard
 
         self._writer = SummaryWriter(str(folder / EVENTS), purge_step=iteration + 1)
+        self.close = self._writer.close  # writes what is still in memory
 
     def add(self, iteration: int, values: dict[str, float]) -> None:
         """Write the values of one iteration."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, iteration)
-
-    def close(self) -> None:
-        """Write what is still in memory."""
-        self._writer.close()
 
 
 class StageLog:
