@@ -205,14 +205,13 @@ def draw_attention(arguments: argparse.Namespace, net, paths: list[Path], classe
     """The photos with the maps of their highest labels."""
     from pysrn.pictures import attention
     from pysrn.pictures import figures as pictures
-    from pysrn.pictures.photo_attention import attention_rows
 
     shown = paths[:MOST_ROWS]
     out = arguments.picture or Path("attention.png")
     if not net.system.maps:
         raise UsageError(f"{net.system.title} has no attention to draw", "leave --attention out")
     maps = [net.system.maps[0].name]
-    rows = attention_rows(net, shown, classes, score, maps, min(arguments.top, len(classes)))
+    rows = attention.photo_rows(net, shown, classes, score, maps, min(arguments.top, len(classes)))
     pictures.save_figure(attention.grid(rows), out)
     rest = f" (the first of {len(paths)})" if len(shown) < len(paths) else ""
     print(f"{out}: {len(rows)} photos{rest}")

@@ -126,8 +126,7 @@ def draw_attention(arguments: argparse.Namespace) -> None:
 
 def score_pointing(gpu: int | None, net, pair, names: list[str], boxes) -> None:
     """How often the maps' maxima lie in the labels' boxes, and those of the main net's class-activation maps."""
-    from pysrn.pictures.activation_map import activation_maps_of
-    from pysrn.pictures.attention import compute_maps
+    from pysrn.pictures.attention import activation_maps_of, compute_maps
     from pysrn.pictures.pointing import pointing
     from pysrn.predict.deploy import DeployNet
     from pysrn.predict.trained import baseline_weights

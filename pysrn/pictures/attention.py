@@ -1,13 +1,19 @@
-"""Attention maps drawn over their images, beside the labels' boxes where these are known.
+"""Attention maps drawn over their images, beside the labels' boxes where these are known; and over a user's photos.
 
-Boxes are fractions of the image's width and height (see `pointing.py`).
+Boxes are fractions of the image's width and height (see `pointing.py`). The baseline of attention maps are
+class-activation maps (Zhou et al. 2016, "CAM"), which need no attention branch: a classifier averages the last
+features of the trunk and multiplies them by a row of weights a label. Multiplied place by place instead, before the
+average, the same weights say where the evidence is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
+import cv2
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,11 +22,13 @@ from matplotlib.patches import Rectangle
 
 from pysrn.console import Progress, UsageError
 from pysrn.data.pair.lmdb_pair import PairReader
+from pysrn.data.readers.label_text import printable
 from pysrn.nets.map_places import Places
 from pysrn.pictures.pointing import Box
 from pysrn.predict.deploy import DeployNet
+from pysrn.predict.photos import read_photos
 from pysrn.predict.probability import sigmoid
-from pysrn.predict.splits import batches, check_labels, whole_views
+from pysrn.predict.splits import batches, check_labels, views_of, whole_views
 
 OPACITY = 0.65  # of an overlay where its map is greatest
 COLOURS = "turbo"
@@ -44,16 +52,44 @@ class Row:
 def compute_maps(net: DeployNet, pair: PairReader, indices: Sequence[int], names: Sequence[str], batch_size: int = 16):
     """The named outputs (maps, scores) of chosen samples: name -> N x ... array."""
     check_labels(net, pair)
-    absent = [name for name in names if name not in (*net.scores, *net.maps)]
-    if absent:
+    _check_outputs(net, names)
+    parts = _in_batches(net, pair, indices, batch_size, "maps", lambda views: net.forward(views, names))
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+def activation_maps(net: DeployNet, images: np.ndarray) -> np.ndarray:
+    """Class-activation maps, N x C x H x W, of N x 3 x S x S images; their means, plus the biases, are the score.
+
+    UsageError where the net has no such classifier.
+    """
+    if net.features is None:
+        raise UsageError(f"{net.system.title} has no class-activation maps")
+    features = net.forward(images, [net.features])[net.features]
+    weights = net.net.params[net.system.activation.classifier][0].data
+    return np.einsum("cf,nfhw->nchw", weights.reshape(-1, features.shape[1]), features, optimize=True)
+
+
+def activation_maps_of(net: DeployNet, pair: PairReader, indices: Sequence[int], batch_size: int = 16) -> np.ndarray:
+    """The same of chosen samples of a pair."""
+    found = partial(activation_maps, net)
+    return np.concatenate(_in_batches(net, pair, indices, batch_size, "class-activation maps", found))
+
+
+def _check_outputs(net: DeployNet, names: Sequence[str]) -> None:
+    if absent := [name for name in names if name not in (*net.scores, *net.maps)]:
         raise UsageError(f"{net.path} does not compute {', '.join(absent)}", "give the weights of a later stage")
-    parts = []
-    bar = Progress(len(indices), "maps", "images")
-    for part in batches(len(indices), batch_size):
-        parts.append(net.forward(whole_views(pair, [indices[i] for i in part], net.architecture.input), names))
+
+
+def _in_batches(
+    net: DeployNet, pair: PairReader, indices: Sequence[int], size: int, what: str, work: Callable[[np.ndarray], object]
+) -> list:
+    """What `work` makes of the views of chosen samples, batch by batch."""
+    parts, bar = [], Progress(len(indices), what, "images")
+    for part in batches(len(indices), size):
+        parts.append(work(whole_views(pair, [indices[i] for i in part], net.architecture.input)))
         bar.update(len(part))
     bar.close()
-    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+    return parts
 
 
 def attention_rows(
@@ -76,14 +112,31 @@ def attention_rows(
         image = np.ascontiguousarray(pair.image(index)[..., ::-1])
         for name in maps:
             panels = [
-                (
-                    label,
-                    f"{pair.classes[label]}\np = {probabilities[label]:.2f}",
-                    outputs[name][position, label],
-                )
+                (label, f"{pair.classes[label]}\np = {probabilities[label]:.2f}", outputs[name][position, label])
                 for label in shown
             ]
             rows.append(Row(image, f"{pair.keys[index]}\n{titles[name]}", panels, boxes[position], places[name]))
+    return rows
+
+
+def photo_rows(
+    net: DeployNet, paths: Sequence[Path], classes: Sequence[str], score: str, maps: Sequence[str], count: int
+) -> list[Row]:
+    """A row for every readable file and map: the photo, and the maps of its `count` highest labels over it."""
+    _check_outputs(net, maps)
+    rows, titles = [], {one.name: one.title for one in net.system.maps}
+    places = {name: net.places(name) for name in maps}
+    for photo in read_photos(paths, net.architecture.input.stored_size):
+        outputs = net.forward(views_of([photo.pixels], net.architecture.input), (*maps, score))
+        logits = outputs[score][0]
+        best = np.argsort(-logits, kind="stable")[:count]
+        for name in maps:
+            panels = [
+                (int(label), f"{classes[label]}\np = {sigmoid(logits[label]):.2f}", outputs[name][0, label])
+                for label in best
+            ]
+            title = f"{printable(photo.path.name, 30)}\n{titles[name]}"
+            rows.append(Row(cv2.cvtColor(photo.shown, cv2.COLOR_BGR2RGB), title, panels, {}, places[name]))
     return rows
 
 

@@ -12,7 +12,7 @@ from pysrn.data.build import build_dataset
 from pysrn.data.pair.lmdb_pair import PairReader, write_pair
 from pysrn.data.readers.coco import read_coco
 from pysrn.nets.map_places import Places, Side
-from pysrn.pictures.activation_map import activation_maps_of
+from pysrn.pictures.attention import activation_maps_of
 from pysrn.pictures.pointing import Pointing, cells_inside, label_groups, pointing, read_boxes
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.splits import whole_views

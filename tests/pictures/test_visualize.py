@@ -9,9 +9,8 @@ import pytest
 from pysrn.benchmark.realistic_weights import without
 from pysrn.console import SrnError
 from pysrn.nets.map_places import Places, Side
-from pysrn.pictures.attention import overlay, spread
+from pysrn.pictures.attention import overlay, photo_rows, spread
 from pysrn.pictures.curves import figure_of, read_log, running_mean
-from pysrn.pictures.photo_attention import attention_rows
 from pysrn.predict.deploy import DeployNet
 from pysrn.report.pictures import jpeg
 from tests.srn import STAGE_NAMES
@@ -62,7 +61,7 @@ def test_a_photo_of_any_proportions_has_its_maps_in_place(shapes_model, tmp_path
         cv2.imwrite(str(tmp_path / f"{name}.png"), image)
     classes = [str(label) for label in range(net.architecture.classes)]
     paths = [tmp_path / "grey.png", tmp_path / "spot.png"]
-    before, after = attention_rows(net, paths, classes, "score", ["conf_map"], len(classes))
+    before, after = photo_rows(net, paths, classes, "score", ["conf_map"], len(classes))
     assert after.image.shape == (192, 448, 3)
     old, new = ({label: values for label, _, values in row.panels} for row in (before, after))
     change = sum(np.abs(new[label] - old[label]) for label in old)

@@ -14,8 +14,7 @@ from pysrn.nets import messages
 from pysrn.nets.caffemodel import read_layers, write_weights
 from pysrn.nets.prototxt import read_message
 from pysrn.predict.deploy import DeployNet
-from pysrn.systems.generated import write_stock
-from pysrn.systems.stock import last_snapshot
+from pysrn.systems.generated import last_snapshot, write_stock
 from tests.srn import RECIPES, SCORES, replace
 
 ITERATIONS, RATES = (80, 40, 40, 20), (0.03, 0.003, 0.01, 0.003)
