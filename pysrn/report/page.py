@@ -11,10 +11,10 @@ from pathlib import Path
 from pysrn.report import comparison as paper
 from pysrn.report import how_made as manifest
 from pysrn.report import images, relations, results
-from pysrn.report.curves import curves
 from pysrn.report.data import Gap, Gathered, gather
 from pysrn.report.images import BoxSource
 from pysrn.report.markup import Html, code, contents, document, element, join, section
+from pysrn.report.pictures import curves
 from pysrn.report.style import STYLE
 from pysrn.whole_files import written_beside
 
