@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
@@ -176,6 +177,14 @@ def existing_file(path: str | Path, what: str, cure: str = "") -> Path:
     if not path.is_file():
         raise MissingError(f"{what} not found: no file {path}", cure)
     return path
+
+
+def check_packages(*names: str) -> None:
+    """Raise MissingError for the first of PyTorch's, or of ONNX', Python packages that is not installed."""
+    for name in names:
+        if find_spec(name) is None:
+            extra = "onnx" if name.startswith("onnx") else "torch"
+            raise MissingError(f"the Python package {name} is not installed", f"pip install -e .[{extra}]")
 
 
 def check_output_file(path: Path | None, option: str = "out") -> None:

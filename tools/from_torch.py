@@ -10,12 +10,11 @@ nothing written, when Caffe differs from PyTorch.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
-from pysrn.console import MissingError, ToleranceError, UsageError, run_main
+from pysrn.console import ToleranceError, UsageError, check_packages, run_main
+from pysrn.whole_files import written_beside
 
 CHECK_IMAGES = 2
 ENDING = ".caffemodel"
@@ -49,9 +48,7 @@ def three_parts(text: str) -> tuple[float, ...]:
 
 def work(arguments: argparse.Namespace) -> None:
     """Convert, verify, write."""
-    for package in ("torch", "safetensors"):
-        if find_spec(package) is None:
-            raise MissingError(f"the Python package {package} is not installed", "pip install -e .[torch]")
+    check_packages("torch", "safetensors")
     from pysrn.convert import torch_files, torch_import, torch_weights
 
     out = arguments.out or arguments.weights.with_suffix(ENDING)
@@ -69,21 +66,15 @@ def work(arguments: argparse.Namespace) -> None:
     unused: list[str] = []
     if authors := torch_import.of_authors(values):
         values, unused = torch_import.from_authors(values, authors, source, arguments.data, arguments.head)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.stem}.{os.getpid()}.part{ENDING}")
-    try:
+    with written_beside(out) as partial:
         if family is None:
             done = torch_import.import_model(values, source, partial, CHECK_IMAGES)
         else:
-            done = torch_import.import_trunk(
-                values, family, source, partial, CHECK_IMAGES, arguments.mean, arguments.std
-            )
+            numbers = CHECK_IMAGES, arguments.mean, arguments.std
+            done = torch_import.import_trunk(values, family, source, partial, *numbers)
         print(done.verification.report(every_layer=family is not None))
         if not done.verification.ok:
             raise ToleranceError("Caffe differs from PyTorch by more than the tolerance; nothing was written")
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
     if done.border:
         shown = ", ".join(f"{found.relative:.2%} of the greatest {name}" for name, found in done.border.items())
         print(f"  beyond the border our mean colour stands for theirs; to the original net that makes at most {shown}")

@@ -11,10 +11,9 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
-from pysrn.console import MissingError, ToleranceError, UsageError, message, run_main
+from pysrn.console import ToleranceError, UsageError, check_packages, message, run_main
 from pysrn.recipes import DATASETS
 
 ONNX = ".onnx"
@@ -49,10 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> None:
     """Convert, verify, write."""
-    for package in ("torch", "safetensors", *("onnx", "onnxruntime") * arguments.onnx):
-        if find_spec(package) is None:
-            extra = "onnx" if package.startswith("onnx") else "torch"
-            raise MissingError(f"the Python package {package} is not installed", f"pip install -e .[{extra}]")
+    check_packages("torch", "safetensors", *("onnx", "onnxruntime") * arguments.onnx)
     from pysrn.convert import check_tensors, freed_memory, torch_export, torch_files, torch_weights
     from pysrn.nets.caffemodel import read_weights, sha256_of
     from pysrn.predict.trained import architecture_of, default_run, find_weights

@@ -27,17 +27,14 @@ def table(folder: Path) -> str:
     """Markdown from all figures of `folder`, between the two markers."""
     reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     measured = [(report["machine"], report[part]) for report in reports for part in TITLES if part in report]
-    measured.sort(key=lambda pair: _order(pair[1]["plan"]))
+    order = ("variant", "stage", "batch")
+    measured.sort(key=lambda pair: [list(TITLES).index(pair[1]["plan"]["part"]), *map(pair[1]["plan"].get, order)])
     names = ["seconds", "ours", *COLUMNS, "ours / PyTorch", "ours / compiled", "MB: ours, stock, PyTorch"]
     head = ["| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
     lines = [BEGIN, *_conditions(measured), "", *head]
     for _, found in measured:
         lines += _rows(found)
     return "\n".join([*lines, END])
-
-
-def _order(plan: Mapping) -> tuple:
-    return list(TITLES).index(plan["part"]), plan["variant"], plan["stage"], plan["batch"]
 
 
 def _conditions(measured: list[tuple[Mapping, Mapping]]) -> list[str]:

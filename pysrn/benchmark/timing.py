@@ -78,10 +78,9 @@ def describe_machine() -> dict:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
+    hardware = setup_report.describe_machine()
     return {
-        **{
-            name: value for name, value in setup_report.describe_machine().items() if name in ("system", "cpu", "cores")
-        },
+        **{name: hardware[name] for name in ("system", "cpu", "cores")},
         "load_before": round(os.getloadavg()[0], 2),
         "versions": versions,
         "jpeg_library": _jpeg_library(),

@@ -58,17 +58,11 @@ class Verification:
         ]
         for name, found in self.differences.items():
             if every_layer or not self.outputs or name in self.outputs or not found.ok:
-                verdict = "ok" if found.ok else "OUT OF TOLERANCE"
-                lines.append(
-                    f"  {name:<24}{found.absolute:11.2e}{found.relative:11.2e}{found.greatest:10.3g}  {verdict}"
-                )
-        worst = self.differences[self.worst]
-        good = sum(found.ok for found in self.differences.values())
-        lines.append(
-            f"  {good} of {len(self.differences)} blobs within it; worst: {self.worst}, {worst.absolute:.2e}"
-            f" (relative {worst.relative:.2e})"
-        )
-        return "\n".join(lines)
+                numbers = f"{found.absolute:11.2e}{found.relative:11.2e}{found.greatest:10.3g}"
+                lines.append(f"  {name:<24}{numbers}  {'ok' if found.ok else 'OUT OF TOLERANCE'}")
+        worst, good = self.differences[self.worst], sum(found.ok for found in self.differences.values())
+        lines.append(f"  {good} of {len(self.differences)} blobs within it; worst: {self.worst}, {worst.absolute:.2e}")
+        return "\n".join(lines) + f" (relative {worst.relative:.2e})"
 
 
 def has_caffe() -> bool:
@@ -87,9 +81,8 @@ def verify(net, model: nn.Module, images: np.ndarray) -> dict[str, Difference]:
         blobs = {name: blob.data for name, blob in net.net.blobs.items()} | outputs
         for name, found in layer_check.compare(message, blobs, model, image).items():
             before = worst.get(name, found)
-            worst[name] = Difference(
-                float(np.maximum(before.absolute, found.absolute)), max(before.greatest, found.greatest)
-            )
+            absolute = float(np.maximum(before.absolute, found.absolute))
+            worst[name] = Difference(absolute, max(before.greatest, found.greatest))
     outputs = outputs_of(net.system)
     return {name: worst[name] for name in (*(name for name in worst if name not in outputs), *outputs)}
 
@@ -110,10 +103,8 @@ def for_authors(
 
 def verify_stored(tensors: CheckTensors, model: nn.Module) -> Verification:
     """Compare PyTorch's outputs with stored ones of Caffe."""
-    count = len(tensors.images)
-    return Verification(
-        f"Stored tensors of Caffe ({tensors.path.name})", f"{count} image{'s' * (count > 1)}", tensors.compare(model)
-    )
+    images = f"{len(tensors.images)} image{'s' * (len(tensors.images) > 1)}"
+    return Verification(f"Stored tensors of Caffe ({tensors.path.name})", images, tensors.compare(model))
 
 
 def images_to_check(net, data: str | None) -> tuple[np.ndarray, str]:
@@ -197,19 +188,16 @@ def card(source: Path, architecture: Architecture, classes: Sequence[str], verif
             "prediction": f"{system.result}; a label is there where sigmoid({system.result}) is above {THRESHOLD}",
         },
         "source": {"file": source.name, "sha256": sha256_of(source)},
-        "verification": verification and _described(verification),
+        "verification": verification
+        and {
+            "against": verification.against,
+            "images": verification.images,
+            "tolerance": TOLERANCE,
+            "tolerance_is": "absolute; of a blob whose greatest value is above 1, times that value",
+            "worst": verification.worst,
+            "max_abs_difference": {name: found.absolute for name, found in verification.differences.items()},
+            "max_abs_value": {name: found.greatest for name, found in verification.differences.items()},
+        },
         "pysrn": pysrn.__version__,
         "torch": torch.__version__,
-    }
-
-
-def _described(verification: Verification) -> dict:
-    return {
-        "against": verification.against,
-        "images": verification.images,
-        "tolerance": TOLERANCE,
-        "tolerance_is": "absolute; of a blob whose greatest value is above 1, times that value",
-        "worst": verification.worst,
-        "max_abs_difference": {name: found.absolute for name, found in verification.differences.items()},
-        "max_abs_value": {name: found.greatest for name, found in verification.differences.items()},
     }

@@ -88,8 +88,7 @@ def import_model(values: Mapping[str, Tensor], source: str, path: Path, count: i
     if torch_export.has_caffe():
         from pysrn.predict.deploy import DeployNet
 
-        net = DeployNet(path)
-        against, differences = "Caffe", torch_export.verify(net, model, images)
+        against, differences = "Caffe", torch_export.verify(DeployNet(path), model, images)
     else:
         again = torch_weights.load_model(path)
         with torch.inference_mode():

@@ -60,19 +60,13 @@ class CachedDeployNet(DeployNet):
             raise UsageError(f"{self.system.title} has no features to keep", "leave --cache-features out")
         trunk, rest = cut_at_features(net, features)
         below = set(parameter_layers(trunk))
-        built, self._rest = (
-            ForwardNet(
-                part,
-                {name: blobs for name, blobs in weights.items() if (name in below) == of_trunk},
-                str(self.path),
-                kept=() if of_trunk else self._kept,
-            )
-            for part, of_trunk in ((trunk, True), (rest, False))
-        )
+        of_trunk = {name: blobs for name, blobs in weights.items() if name in below}
+        of_rest = {name: blobs for name, blobs in weights.items() if name not in below}
+        built = ForwardNet(trunk, of_trunk, str(self.path), kept=())
+        self._rest = ForwardNet(rest, of_rest, str(self.path), kept=self._kept)
         recipe = next(iter(self.system.recipes.values()))  # whole images are the same in all of them
-        feed = feed_of(
-            replace(recipe, batch_size=1, seed=0), DataSource(str(self._pair.folder), self._pair.split), train=False
-        )
+        source = DataSource(str(self._pair.folder), self._pair.split)
+        feed = feed_of(replace(recipe, batch_size=1, seed=0), source, train=False)
         about = identity(trunk, weights, feed, self._precision, self._on_gpu)
         if not self._announced:
             size = size_text(len(self._pair) * row_bytes(features.shape, self._precision))

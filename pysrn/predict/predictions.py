@@ -28,14 +28,7 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 LISTED = "arrays"  # in `about`: what else the file holds; an archive can lose a part without notice
 # What NumPy and zipfile raise on damaged bytes in memory, where no real input or output can fail.
 DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    OSError,
+    *(zipfile.BadZipFile, zlib.error, ValueError, LookupError, TypeError, AttributeError, RuntimeError, OSError),
     EOFError,
 )
 
@@ -158,11 +151,8 @@ def find_predictions(path: Path, split: str) -> list[Path]:
     name = f"predictions_{split}.npz"
     found = [*path.glob(name), *sorted(path.glob(f"stage[1-9]/{name}"))]
     if not found:
-        cure = (
-            f"tools/predict.py {shlex.quote(str(path))} --split {shlex.quote(split)}"
-            if path.is_dir()
-            else "tools/predict.py"
-        )
+        words = f" {shlex.quote(str(path))} --split {shlex.quote(split)}" if path.is_dir() else ""
+        cure = f"tools/predict.py{words}"
         raise MissingError(f"no predictions: neither a file {path} nor any {name} below it", cure)
     return found
 

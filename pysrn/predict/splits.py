@@ -73,7 +73,7 @@ def predict(
         "cache": cache and list(cache),
         **({"search": dict(search)} if search else {}),
     }
-    chunks = ScoreChunks(chunk_folder(out), job)
+    chunks = ScoreChunks(out.with_name(f".{out.name}.chunks"), job)
     with chunks.opened():
         numbers = chunks.missing()
         left = sum(len(chunks.images(number)) for number in numbers)
@@ -121,9 +121,8 @@ def fill_chunks(
         images, parts = chunks.images(number), []
         for part in batches(len(images), chunks.job["batch_size"]):
             records = images[part.start : part.stop]
-            parts.append(
-                net.forward_records(records, partial(whole_views, pair, records, net.architecture.input), names)
-            )
+            views = partial(whole_views, pair, records, net.architecture.input)
+            parts.append(net.forward_records(records, views, names))
             advance(len(part))
         chunks.write(number, {name: np.concatenate([part[name] for part in parts]) for name in names})
 
@@ -134,11 +133,6 @@ def chosen_scores(net: DeployNet, names: Sequence[str]) -> tuple[str, ...]:
         have = ", ".join(net.scores)
         raise UsageError(f"{net.path} computes {have}, not {', '.join(absent)}", "give the weights of a later stage")
     return tuple(name for name in net.scores if name in names or not names)
-
-
-def chunk_folder(out: Path) -> Path:
-    """Where the chunks of a result lie until it is written."""
-    return out.with_name(f".{out.name}.chunks")
 
 
 def whole_views(pair: PairReader, indices: Sequence[int], eaten: Input) -> np.ndarray:

@@ -128,7 +128,8 @@ def sample_pixels(sample: Sample, size: int, interpolation: str = "area") -> np.
 def _read(path: Path) -> bytes:
     """The content of a plain file. Raises BadImage, at once for a pipe that nobody writes to."""
     try:
-        with open(path, "rb", buffering=0, opener=_open_at_once) as stream:
+        # Opening a pipe waits for its writer otherwise.
+        with open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise BadImage("not a plain file")
@@ -142,7 +143,3 @@ def _read(path: Path) -> bytes:
     if not content:
         raise BadImage("empty file")
     return content
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # opening a pipe waits for its writer otherwise

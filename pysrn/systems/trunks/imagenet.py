@@ -224,11 +224,7 @@ def their_forward(
     def activate(x: Tensor, name: str) -> Tensor:
         return normalise(x, name).relu()
 
-    # What is beyond the border as a difference, so that the net itself goes on padding with zeros.
-    colour = torch.zeros(3) if border is None else torch.from_numpy(np.array(border, np.float64))
-    colour = colour.reshape(1, 3, 1, 1).to(images)
-    x = functional.pad(images - colour, (3, 3, 3, 3)) + colour
-    x = functional.conv2d(x, values[f"{family.conv1}.weight"].to(x), None, 2)
+    x = functional.conv2d(bordered(images, 3, border), values[f"{family.conv1}.weight"].to(images), None, 2)
     x = functional.max_pool2d(x if family.preact else activate(x, family.bn1), 3, 2, 1)
     features = x
     for stage in range(len(STAGES)):
@@ -252,6 +248,13 @@ def their_forward(
         if stage == STAGES.index(FEATURE_STAGE):
             features = activate(x, f"{_block(family, stage + 1, 0)}.norm1") if family.preact else x
     return features, activate(x, "norm") if family.preact else x
+
+
+def bordered(images: Tensor, width: int, border: np.ndarray | None) -> Tensor:
+    """Images with a border of `width` pixels of these RGB values, or of zeros."""
+    colour = torch.zeros(3) if border is None else torch.from_numpy(np.array(border, np.float64))
+    colour = colour.reshape(1, 3, 1, 1).to(images)
+    return functional.pad(images - colour, (width,) * 4) + colour
 
 
 def add_trunk(net: messages.NetParameter, spec: TrunkSpec) -> tuple[str, str]:

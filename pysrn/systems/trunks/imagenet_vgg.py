@@ -20,7 +20,7 @@ from pysrn.nets import messages
 from pysrn.nets.layers import FIXED
 from pysrn.recipes import Input
 from pysrn.systems.trunks import vgg
-from pysrn.systems.trunks.imagenet import IMAGENET, Family, shift_bgr
+from pysrn.systems.trunks.imagenet import IMAGENET, Family, bordered, shift_bgr
 from pysrn.systems.trunks.torch_vgg import Vgg16
 
 FAMILY = Family("torchvision VGG", r"features\.(\d+)\.weight", 0, "features.0", "", False, IMAGENET, "classifier.6.")
@@ -85,9 +85,7 @@ def their_forward(
     def read(name: str) -> tuple[Tensor, Tensor]:
         return tuple(values[f"{name}.{part}"].to(images) for part in ("weight", "bias"))
 
-    colour = torch.zeros(3) if border is None else torch.from_numpy(np.array(border, np.float64))
-    colour = colour.reshape(1, 3, 1, 1).to(images)
-    x, pad, number = functional.pad(images - colour, (1, 1, 1, 1)) + colour, 0, 0
+    x, pad, number = bordered(images, 1, border), 0, 0
     for channels in vgg.CHANNELS.values():
         for _ in channels:
             x = functional.conv2d(x, *read(f"features.{number}"), padding=pad).relu()
