@@ -12,13 +12,11 @@ def stage_solver(recipe: Recipe, stage: int, net_path: str, snapshot_prefix: str
     Schedule `multistep` is Caffe's own. `plateau` needs a validation loss, which Caffe's policies do not see: the rate
     is fixed here and the training process lowers it.
     """
-    plan = recipe.stages[stage - 1]
-    iterations = recipe.iterations(stage)
+    plan, iterations = recipe.stages[stage - 1], recipe.iterations(stage)
+    steps = [round(fraction * iterations) for fraction in plan.drops]
+    policy = {"lr_policy": "multistep", "gamma": plan.gamma, "stepvalue": steps}
     if plan.schedule == PLATEAU:
         policy = {"lr_policy": "fixed"}
-    else:
-        steps = [round(fraction * iterations) for fraction in plan.drops]
-        policy = {"lr_policy": "multistep", "gamma": plan.gamma, "stepvalue": steps}
     numbers = {
         "net": net_path,
         "base_lr": plan.base_lr,

@@ -80,10 +80,7 @@ def plan_copy(
 
 
 def load_strict(
-    net,
-    path: str | Path,
-    may_initialise: Collection[str] = (),
-    may_leave: Collection[str] = (),
+    net, path: str | Path, may_initialise: Collection[str] = (), may_leave: Collection[str] = ()
 ) -> CopyReport:
     """Copy a caffemodel's weights into a pycaffe net, all of them accounted for (see `plan_copy`)."""
     return fill_strictly(net, read_weights(path), str(path), may_initialise, may_leave)

@@ -98,15 +98,8 @@ def draw_stage(panel: Axes, title: str, log: Mapping[str, np.ndarray], validatio
     handles = panel.get_legend_handles_labels()[0]
     if "lr" in log:
         rate = panel.twinx()
-        rate.plot(
-            log["iteration"],
-            log["lr"],
-            ":",
-            drawstyle="steps-mid",
-            color="gray",
-            linewidth=1,
-            label="learning rate (right)",
-        )
+        line = {"drawstyle": "steps-mid", "color": "gray", "linewidth": 1, "label": "learning rate (right)"}
+        rate.plot(log["iteration"], log["lr"], ":", **line)
         rate.set_yscale("log")
         steps = np.unique(log["lr"])
         if len(steps) <= STEPS_NAMED:

@@ -40,18 +40,8 @@ def stage_net(recipe: Recipe, stage: int, source: DataSource) -> messages.NetPar
 
 def feed_of(recipe: Recipe, source: DataSource, views: int | None = None, train: bool = True) -> FeedSettings:
     """What a data layer is told to feed the nets of a recipe."""
-    return FeedSettings.of(
-        recipe.input,
-        recipe.augmentation,
-        folder=source.folder,
-        split=source.split,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-        first_sample=source.first_sample,
-        workers=source.workers,
-        views=views,
-        train=train,
-    )
+    numbers = {"batch_size": recipe.batch_size, "seed": recipe.seed, "views": views, "train": train}
+    return FeedSettings.of(recipe.input, recipe.augmentation, **numbers, **vars(source))
 
 
 def stock_stage_net(recipe: Recipe, stage: int, folder: str, split: str = "train") -> messages.NetParameter:

@@ -109,13 +109,7 @@ class Runner:
         variables = {"GLOG_minloglevel": "2"} | child_environment(**{"CAFFE_TF32": "0"} | environment)
         try:
             done = subprocess.run(
-                command,
-                cwd=self.work,
-                capture_output=True,
-                errors="replace",
-                env=variables,
-                timeout=left,
-                check=False,
+                command, cwd=self.work, capture_output=True, errors="replace", env=variables, timeout=left, check=False
             )
         except subprocess.TimeoutExpired:
             return {"failed": "stopped: the time is over"}

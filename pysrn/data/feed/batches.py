@@ -59,17 +59,9 @@ class FeedSettings:
     @classmethod
     def of(cls, eaten: Input, augmentation: Augmentation, **others) -> FeedSettings:
         """What feeds nets that eat `eaten`, in training with views of `augmentation`; `others` are further fields."""
-        return cls(
-            **others,
-            crop_size=eaten.size,
-            image_size=eaten.stored_size,
-            scale_ratios=augmentation.scale_ratios,
-            max_distort=augmentation.max_distort,
-            mirror=augmentation.mirror,
-            mean=eaten.mean,
-            places=eaten.places,
-            scale=eaten.scale,
-        )
+        own = {"crop_size": eaten.size, "image_size": eaten.stored_size}
+        own |= {"mean": eaten.mean, "places": eaten.places, "scale": eaten.scale}
+        return cls(**others, **own, **vars(augmentation))
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value that cannot be."""

@@ -13,17 +13,10 @@ import numpy as np
 from pysrn.data.shapes.scene import CANVAS, COMPANY, Scene, scene_rng
 
 # ---- difficulty of the pictures (that of the scenes is in scene.py) ----
-HUES = {  # centre of the hue range in degrees: colour tells objects apart, the two of a relation best, so that a net
-    # without ImageNet weights has its few minutes for what this data set is about, the relations
-    "circle": 0,
-    "triangle": 45,
-    "cross": 90,
-    "heart": 135,
-    "square": 180,
-    "star": 225,
-    "ring": 270,
-    "diamond": 315,
-}
+# Centre of the hue range in degrees: colour tells objects apart, the two of a relation best, so that a net without
+# ImageNet weights has its few minutes for what this data set is about, the relations.
+AROUND = ("circle", "triangle", "cross", "heart", "square", "star", "ring", "diamond")
+HUES = {name: 45 * place for place, name in enumerate(AROUND)}
 HUE_SPREAD = 10  # degrees to either side
 OBJECT_SATURATION, OBJECT_VALUE = (0.55, 0.95), (0.6, 0.95)
 BACKGROUND_SATURATION, BACKGROUND_VALUE = (0.0, 0.3), (0.3, 0.8)

@@ -17,19 +17,16 @@ def against_the_paper(recipe: Recipe, weights: str | None) -> list[tuple[str, st
     dataset, heads = recipe.dataset, recipe.heads
     # Official repo issue 14 says "pre-activation"; where the first BN is, the code that it refers to.
     paper_trunks = ("resnet101_preact", "resnet101_preact_fb")
-    released = recipe.heads.variant == "released"
+    released, stochastic = heads.variant == "released", "ImageNet, with stochastic depth"
     crops = ", ".join(str(int(recipe.input.stored_size * ratio)) for ratio in recipe.augmentation.scale_ratios)
     widths = sorted({heads.attention_width, heads.regulariser_width})
     iterations = ", ".join(str(recipe.iterations(stage)) for stage in range(1, len(recipe.stages) + 1))
+    held_out = recipe.validation_fraction
+    watched = f"{100 * held_out:g} % of the training images" if held_out else "nothing"
     rows = [
         judged("data set", dataset.title, "MS-COCO 2014, NUS-WIDE, WIDER-Attribute", dataset.name in PAPER_DATASETS),
         judged("trunk", TRUNKS[recipe.trunk].title, TRUNKS[paper_trunks[0]].title, recipe.trunk in paper_trunks),
-        judged(
-            "first weights",
-            weights or "none: from scratch",
-            "ImageNet, with stochastic depth",
-            None if weights else False,
-        ),
+        judged("first weights", weights or "none: from scratch", stochastic, None if weights else False),
         judged("heads", "of the authors' released nets" if released else "of the text", "of the text", not released),
         judged("width of the heads", ", ".join(map(str, widths)), "512"),
         judged("losses of stage 4", "y_cls + y_sr + y_att" if released else "y_hat + y_att", "y_hat + y_att"),
@@ -38,7 +35,7 @@ def against_the_paper(recipe: Recipe, weights: str | None) -> list[tuple[str, st
         judged("iterations, at most", iterations, ""),
         judged("batch", f"{recipe.batch_size} x {recipe.iter_size}", ""),
         judged("momentum, weight decay", f"{recipe.momentum:g}, {recipe.weight_decay:g}", ""),
-        judged("watched while training", _watched(recipe), "a part of the test images"),
+        judged("watched while training", watched, "a part of the test images"),
         judged("crops, pixels of 256", crops, "256, 224, 192, 168, 128"),
         judged("view in testing", "the stored 256 x 256 image, resized", "the original file, resized"),
     ]
@@ -46,12 +43,6 @@ def against_the_paper(recipe: Recipe, weights: str | None) -> list[tuple[str, st
         published = DATASETS[dataset.name].train_images
         rows.insert(1, judged("training images", f"{dataset.train_images:,}", f"{published:,}"))
     return rows
-
-
-def _watched(recipe: Recipe) -> str:
-    if recipe.validation_fraction:
-        return f"{100 * recipe.validation_fraction:g} % of the training images"
-    return "nothing"
 
 
 def _each(recipe: Recipe, name: str) -> str:

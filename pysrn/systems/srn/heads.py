@@ -92,12 +92,14 @@ def add_maps(
 ) -> tuple[str, str]:
     """f_att and the confidence branch on X of so many channels; returns the blobs of A and S."""
     blocks = features
-    if heads.variant == "released":
-        blocks = _add_residual_blocks(net, features, channels, blocks_prefix(heads), learning)
+    if heads.variant == "released":  # two pre-activation blocks, each with its BN and ReLU before and after it
+        prefix = blocks_prefix(heads)
+        top, blocks = features, activation(net, features, learning, f"{prefix}input")
+        for number in range(1, RESIDUAL_BLOCKS + 1):
+            top, blocks = preact_bottleneck(net, f"{prefix}res{number}", top, blocks, channels // 4, learning)
+    read = blocks if heads.confidence_sees_blocks else features
     attention = add_attention(net, blocks, classes, heads, learning)
-    return attention, add_confidence(
-        net, blocks if heads.confidence_sees_blocks else features, classes, heads, learning
-    )
+    return attention, add_confidence(net, read, classes, heads, learning)
 
 
 def add_attention(net: messages.NetParameter, features: str, classes: int, heads: HeadSpec, learning: Learning) -> str:
@@ -152,16 +154,6 @@ def add_final_score(net: messages.NetParameter, score_cls: str, score_sr: str) -
     """`score` = alpha * score_cls + (1 - alpha) * score_sr, on logits, alpha = 0.5."""
     coefficients = [SCORE_WEIGHT, 1 - SCORE_WEIGHT]
     return add_layer(net, "score", "Eltwise", [score_cls, score_sr], eltwise_param={"coeff": coefficients})
-
-
-def _add_residual_blocks(
-    net: messages.NetParameter, features: str, channels: int, prefix: str, learning: Learning
-) -> str:
-    """X -> two pre-activation blocks, each with its BN and ReLU before and after it."""
-    top, activated = features, activation(net, features, learning, f"{prefix}input")
-    for number in range(1, RESIDUAL_BLOCKS + 1):
-        top, activated = preact_bottleneck(net, f"{prefix}res{number}", top, activated, channels // 4, learning)
-    return activated
 
 
 def _hidden(

@@ -52,8 +52,7 @@ def add_stage(net: messages.NetParameter, recipe: Recipe, stage: int) -> None:
         srn.add_classifier(net, top, classes, new)
     elif stage == 2:
         resnet.add_trunk(net, spec, FIXED, "data", up_to=resnet.FEATURE_STAGE)
-        attention, confidence = _add_maps(net, spec, classes, heads, new)
-        srn.add_attention_score(net, attention, confidence)
+        srn.add_attention_score(net, *_add_maps(net, spec, classes, heads, new))
     elif stage == 3:
         resnet.add_trunk(net, spec, FIXED, "data", up_to=resnet.FEATURE_STAGE)
         weighted = srn.add_weighted_maps(net, *_add_maps(net, spec, classes, heads, FIXED))

@@ -74,7 +74,11 @@ def relation_picture(regulariser: Regulariser, neurons: Sequence[int], classes: 
         for axis in axes:
             axis.set_xticks([])
             axis.set_yticks([])
-        _write_votes(axes[0], regulariser.votes[:, neuron], neuron, classes)
+        votes = regulariser.votes[:, neuron]
+        lines = "\n\n".join(f"{classes[label]}\n{votes[label]:+.2f}" for label in _loudest(votes))
+        axes[0].set_frame_on(False)
+        axes[0].set_title(f"neuron {neuron} of conv4\nspeaks for", fontsize=8)
+        axes[0].text(0.5, 0.5, lines, ha="center", va="center", fontsize=9, transform=axes[0].transAxes)
         labels = regulariser.strongest_inputs(neuron, inputs)
         reach = max(np.abs(regulariser.kernel(neuron, label)).max() for label in labels) or 1.0
         for axis, label in zip(axes[1:], labels, strict=False):
@@ -97,10 +101,3 @@ def describe(regulariser: Regulariser, neuron: int, classes: Sequence[str], inpu
 
 def _loudest(votes: np.ndarray) -> list[int]:
     return np.argsort(-np.abs(votes), kind="stable")[:VOTES_SHOWN].tolist()
-
-
-def _write_votes(axis, votes: np.ndarray, neuron: int, classes: Sequence[str]) -> None:
-    lines = [f"{classes[label]}\n{votes[label]:+.2f}" for label in _loudest(votes)]
-    axis.set_frame_on(False)
-    axis.set_title(f"neuron {neuron} of conv4\nspeaks for", fontsize=8)
-    axis.text(0.5, 0.5, "\n\n".join(lines), ha="center", va="center", fontsize=9, transform=axis.transAxes)

@@ -55,9 +55,8 @@ def targets(theirs: Iterable[StoredLayer], geometry: bool, wired: bool) -> Itera
             continue
         for classes in counts:
             for shared in (True, False):
-                layers, units = _our_net(
-                    spec.name, classes, HeadSpec(variant="released", confidence_sees_blocks=shared), geometry, wired
-                )
+                heads = HeadSpec(variant="released", confidence_sees_blocks=shared)
+                layers, units = _our_net(spec.name, classes, heads, geometry, wired)
                 where = "" if shared else ", confidence branch on X"
                 yield Target(f"SRN_{spec.name}_{classes}_labels{where}", layers, units)
             trunk = [i for i, unit in enumerate(units) if not SYSTEM.part_of(unit.name).extra]

@@ -6,15 +6,7 @@ states is None and stays so. `compare.py` lays a run's figures beside these.
 
 from __future__ import annotations
 
-from pysrn.systems.published import (
-    COLUMNS,
-    TOP3_PREFIX,
-    Method,
-    PaperTable,
-    Published,
-    Tolerance,
-    row_of,
-)
+from pysrn.systems.published import COLUMNS, TOP3_PREFIX, Method, PaperTable, Published, Tolerance, row_of
 
 WIDER_COLUMNS = ("mAP", "F1-C", "F1-O")  # official repo, evaluate.m: what it prints for WIDER-Attribute
 

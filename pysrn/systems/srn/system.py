@@ -6,16 +6,7 @@ from pysrn.nets.folding import Weights
 from pysrn.systems.srn import fidelity, nets, recipes
 from pysrn.systems.srn import recognise as recognising
 from pysrn.systems.srn.paper import PUBLISHED
-from pysrn.systems.system import (
-    Activation,
-    Architecture,
-    Baseline,
-    Map,
-    Part,
-    Score,
-    Stage,
-    System,
-)
+from pysrn.systems.system import Activation, Architecture, Baseline, Map, Part, Score, Stage, System
 from pysrn.systems.trunks.resnet import IMAGENET_CLASSIFIER, PREACT, TRUNKS
 
 TRUNK = Part("trunk")

@@ -68,11 +68,7 @@ class SRN(nn.Module):
         self.class_names: tuple[str, ...] = ()
         self.trunk = Trunk(trunk)
         self.cls_fc = nn.Linear(self.trunk.channels, classes)
-        features, attention, width = (
-            self.trunk.feature_channels,
-            heads.attention_width,
-            heads.regulariser_width,
-        )
+        features, attention, width = self.trunk.feature_channels, heads.attention_width, heads.regulariser_width
         self.heads, self.released, self.shared = heads, heads.variant == "released", heads.confidence_sees_blocks
         self.classes, self.side, self.score_weight = classes, FEATURE_SIZE, SCORE_WEIGHT
         if self.released:

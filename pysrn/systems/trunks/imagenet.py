@@ -34,16 +34,7 @@ from pysrn.nets.layers import FIXED
 from pysrn.recipes import Input
 from pysrn.systems.torch_parts import BN_EPSILON
 from pysrn.systems.trunks import resnet
-from pysrn.systems.trunks.resnet import (
-    FEATURE_STAGE,
-    PREACT,
-    STAGES,
-    TRUNKS,
-    V15,
-    TrunkSpec,
-    block_names,
-    feature_name,
-)
+from pysrn.systems.trunks.resnet import FEATURE_STAGE, PREACT, STAGES, TRUNKS, V15, TrunkSpec, block_names, feature_name
 from pysrn.systems.trunks.torch_resnet import Trunk
 
 BN_PARTS = ("weight", "bias", "running_mean", "running_var")
