@@ -52,12 +52,8 @@ def serve(job: Job) -> None:
                 worker.once()  # fills the caches that the contestant before has filled
             answer(seconds_of(worker.once, passes))
         elif command == "peak":
-            answer(_peak_mb())
-
-
-def _peak_mb() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+            lines = Path("/proc/self/status").read_text().splitlines()
+            answer(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024)  # MB
 
 
 if __name__ == "__main__":

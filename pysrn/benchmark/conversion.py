@@ -41,7 +41,12 @@ def measure(tools: Path, system: System, run: str | None, rounds: int) -> dict:
             figures[TO].append(_run([*to_torch, *([] if run else ["--dataset", recipe.dataset.name])]))
             tensors, back = next(out.glob(f"{NAME}-*.safetensors")), out / "back.caffemodel"
             figures[BACK].append(_run([str(tools / f"{BACK}.py"), str(tensors), "--out", str(back)]))
-            _check_same(weights, back)
+            there, here = (
+                {name: [blob.tobytes() for blob in blobs] for name, blobs in read_weights(path).items()}
+                for path in (weights, back)
+            )
+            if there != here:
+                raise SrnError("the weights that came back from PyTorch are not those that went there")
             shutil.rmtree(out)
         size = weights.stat().st_size / 2**20
     medians = {
@@ -71,12 +76,3 @@ def _run(words: list[str]) -> dict[str, float]:
             errors.seek(0)
             raise SrnError(f"{Path(words[0]).name} ended with exit code {process.returncode}: {errors.read()[-500:]}")
     return {"seconds": seconds, "peak_mb": usage.ru_maxrss / 1024}
-
-
-def _check_same(there: Path, back: Path) -> None:
-    one, other = read_weights(there), read_weights(back)
-    same = one.keys() == other.keys() and all(
-        a.tobytes() == b.tobytes() for name in one for a, b in zip(one[name], other[name], strict=True)
-    )
-    if not same:
-        raise SrnError("the weights that came back from PyTorch are not those that went there")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pysrn.benchmark.contender import INFER, Job
 from pysrn.benchmark.nets import RATE, recipe_of, whole_net
-from pysrn.benchmark.torch_stage import StageLosses, caffe_layer, fold, learning_layers
+from pysrn.benchmark.torch_stage import StageLosses, caffe_layer, fold
 from pysrn.convert import torch_weights
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.layers import BIAS_RATE
@@ -57,7 +57,7 @@ class Training:
         self._model, self._images, self._labels = _loaded(job)
         recipe = recipe_of(read_weights(job.weights), job.weights)
         net = whole_net(recipe, job.stage)
-        learning = learning_layers(net)
+        learning = {layer.name for layer in net.layer if any(param.lr_mult for param in layer.param)}
         for name, parameter in self._model.named_parameters():
             parameter.requires_grad_(caffe_layer(self._model, name) in learning)
         if job.folded:
@@ -93,16 +93,13 @@ class Training:
 
 def describe() -> dict:
     """Versions, threads and libraries of PyTorch."""
+    lines = (line.strip(" -") for line in torch.__config__.show().splitlines() if "oneDNN" in line)
     return {
         "torch": torch.__version__,
-        "onednn": torch.backends.mkldnn.is_available() and _line("oneDNN"),
+        "onednn": torch.backends.mkldnn.is_available() and next(lines, "unknown"),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
     }
-
-
-def _line(word: str) -> str:
-    return next((line.strip(" -") for line in torch.__config__.show().splitlines() if word in line), "unknown")
 
 
 def _loaded(job: Job) -> tuple[nn.Module, Tensor, Tensor]:

@@ -45,7 +45,8 @@ class StageLosses(nn.Module):
         self.further = getattr(own, "further_losses", lambda model: [])
         full = {layer.top[0] for layer in net.layer if layer.loss_param.normalization == layer.loss_param.FULL}
         self.of_losses = [(score, loss in full) for loss, score in losses]
-        following = _following_the_batch(net)
+        norms = [layer for layer in net.layer if layer.type == "BatchNorm"]  # whose statistics are those of the batch:
+        following = {layer.name for layer in norms if not layer.batch_norm_param.use_global_stats}
         for path, part in model.named_modules():
             if isinstance(part, nn.BatchNorm2d):
                 part.train(torch_weights.batch_norm_names(path)[0] in following)
@@ -59,11 +60,6 @@ class StageLosses(nn.Module):
             for name, full in self.of_losses
         ]
         return losses + self.further(self.scores.model)
-
-
-def learning_layers(net: messages.NetParameter) -> set[str]:
-    """Names of the layers that the solver changes."""
-    return {layer.name for layer in net.layer if any(param.lr_mult for param in layer.param)}
 
 
 def caffe_layer(model: nn.Module, parameter: str) -> str:
@@ -88,9 +84,3 @@ def fold(model: nn.Module) -> None:
 def _fixed_norm(part: nn.Module | None) -> bool:
     learns = part is not None and any(parameter.requires_grad for parameter in part.parameters())
     return isinstance(part, nn.BatchNorm2d) and not part.training and not learns
-
-
-def _following_the_batch(net: messages.NetParameter) -> set[str]:
-    """Names of the BatchNorm layers whose statistics are those of the batch."""
-    norms = [layer for layer in net.layer if layer.type == "BatchNorm"]
-    return {layer.name for layer in norms if not layer.batch_norm_param.use_global_stats}

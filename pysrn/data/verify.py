@@ -112,8 +112,12 @@ def pair_faults(reader: PairReader, manifest: dict, workers: int = 1) -> list[st
             wrong = [name for name in reader.classes if found.get(name, 0) != entry.get(kind, {}).get(name, 0)]
             if wrong:
                 faults.append(f"{labels}: {kind} of {', '.join(wrong[:5])} are not those of manifest.json")
-    for kind, path in (("images", images), ("labels", labels)):
-        if "sha256" in entry and _records_hash(path) != entry["sha256"][kind]:
+    for kind, path in (("images", images), ("labels", labels)) if "sha256" in entry else ():
+        digest = RecordsHash()
+        with open_whole(path).begin(buffers=True) as transaction:
+            for key, value in transaction.cursor():
+                digest.update(bytes(key), value)
+        if digest.hexdigest() != entry["sha256"][kind]:
             faults.append(f"{path}: its records are not those that were written (SHA-256)")
     return faults
 
@@ -128,11 +132,3 @@ def _key_faults(path: Path) -> list[str]:
             else:
                 last = int(found[1])
     return faults
-
-
-def _records_hash(path: Path) -> str:
-    digest = RecordsHash()
-    with open_whole(path).begin(buffers=True) as transaction:
-        for key, value in transaction.cursor():
-            digest.update(bytes(key), value)
-    return digest.hexdigest()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from pysrn.evaluate.bootstrap import Interval
-from pysrn.evaluate.compare import Comparison, Row
+from pysrn.evaluate.compare import Comparison
 from pysrn.evaluate.table import aligned
 from pysrn.recipes import DATASETS, OWN
 from pysrn.systems.published import NOT_FOUND, TOP3_PREFIX, Figure, PaperTable, Published, Tolerance
@@ -42,9 +42,10 @@ def _comparison_text(found: Comparison, known: bool) -> str:
     name = f"{found.score} of {found.path}"
     if known:
         header = ["metric", "paper", "ours", "difference", "verdict", "source"]
+        verdicts = {"within": "within {:g}"} | {side: f"{side}, not within {{:g}}" for side in ("above", "below")}
         body = [
             [row.metric, number(row.paper.value, 1), number(row.ours, 2), number(row.difference, 2, "+"),
-             _verdict(row), source(row.paper)]
+             verdicts.get(row.verdict, row.verdict).format(row.tolerance.points), source(row.paper)]
             for row in found.rows
         ]  # fmt: skip
         lines = [aligned(f"{found.method} of the paper against {name}, in percent", header, body)]
@@ -54,12 +55,6 @@ def _comparison_text(found: Comparison, known: bool) -> str:
     if found.interval is not None:
         lines.append(interval_sentence(found.interval))
     return "\n".join(lines)
-
-
-def _verdict(row: Row) -> str:
-    if row.verdict in ("within", "above", "below"):
-        return f"{'' if row.verdict == 'within' else row.verdict + ', not '}within {row.tolerance.points:g}"
-    return row.verdict
 
 
 def number(value: float | None, digits: int, sign: str = "") -> str:

@@ -29,13 +29,9 @@ def headline(found: Gathered) -> Html | None:
         cards.append((f"gain over the {found.system.baseline.title}", gain, f"mAP of {main.name}: {ap}"))
     cards.append(("F1-C", percent(block["F1-C"]), "mean over the labels"))
     cards.append(("F1-O", percent(block["F1-O"]), "over all decisions"))
-    return element("div", *(_card(*card) for card in cards), class_="cards")
-
-
-def _card(*texts: str) -> Html:
-    """Title, value, and what stands below."""
-    parts = zip(("title", "value", "below"), texts, strict=True)
-    return element("div", *(element("div", text, class_=kind) for kind, text in parts), class_="card")
+    kinds = ("title", "value", "below")
+    parts = ([element("div", text, class_=kind) for kind, text in zip(kinds, card, strict=True)] for card in cards)
+    return element("div", *(element("div", *texts, class_="card") for texts in parts), class_="cards")
 
 
 def metrics(found: Gathered) -> list[Html]:

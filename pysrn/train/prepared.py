@@ -19,6 +19,7 @@ from pysrn.nets.solvers import stage_solver
 from pysrn.recipes import PLATEAU, Recipe, StageSpec
 from pysrn.systems.stage_nets import DataSource, new_layers, recipe_deploy_net, stage_net
 from pysrn.systems.system import Stage
+from pysrn.train.fixed.settings import change_feed
 from pysrn.train.fixed.split_net import WHOLE_NET, SplitNet
 from pysrn.train.launch import Machine
 from pysrn.train.run_folder import RunFolder
@@ -94,7 +95,7 @@ class PreparedStage:
         net = stage_net(self.recipe, self.number, data)
         give_blobs(net, self.constants)
         if self.recipe.validation_images:
-            validation.hold_out(net, self.recipe.training_records)
+            change_feed(net, records=self.recipe.training_records)
         return net
 
     @cached_property

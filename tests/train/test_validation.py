@@ -9,6 +9,7 @@ import pytest
 from pysrn.console import UsageError
 from pysrn.data.feed.prefetch import Feeder
 from pysrn.nets import messages, prototxt
+from pysrn.train.fixed.settings import change_feed
 from pysrn.train.stage import validation
 from tests.srn import RECIPES, stages
 from tests.srn import feed as feed_of
@@ -27,7 +28,7 @@ def recipe(small_data):
 def trained(recipe, small_data, tmp_path):
     """A stage 1 net after two steps from scratch, its message, and what writes its twin."""
     message = stages.stage_net(recipe, 1, stages.DataSource(str(small_data), workers=0))
-    validation.hold_out(message, recipe.training_records)
+    change_feed(message, records=recipe.training_records)
     prototxt.write_message(message, tmp_path / "net.prototxt")
     solver = messages.SolverParameter(
         net=str(tmp_path / "net.prototxt"), base_lr=1e-3, lr_policy="fixed", random_seed=1, max_iter=9

@@ -58,12 +58,12 @@ def resumable(folder: Path) -> Iterator[None]:
 
 def end_with_parent() -> None:
     """Let this process of a pool end when its parent was killed: it would wait for work for ever, pipes open."""
-    threading.Thread(target=_follow_parent, daemon=True).start()
 
+    def follow() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
 
-def _follow_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def end_like_an_interrupt() -> None:

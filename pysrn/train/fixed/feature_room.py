@@ -63,7 +63,11 @@ def announce(place: Path, recipe: Recipe, stages: Sequence[int], precision: str,
     need = size * (most + recipe.validation_images)
     if place.exists() and not place.is_dir():
         raise UsageError(f"--cache-folder must name a folder: {place} is a file")
-    there = 0 if source is None else room_taken(place, precision, _trunk_fingerprint(recipe, stages[0], source))
+    there = 0
+    if source is not None:
+        net = stage_net(recipe, stages[0], DataSource("", workers=0))
+        trunk = split(net, features, recipe.input.size).fixed[0]
+        there = room_taken(place, precision, weights_fingerprint(trunk, read_weights(source)))
     existing = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(existing).free
     text = f"{size_text(need)} in {place}, where {size_text(there)} are and {size_text(free)} are free"
@@ -83,9 +87,3 @@ def room_taken(place: Path, precision: str, weights: str) -> int:
         except (OSError, ValueError, KeyError, TypeError):  # damaged: named by the stage that would read it
             continue
     return taken
-
-
-def _trunk_fingerprint(recipe: Recipe, stage: int, source: Path) -> str:
-    net = stage_net(recipe, stage, DataSource("", workers=0))
-    trunk = split(net, recipe.system.trunks[recipe.trunk].features, recipe.input.size).fixed[0]
-    return weights_fingerprint(trunk, read_weights(source))

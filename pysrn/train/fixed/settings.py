@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from pysrn.data.feed.batches import FeedSettings
 from pysrn.nets import messages
-from pysrn.nets.layers import add_input, add_layer
+from pysrn.nets.layers import add_input
 
 FEATURES = "features"  # the key of what a feed of cached features knows beside the feed
 DATA_MODULE, CACHED_MODULE = "pysrn.data.layer", "pysrn.train.fixed.cached_layer"
@@ -53,12 +53,6 @@ class CachedSettings:
         values = json.loads(text)
         where = values.pop(FEATURES)
         return cls(FeedSettings.from_json(json.dumps(values)), **where)
-
-
-def add_fixed_part(net: messages.NetParameter, bottom: str, top: str, settings: FixedSettings) -> None:
-    """Add the layer that runs the fixed part to a net that is trained."""
-    layer = {"module": FIXED_MODULE, "layer": "FixedPartLayer", "param_str": settings.to_json()}
-    add_layer(net, "fixed_part", "Python", bottom, top, python_param=layer)
 
 
 def fed_by_input(net: messages.NetParameter, shapes: Mapping[str, Sequence[int]]) -> messages.NetParameter:

@@ -14,10 +14,11 @@ from pysrn.nets import messages, prototxt
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.fixed import input_and_output, split
 from pysrn.nets.folding import Weights
+from pysrn.nets.layers import add_layer
 from pysrn.recipes import Recipe
 from pysrn.train.fixed.feature_cache import FeatureCache, identity
 from pysrn.train.fixed.feature_room import rows_of
-from pysrn.train.fixed.settings import CACHED_MODULE, CachedSettings, FixedSettings, add_fixed_part, feed_of
+from pysrn.train.fixed.settings import CACHED_MODULE, FIXED_MODULE, CachedSettings, FixedSettings, feed_of
 
 WHOLE_NET, FIXED_NETS = "whole.prototxt", ("trunk.prototxt", "fixed_heads.prototxt")  # in the stage's folder
 
@@ -61,7 +62,8 @@ class SplitNet:
             data.python_param.param_str = told.to_json()
         if nets:
             told = FixedSettings(tuple(str(path) for _, path in nets), str(self._source))
-            add_fixed_part(trained, bottom, input_and_output(nets[-1][0])[1], told)
+            layer = {"module": FIXED_MODULE, "layer": "FixedPartLayer", "param_str": told.to_json()}
+            add_layer(trained, "fixed_part", "Python", bottom, input_and_output(nets[-1][0])[1], python_param=layer)
         trained.layer.extend(layer for layer in net.layer if layer.name in learning)
         prototxt.check_net(trained)
         return trained

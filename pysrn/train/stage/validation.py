@@ -42,11 +42,6 @@ def batches_of(images: int, batch_size: int) -> int:
     return math.ceil(images / batch_size)
 
 
-def hold_out(net: messages.NetParameter, records: tuple[int, int]) -> None:
-    """Let a training net's data layer read only the records [begin, end)."""
-    change_feed(net, records=records)
-
-
 def validation_net(net: messages.NetParameter, records: tuple[int, int], validations: int = 0) -> messages.NetParameter:
     """The twin of a training net for its validation records.
 
