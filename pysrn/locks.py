@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pysrn.console import SrnError
@@ -25,7 +25,9 @@ def sole_worker(folder: Path, doing: str, cure: str) -> Iterator[None]:
     while not locked:
         folder.mkdir(parents=True, exist_ok=True)
         with held(lock, refuse) as descriptor:
-            if not (locked := _is(lock, descriptor)):
+            with suppress(FileNotFoundError):
+                locked = os.path.samestat(os.stat(lock), os.fstat(descriptor))
+            if not locked:
                 continue  # the one before left nothing else and took it away
             try:
                 yield
@@ -49,14 +51,6 @@ def held(path: Path, if_busy: Callable[[], None] | None = None, shared: bool = F
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _is(path: Path, descriptor: int) -> bool:
-    """Whether a path still names an open file."""
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def take(descriptor: int, if_busy: Callable[[], None] | None = None, shared: bool = False) -> None:

@@ -64,7 +64,14 @@ def compare(message, blobs: Mapping[str, np.ndarray], model: nn.Module, images: 
         model: the PyTorch module.
         images: N x 3 x S x S.
     """
-    modules = {_caffe_name(path, module): module for path, module in model.named_modules() if path}
+    modules = {}  # Caffe's layer -> the part of the net whose output is its
+    for path, module in model.named_modules():
+        name = torch_weights.layer_name(path)
+        if isinstance(module, nn.BatchNorm2d):
+            name = torch_weights.batch_norm_names(path)[1]
+        elif isinstance(module, Bottleneck | PreactBottleneck):
+            name = path.rpartition(".")[2]
+        modules[name] = module
     # A blob is what the last layer that writes it leaves, then rectified, in place.
     written = {layer.top[0]: layer.name for layer in message.layer if layer.name in modules}
     rectified = {layer.top[0] for layer in message.layer if layer.type == "ReLU"}
@@ -85,12 +92,3 @@ def compare(message, blobs: Mapping[str, np.ndarray], model: nn.Module, images: 
             hook.remove()
     found |= {name: difference(blobs[name], value.numpy()) for name, value in outputs.items()}
     return {name: found[name] for name in (*written, *outputs) if name in found}
-
-
-def _caffe_name(path: str, module: nn.Module) -> str:
-    """Caffe's layer whose output is that of a part of the net."""
-    if isinstance(module, nn.BatchNorm2d):
-        return torch_weights.batch_norm_names(path)[1]
-    if isinstance(module, Bottleneck | PreactBottleneck):
-        return path.rpartition(".")[2]
-    return torch_weights.layer_name(path)

@@ -96,9 +96,8 @@ def for_authors(
     values: Mapping[str, torch.Tensor], architecture: Architecture
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """A state dict under the names of the system's authors' code, and which of them are zero; UsageError for none."""
-    system = architecture.system
-    theirs = system.module("authors", "names of its authors' PyTorch code")
-    return theirs.from_ours(values, system.trunks[architecture.trunk])
+    theirs = architecture.system.module("authors", "names of its authors' PyTorch code")
+    return theirs.from_ours(values, architecture.system.trunks[architecture.trunk])
 
 
 def verify_stored(tensors: CheckTensors, model: nn.Module) -> Verification:

@@ -9,7 +9,7 @@ from pysrn.evaluate.comparison_text import interval_sentence, legend, number, so
 from pysrn.recipes import DATASETS
 from pysrn.report.data import Gathered, Measured
 from pysrn.report.markup import Html, element, folded, note, paragraph, table
-from pysrn.systems.published import Method, Published
+from pysrn.systems.published import Method
 
 WITHIN, NO_FIGURE = "within", "no figure"  # verdicts of compare.Row
 
@@ -31,8 +31,12 @@ def comparison(found: Gathered) -> list[Html]:
         rows += compared
     if found.interval is not None:
         parts.append(paragraph(interval_sentence(found.interval), "."))
-    lines = (element("li", line) for line in _legend(published, rows))
-    return [*parts, folded("Sources and tolerances", element("ul", *lines))]
+    # What the sources, trust marks, notes and tolerances of the rows are, each once.
+    lines = [f"* {row.metric}: {row.paper.note}" for row in rows if row.paper.note]
+    lines += [f"\N{PLUS-MINUS SIGN}{row.tolerance.points:g}: {row.tolerance.reason}" for row in rows]
+    lines = dict.fromkeys(lines + legend(published, [row.paper for row in rows]))
+    items = (element("li", line) for line in lines)
+    return [*parts, folded("Sources and tolerances", element("ul", *items))]
 
 
 def _measured(found: Gathered, method: Method) -> Measured | None:
@@ -67,10 +71,3 @@ def _table(method: str, each: Measured, rows: Sequence[Row]) -> list[Html]:
 def _number(value: float | None, sign: str = "") -> str:
     text = number(value, 1, sign)
     return text if text == "-" else text.replace("-", "\N{MINUS SIGN}")
-
-
-def _legend(published: Published, rows: Sequence[Row]) -> list[str]:
-    """What the sources, trust marks, notes and tolerances of the rows are, each once."""
-    lines = [f"* {row.metric}: {row.paper.note}" for row in rows if row.paper.note]
-    lines += [f"\N{PLUS-MINUS SIGN}{row.tolerance.points:g}: {row.tolerance.reason}" for row in rows]
-    return list(dict.fromkeys(lines + legend(published, [row.paper for row in rows])))

@@ -10,7 +10,7 @@ from pysrn.recipes import Recipe
 from pysrn.report.data import Gathered
 from pysrn.report.markup import Html, code, element, folded, paragraph, table
 from pysrn.systems.published import DIFFERS
-from pysrn.train.settings import Settings, recipe_values
+from pysrn.train.settings import recipe_values
 
 HASH_SHOWN = 16  # hexadecimal digits of a SHA-256
 
@@ -18,13 +18,16 @@ HASH_SHOWN = 16  # hexadecimal digits of a SHA-256
 def manifest(found: Gathered) -> list[Html]:
     """Settings against the paper's, stages, data, weights, versions, and run.json as it is."""
     recipe = found.settings.recipe
-    changed = list(_changed_fields(recipe))
+    changed, compared = list(_changed_fields(recipe)), []
+    for what, ours, paper, verdict in recipe.system.against_paper(recipe, found.settings.weights):
+        badge = element("span", verdict, class_="badge differs" if verdict == DIFFERS else "badge")
+        compared.append([what, ours, element("span", paper, " ", badge)])
     first = ", ".join(filter(None, (recipe.system.words_of(recipe), f"seed {recipe.seed}")))
     text = f"{first[:1].upper()}{first[1:]}, data {found.settings.data}. "
     text += "Where the paper's value is not published, the run's is an assumption."
     return [
         paragraph(text),
-        _comparison(found.settings),
+        table(["", "this run", "the paper"], compared, text=3),
         element("h3", "Changed from the recipe of the data set"),
         table(["setting", "recipe", "this run"], changed, text=3) if changed else paragraph("Nothing."),
         element("h3", "Stages"),
@@ -35,14 +38,6 @@ def manifest(found: Gathered) -> list[Html]:
         _versions(found),
         folded("run.json", element("pre", json.dumps(found.settings.to_json(), indent=1), class_="scroll")),
     ]
-
-
-def _comparison(settings: Settings) -> Html:
-    rows = []
-    for what, ours, paper, verdict in settings.recipe.system.against_paper(settings.recipe, settings.weights):
-        badge = element("span", verdict, class_="badge differs" if verdict == DIFFERS else "badge")
-        rows.append([what, ours, element("span", paper, " ", badge)])
-    return table(["", "this run", "the paper"], rows, text=3)
 
 
 def _changed_fields(recipe: Recipe) -> Iterator[tuple[str, str, str]]:

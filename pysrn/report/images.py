@@ -51,7 +51,9 @@ def attention(found: Gathered, source: BoxSource, gpu: int | None) -> list[Html]
     net = DeployNet(found.run.weights(stage), gpu=gpu)
     maps, cells = compute_maps(net, pair, chosen, (shown.name,))[shown.name], net.places(shown.name)
     boxes, about_boxes = _boxes(found, source, chosen)
-    probabilities = _probabilities(found)
+    final, probabilities = found.final, {}  # sample key -> probabilities of the final score
+    if final is not None:
+        probabilities = dict(zip(found.last_predictions.keys, sigmoid(final.logits), strict=True))
     blocks = []
     for index, image_maps, places in zip(chosen, maps, boxes, strict=True):
         image = pair.image(index)
@@ -166,12 +168,6 @@ def _label(name: str, has: bool, first: float, last: float) -> Html:
         element("span", f"{first:.2f} \N{RIGHTWARDS ARROW} "),
         element("span", f"{last:.2f}", class_="" if abs(better) < VISIBLE else "up" if better > 0 else "down"),
     )
-
-
-def _probabilities(found: Gathered) -> dict[str, np.ndarray]:
-    """Sample key -> probabilities of the final score; empty without predictions."""
-    final = found.final
-    return {} if final is None else dict(zip(found.last_predictions.keys, sigmoid(final.logits), strict=True))
 
 
 def _probability(value: float) -> Html:
