@@ -13,6 +13,7 @@ from pysrn.data.pair.manifest import read_manifest
 from pysrn.nets import messages
 from pysrn.nets.folding import Weights
 from pysrn.nets.layers import give_blobs
+from pysrn.nets.portable import say_global
 from pysrn.nets.solvers import stage_solver
 from pysrn.recipes import PLATEAU, Recipe, StageSpec
 from pysrn.systems.stage_nets import DataSource, stage_net
@@ -93,17 +94,28 @@ class PreparedStage:
 
     @cached_property
     def digest(self) -> str:
-        """A hash of everything that decides its result, apart from its starting weights.
+        """A hash of everything that decides its result, apart from its starting weights; and of the net's name.
 
         The data counts by what its manifest says it was made from, not by the folder's name.
         """
+        return self._hash(self.net(DataSource("", workers=0)))
+
+    @cached_property
+    def training(self) -> str:
+        """The digest without what says whose the net is: alike where two systems train the same."""
+        net = self.net(DataSource("", workers=0))
+        net.ClearField("name")
+        say_global(net, {"data": (1, 3, self.recipe.input.size, self.recipe.input.size)})
+        return self._hash(net)
+
+    def _hash(self, net: messages.NetParameter) -> str:
         solver = stage_solver(self.recipe, self.number, "", "")
         manifest = read_manifest(Path(self.settings.data)) or {}
         parts = {"seed": manifest.get("seed"), "train": manifest.get("splits", {}).get("train")}
         if self.rules.kind == PLATEAU:  # otherwise validation changes nothing, and Caffe's solver has the schedule
             parts["schedule"] = asdict(self.rules)
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
-        for part in (self.net(DataSource("", workers=0)), solver):
+        for part in (net, solver):
             digest.update(part.SerializeToString(deterministic=True))
         return digest.hexdigest()
 
