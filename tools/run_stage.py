@@ -88,26 +88,16 @@ def work(arguments: argparse.Namespace) -> None:
     from pysrn.train.launch import Launch, Machine, refuse_launched_command
     from pysrn.train.pipeline import run_up_to
     from pysrn.train.run_folder import RunFolder
-    from pysrn.train.settings import choose_settings
     from pysrn.train.status import runs_in, status
 
     refuse_launched_command()
     end_like_an_interrupt()
-    system = system_named(arguments.system) if arguments.system else None
-    run = RunFolder(arguments.runs / (arguments.run or default_name(system, arguments.dataset)))
+    run = RunFolder(arguments.runs / (arguments.run or default_name(asked_system(arguments), arguments.dataset)))
     if arguments.status:
         named = arguments.run or arguments.dataset or arguments.system
         print("\n".join(status([run] if named else runs_in(arguments.runs))))
         return
-    settings = choose_settings(
-        run.read_settings(),
-        dataset=arguments.dataset,
-        data=arguments.data,
-        weights=arguments.weights,
-        from_scratch=arguments.from_scratch,
-        asked=asked_for(arguments),
-        system=system,
-    )
+    settings = settings_of(arguments, run)
     stage = settings.recipe.system.stage(arguments.stage or settings.recipe.system.last_stage).number
     if arguments.cache_folder and not arguments.cache_features:
         raise UsageError("--cache-folder is for --cache-features", "give --cache-features fp32, or fp16")
@@ -118,6 +108,26 @@ def work(arguments: argparse.Namespace) -> None:
     run_up_to(run, settings, stage, machine, restart=arguments.restart, dry_run=arguments.dry_run)
     if not arguments.dry_run:
         print(run.weights(stage))
+
+
+def settings_of(arguments: argparse.Namespace, run):
+    """What a run (its `RunFolder`) is to be trained with: what is asked for, else what it began with."""
+    from pysrn.train.settings import choose_settings
+
+    return choose_settings(
+        run.read_settings(),
+        dataset=arguments.dataset,
+        data=arguments.data,
+        weights=arguments.weights,
+        from_scratch=arguments.from_scratch,
+        asked=asked_for(arguments),
+        system=asked_system(arguments),
+    )
+
+
+def asked_system(arguments: argparse.Namespace):
+    """The system that is asked for, or None."""
+    return system_named(arguments.system) if arguments.system else None
 
 
 def default_name(system, dataset: str | None) -> str:

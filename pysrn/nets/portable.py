@@ -12,6 +12,7 @@ by its rounding. Our own prediction runs the net as it is trained, so that its b
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from pysrn.nets import messages
 from pysrn.nets.layers import add_layer
@@ -80,9 +81,19 @@ def _add_pooling(
     new.pooling_param.ClearField("round_mode")
 
 
-def blob_shapes(net: messages.NetParameter) -> dict[str, Shape]:
-    """Blob -> shape, of a net that begins with Input layers; without what is behind a layer of an unknown kind."""
-    shapes: dict[str, Shape] = {}
+def say_global(net: messages.NetParameter, known: Mapping[str, Shape]) -> None:
+    """Write every mean over a whole map as global pooling: Caffe computes the same. `known`: shapes of what is fed."""
+    shapes = blob_shapes(net, known)
+    for layer in net.layer:
+        told, sides = layer.pooling_param, shapes.get(layer.bottom[0], ())[2:] if layer.bottom else ()
+        if layer.type == "Pooling" and told.pool == told.AVE and not told.pad and set(sides) == {told.kernel_size}:
+            told.Clear()
+            told.pool, told.global_pooling = told.AVE, True
+
+
+def blob_shapes(net: messages.NetParameter, known: Mapping[str, Shape] | None = None) -> dict[str, Shape]:
+    """Blob -> shape; without what is behind a layer of an unknown kind. What no Input layer feeds has to be `known`."""
+    shapes = dict(known or {})
     for layer in net.layer:
         before = shapes.get(layer.bottom[0]) if layer.bottom else ()
         if before is not None and (shape := _top_shape(layer, before)) is not None:

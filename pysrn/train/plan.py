@@ -53,7 +53,7 @@ def plan(run: RunFolder, settings: Settings, last: int, restart: bool = False) -
             steps.append(Step(stage, "redo", 0, " (it started from other weights; it is set aside)"))
         elif record.get("digest") != stage.digest:
             raise _other_settings(stage, state.word)
-        elif state.word == "done" and not _damaged(stage, state.manifest):
+        elif state.word == "done" and not is_damaged(stage, state.manifest):
             steps.append(Step(stage, "keep", 0, " (done)"))
         else:
             steps.append(_resumed(stage))
@@ -78,7 +78,7 @@ def _other_settings(stage: PreparedStage, word: str) -> UsageError:
     )
 
 
-def _damaged(stage: PreparedStage, manifest: dict) -> bool:
+def is_damaged(stage: PreparedStage, manifest: dict) -> bool:
     """Whether a finished stage's weights are no longer those that its manifest has the hash of."""
     return manifest.get("weights_sha256") not in (None, sha256_of(stage.run.weights(stage.number)))
 

@@ -15,6 +15,7 @@ from pysrn.nets.folding import Weights
 from pysrn.nets.in_caffe import loadable
 from pysrn.nets.layers import give_blobs, parameter_layers
 from pysrn.nets.losses import loss_tops
+from pysrn.nets.portable import say_global
 from pysrn.nets.solvers import stage_solver
 from pysrn.recipes import PLATEAU, Recipe, StageSpec
 from pysrn.systems.stage_nets import DataSource, new_layers, recipe_deploy_net, stage_net
@@ -100,17 +101,28 @@ class PreparedStage:
 
     @cached_property
     def digest(self) -> str:
-        """A hash of everything that decides its result, apart from its starting weights.
+        """A hash of everything that decides its result, apart from its starting weights; and of the net's name.
 
         The data counts by what its manifest says it was made from, not by the folder's name.
         """
+        return self._hash(self.net(DataSource("", workers=0)))
+
+    @cached_property
+    def training(self) -> str:
+        """The digest without what says whose the net is: alike where two systems train the same."""
+        net = self.net(DataSource("", workers=0))
+        net.ClearField("name")
+        say_global(net, {"data": (1, 3, self.recipe.input.size, self.recipe.input.size)})
+        return self._hash(net)
+
+    def _hash(self, net: messages.NetParameter) -> str:
         solver = stage_solver(self.recipe, self.number, "", "")
         manifest = read_manifest(Path(self.settings.data)) or {}
         parts = {"seed": manifest.get("seed"), "train": manifest.get("splits", {}).get("train")}
         if self.rules.kind == PLATEAU:  # otherwise validation changes nothing, and Caffe's solver has the schedule
             parts["schedule"] = asdict(self.rules)
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
-        for part in (self.net(DataSource("", workers=0)), solver):
+        for part in (net, solver):
             digest.update(part.SerializeToString(deterministic=True))
         return digest.hexdigest()
 

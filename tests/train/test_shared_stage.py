@@ -1,0 +1,97 @@
+"""The first stage of one system given to another: the bytes that it would train itself, and refused where it is not."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pysrn.console import UsageError
+from pysrn.systems.registry import system_named
+from pysrn.train.flags import Asked
+from pysrn.train.run_folder import RunFolder
+from pysrn.train.settings import choose_settings, with_real_counts
+from pysrn.train.shared_stage import share_first_stage
+from tests.train.conftest import SHORT, assert_same_weights
+
+OTHERS = ("cnn_rnn", "msrn")
+ROOT = Path(__file__).resolve().parents[2]
+AS_FINISHED = {"recipe": {"batch_size": 2}, "stages": {"iterations": [3]}}  # of the fixture `finished`
+
+
+def settings_of(name, data, recipe=None, stages=None):
+    asked = Asked(AS_FINISHED["recipe"] | (recipe or {}), AS_FINISHED["stages"] | (stages or {}))
+    return with_real_counts(choose_settings(None, data=str(data), asked=asked, system=system_named(name)))
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_shared_stage_is_what_the_run_would_train_itself(finished, small_data, run_stage, tmp_path, name):
+    done, run = RunFolder(finished[0] / "shapes"), RunFolder(tmp_path / "runs" / "shared")
+    share_first_stage(done, run, settings_of(name, small_data))
+    flags = ("1", "--system", name, "--iterations", "3", *SHORT)
+    kept = run_stage(*flags, "--run", "shared")
+    assert kept.returncode == 0 and "stage 1 (main): keep" in kept.stderr, kept.stderr
+    alone = run_stage(*flags, "--run", "alone")
+    assert alone.returncode == 0, alone.stderr
+    own = RunFolder(tmp_path / "runs" / "alone")
+    assert_same_weights(run.weights(1), own.weights(1))
+    for file in ("deploy.prototxt", "labels.txt"):
+        assert (run.stage(1) / file).read_bytes() == (own.stage(1) / file).read_bytes()
+    manifest, theirs = (json.loads((one.stage(1) / "manifest.json").read_text()) for one in (run, own))
+    assert manifest["shared_from"] == str(done.stage(1)) and manifest["digest"] == theirs["digest"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"recipe": {"seed": 1}},
+        {"recipe": {"weight_decay": 0.1}},
+        {"stages": {"iterations": [4]}},
+        {"stages": {"base_lr": [0.02, 1.0]}},
+    ],
+)
+def test_another_training_is_refused(finished, small_data, tmp_path, other):
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(UsageError, match="another net, other numbers, data or first weights"):
+        share_first_stage(RunFolder(finished[0] / "shapes"), run, settings_of("msrn", small_data, **other))
+    assert not run.path.exists()
+
+
+def test_other_first_weights_are_refused(finished, small_data, tmp_path):
+    done = RunFolder(finished[0] / "shapes")
+    settings = replace(settings_of("msrn", small_data), weights=str(done.weights(1)))
+    with pytest.raises(UsageError, match="first weights"):
+        share_first_stage(done, RunFolder(tmp_path / "run"), settings)
+
+
+def test_what_a_run_has_stays_and_what_is_not_done_is_not_shared(finished, small_data, tmp_path):
+    done, run, settings = (
+        RunFolder(finished[0] / "shapes"),
+        RunFolder(tmp_path / "run"),
+        settings_of("msrn", small_data),
+    )
+    with pytest.raises(UsageError, match="no finished first stage"):
+        share_first_stage(run, RunFolder(tmp_path / "other"), settings)
+    share_first_stage(done, run, settings)
+    before = (run.stage(1) / "manifest.json").stat().st_mtime_ns
+    share_first_stage(done, run, settings)
+    assert (run.stage(1) / "manifest.json").stat().st_mtime_ns == before
+    run.weights(1).write_bytes(b"damaged")
+    with pytest.raises(UsageError, match="no finished first stage"):
+        share_first_stage(run, RunFolder(tmp_path / "other"), settings)
+
+
+def test_systems_are_compared_from_one_first_stage(small_data, tmp_path):
+    """The table of small runs; the second system's stage 1 is the first's, and a second call trains nothing."""
+    words = ["--systems", "cnn_rnn", "msrn", "--seeds", "0", "--iterations", "1"]
+    words += ["--runs", str(tmp_path), "--data", str(small_data)]
+    command = [sys.executable, str(ROOT / "tools" / "compare_seeds.py"), *words]
+    first, again = (subprocess.run(command, capture_output=True, text=True, cwd=ROOT) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    heads = [line for line in first.stdout.splitlines() if "stage 1 score_cls" in line]
+    assert heads and all(" CNN-RNN score |" in line and " MSRN score |" in line for line in heads)
+    own, shared = (tmp_path / f"{name}-shapes-seed0/stage1" for name in ("cnn_rnn", "msrn"))
+    assert json.loads((shared / "manifest.json").read_text())["shared_from"] == str(own)
+    assert again.stdout == first.stdout and "done:" in first.stderr and "done:" not in again.stderr
