@@ -24,12 +24,11 @@ from pysrn.data.readers.label_text import class_name, printable, text_lines
 from pysrn.data.readers.listed_images import LabelRows
 from pysrn.data.readers.names.look_alikes import Naming
 from pysrn.data.readers.names.repeated_rows import LEFT_OUT, UNITED
-from pysrn.data.readers.records import NEGATIVE, POSITIVE
+from pysrn.data.readers.records import NEGATIVE, PARTS, POSITIVE
 
 FILE_HEADS = ("file", "filename", "file_name", "filepath", "path", "image", "image_id", "image_name", "name", "id")
 NAMES_HEADS = ("labels", "label", "tags", "tag", "classes", "class", "categories", "category", "targets", "target")
 SPLIT_HEADS = ("split", "split_name")
-SPLIT_OF = {"train": "train", "trainval": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,10 +173,10 @@ def _columns(path: Path, heads: list[str], line: int) -> tuple[int | None, int |
 
 
 def _split(path: Path, line: int, cell: str) -> str:
-    split = SPLIT_OF.get(cell.strip().lower())
+    split = PARTS.get(cell.strip().lower())
     if split is None:
         raise SrnError(
-            f"{path} line {line}: split {shown(cell)} is none of {', '.join(SPLIT_OF)}",
+            f"{path} line {line}: split {shown(cell)} is none of {', '.join(PARTS)}",
             f"write one of these; a class called {' or '.join(SPLIT_HEADS)} needs named labels (file,labels)",
         )
     return split

@@ -11,6 +11,11 @@ from pathlib import Path
 import numpy as np
 
 POSITIVE, UNSPECIFIED, NEGATIVE = 1, 0, -1  # label values; WIDER-Attribute knows all three
+PARTS = {  # what files, folders and cells call the parts of one's own data
+    **dict.fromkeys(("train", "training", "trainval"), "train"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("valid", "val", "validation", "dev"), "val"),
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,10 +14,10 @@ from pathlib import Path
 from pysrn.console import SrnError, UsageError, message
 from pysrn.data.readers.annotation_checks import shown
 from pysrn.data.readers.label_text import printable
+from pysrn.data.readers.names.image_places import located, name_parts
 from pysrn.data.readers.own.named_images import NamedImage, NamedSplit
-from pysrn.data.readers.own.parts import PARTS, WHOLE, NamedFormat, part_of
-from pysrn.data.readers.own.places import located, name_parts
-from pysrn.data.readers.records import POSITIVE
+from pysrn.data.readers.own.parts import WHOLE, NamedFormat, part_of
+from pysrn.data.readers.records import PARTS, POSITIVE
 from pysrn.json_file import LARGEST_FILE, box_of, load_json
 
 NEEDED = ("images", "annotations", "categories", "id", "file_name", "image_id", "category_id", "bbox", "name")
@@ -75,8 +75,9 @@ def read_own_coco(root: Path, place: tuple[Path, Path]) -> NamedSplit:
     names = _category_names(annotation, content["categories"])
     files, left_out = _file_names(annotation, content["images"])
     listed = {identity: name for identity, name in files.items() if name is not None}
-    places = located(list(listed.values()), _bases(root, annotation), annotation) if listed else []
-    images = {identity: NamedImage(path, Path(name)) for identity, (path, name) in zip(listed, places, strict=True)}
+    named, bases = list(listed.values()), _bases(root, annotation)
+    base, found = located(named, bases, root, annotation, ["image"] * len(named)) if named else (root, [])
+    images = {identity: NamedImage(base / name, Path(name)) for identity, name in zip(listed, found, strict=True)}
     strangers: dict[str, list[tuple[int, object]]] = {"image": [], "category": []}
     boxless = 0
     for number, row in enumerate(content["annotations"]):

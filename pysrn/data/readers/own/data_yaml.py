@@ -11,7 +11,7 @@ import yaml
 from pysrn.console import SrnError, message
 from pysrn.data.readers.annotation_checks import shown
 from pysrn.data.readers.label_text import printable
-from pysrn.data.readers.own.places import name_parts
+from pysrn.data.readers.names.image_places import name_parts
 
 LARGEST_YAML = 2**20  # bytes; assumed: room for ten thousand names
 _NAMES = re.compile(rb"^\s*[\"']?names[\"']?\s*:", re.MULTILINE)

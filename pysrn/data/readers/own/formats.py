@@ -14,10 +14,11 @@ from pysrn.data.readers.image_lists import CLASSES_NAME
 from pysrn.data.readers.label_text import listed_namings, printable
 from pysrn.data.readers.own.coco import COCO
 from pysrn.data.readers.own.named_images import annotated
-from pysrn.data.readers.own.parts import PARTS, NamedFormat, read_parts
+from pysrn.data.readers.own.parts import NamedFormat, read_parts
 from pysrn.data.readers.own.voc import VOC
 from pysrn.data.readers.own.yolo import YOLO
 from pysrn.data.readers.records import AnnotatedSplit
+from pysrn.data.readers.split_tables import tables_of
 
 TABLES = "csv"
 NAMED: dict[str, NamedFormat] = {"coco": COCO, "voc": VOC, "yolo": YOLO}
@@ -53,7 +54,7 @@ def read_own(
     else:
         form, parts = _found(root, form)
     if form == TABLES:
-        if test_fraction is not None and _has_tables(root):
+        if test_fraction is not None and any(tables_of(root).values()):
             raise UsageError("--test-fraction is not for tables", "write a column `split`")
         message(f"{root}: label tables")
         return read_folder(root, drop_unlabelled=drop_unlabelled, merge_alike=merge_alike, separator=separator)
@@ -77,15 +78,10 @@ def _found(root: Path, form: str | None) -> tuple[str, dict[str, Any]]:
     found = {name: parts for name, own in NAMED.items() if form in (None, name) and (parts := own.find(root))}
     if form and not found:
         raise MissingError(f"{root}: no {NAMED[form].title} there")
-    if form is None and (_has_tables(root) or not found):
+    if form is None and (any(tables_of(root).values()) or not found):
         found[TABLES] = {}
     if len(found) > 1:
         raise UsageError(
             f"{root}: data of several formats: {', '.join(found)}", f"say which is meant: --format {next(iter(found))}"
         )
     return found.popitem()
-
-
-def _has_tables(root: Path) -> bool:
-    folders = [root, *(path for path in root.iterdir() if path.name.lower() in PARTS and path.is_dir())]
-    return any(path.suffix.lower() in (".csv", ".tsv") for folder in folders for path in folder.iterdir())

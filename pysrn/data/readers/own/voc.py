@@ -19,8 +19,8 @@ from pysrn.data.image_files import images_below
 from pysrn.data.readers.annotation_checks import shown
 from pysrn.data.readers.label_text import printable, text_lines
 from pysrn.data.readers.own.named_images import NamedImage, NamedSplit
-from pysrn.data.readers.own.parts import PARTS, WHOLE, NamedFormat, part_of
-from pysrn.data.readers.records import POSITIVE, UNSPECIFIED
+from pysrn.data.readers.own.parts import WHOLE, NamedFormat, part_of
+from pysrn.data.readers.records import PARTS, POSITIVE, UNSPECIFIED
 from pysrn.data.readers.voc_xml import Damaged, annotation_tree, box, objects
 
 LAID_OUT = ("VOC[0-9]*", "VOCdevkit/VOC[0-9]*")  # folders that hold ImageSets/Main, as the root may

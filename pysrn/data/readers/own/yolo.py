@@ -16,11 +16,11 @@ from pysrn.data.image_files import images_below
 from pysrn.data.readers.annotation_checks import shown
 from pysrn.data.readers.image_lists import CLASSES_NAME
 from pysrn.data.readers.label_text import class_list, printable, text_lines
+from pysrn.data.readers.names.image_places import name_parts
 from pysrn.data.readers.own.data_yaml import has_names, load_yaml, named_places, numbered_names
 from pysrn.data.readers.own.named_images import NamedImage, NamedSplit
-from pysrn.data.readers.own.parts import PARTS, WHOLE, NamedFormat
-from pysrn.data.readers.own.places import name_parts
-from pysrn.data.readers.records import POSITIVE
+from pysrn.data.readers.own.parts import WHOLE, NamedFormat
+from pysrn.data.readers.records import PARTS, POSITIVE
 
 
 @dataclass(frozen=True)
