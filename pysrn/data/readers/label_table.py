@@ -24,7 +24,7 @@ from pysrn.data.readers.label_text import class_name, printable, text_lines
 from pysrn.data.readers.listed_images import LabelRows
 from pysrn.data.readers.names.look_alikes import Naming
 from pysrn.data.readers.names.repeated_rows import LEFT_OUT, UNITED
-from pysrn.data.readers.records import NEGATIVE, PARTS, POSITIVE
+from pysrn.data.readers.records import PARTS, POSITIVE
 
 FILE_HEADS = ("file", "filename", "file_name", "filepath", "path", "image", "image_id", "image_name", "name", "id")
 NAMES_HEADS = ("labels", "label", "tags", "tag", "classes", "class", "categories", "category", "targets", "target")
@@ -57,21 +57,17 @@ class LabelTable:
         """The same table without the rows of a split, and without the names that only these have."""
         keep = [row for row, own in enumerate(self.split_of) if own != split]
         rows = self.rows.chosen(keep)
-        used = np.flatnonzero((rows.labels == POSITIVE).any(0)) if self.named else range(len(self.namings))
+        used = np.flatnonzero((rows.labels == POSITIVE).any(0)).tolist() if self.named else range(len(self.namings))
         namings = tuple(self.namings[column] for column in used)
-        rows = replace(rows, labels=rows.labels[:, used])
-        return LabelTable(rows, namings, [self.split_of[row] for row in keep], self.named)
+        return LabelTable(rows.arranged([c] for c in used), namings, [self.split_of[row] for row in keep], self.named)
 
     def renamed(self, names: Mapping[str, str]) -> LabelTable:
         """The same table under other names; columns that get one name are united: 1 before 0 before -1."""
         columns: dict[str, list[int]] = {}
         for column, name in enumerate(self.classes):
             columns.setdefault(names[name], []).append(column)
-        if tuple(columns) == self.classes:
-            return self
-        labels = np.stack([self.rows.labels[:, together].max(1) for together in columns.values()], 1)
         namings = tuple(replace(self.namings[together[0]], name=name) for name, together in columns.items())
-        return replace(self, rows=replace(self.rows, labels=labels), namings=namings)
+        return replace(self, rows=self.rows.arranged(columns.values()), namings=namings)
 
     def in_order(self, classes: Sequence[str], cure: str = "") -> LabelTable:
         """The same table with its label columns in the order of `classes`; a named table may lack some of them.
@@ -84,14 +80,8 @@ class LabelTable:
             where = self.namings[own[odd[0]]].place if self.named else self.rows.source
             differing = printable(", ".join(printable(name, None) for name in odd), 300)
             raise SrnError(f"{where}: its classes are not the {len(classes)} expected; differing: {differing}", cure)
-        labels = np.full((len(self.rows.labels), len(classes)), NEGATIVE, np.int8)
-        for column, name in enumerate(classes):
-            if name in own:
-                labels[:, column] = self.rows.labels[:, own[name]]
-        namings = tuple(
-            self.namings[own[name]] if name in own else Naming(name, self.rows.source, "") for name in classes
-        )
-        return replace(self, rows=replace(self.rows, labels=labels), namings=namings)
+        rows = self.rows.arranged([own[name]] if name in own else [] for name in classes)
+        return replace(self, rows=rows, namings=tuple(Naming(name, self.rows.source, "") for name in classes))
 
 
 def read_label_table(path: Path, separator: str | None = None) -> LabelTable:

@@ -17,7 +17,7 @@ from pysrn.data.readers.annotation_checks import key_names, shown
 from pysrn.data.readers.label_text import printable
 from pysrn.data.readers.names.image_places import image_folders, located, name_parts
 from pysrn.data.readers.names.repeated_rows import LEFT_OUT, without_repetitions
-from pysrn.data.readers.records import POSITIVE, AnnotatedSplit, Sample
+from pysrn.data.readers.records import NEGATIVE, POSITIVE, AnnotatedSplit, Sample
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,12 @@ class LabelRows:
         rows = list(rows)
         names, lines = [self.names[row] for row in rows], [self.lines[row] for row in rows]
         return replace(self, names=names, labels=self.labels[rows], lines=lines)
+
+    def arranged(self, columns: Iterable[Sequence[int]]) -> LabelRows:
+        """With label columns made of such columns: 1 before 0 before -1 where there are several, -1 where none is."""
+        absent = np.full(len(self.labels), NEGATIVE, np.int8)
+        made = [self.labels[:, own].max(1) if own else absent for own in columns]
+        return replace(self, labels=np.stack(made, 1))
 
 
 def annotated_split(

@@ -3,7 +3,8 @@
 import pytest
 
 from pysrn.console import SrnError, UsageError
-from pysrn.data.readers.registry import ReaderOptions, read_splits
+from pysrn.data.readers.options import ReaderOptions
+from pysrn.data.readers.registry import read_splits
 from tests.data.own_tables import named, read, write
 
 HEAD = "file,labels\n"

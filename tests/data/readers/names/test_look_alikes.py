@@ -9,7 +9,8 @@ import pytest
 from pysrn.console import SrnError, UsageError
 from pysrn.data.readers.label_text import printable
 from pysrn.data.readers.names.look_alikes import Naming, folded, matched, one_spelling
-from pysrn.data.readers.registry import ReaderOptions, read_splits
+from pysrn.data.readers.options import ReaderOptions
+from pysrn.data.readers.registry import read_splits
 from pysrn.recipes import class_names
 from tests.data import small_sets
 from tests.data.own_tables import named, read, write

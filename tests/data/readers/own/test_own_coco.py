@@ -291,7 +291,9 @@ def test_names_never_lead_out_of_the_data_set(tmp_path):
 def test_images_that_are_nowhere_and_names_that_come_to_one_file(tmp_path):
     write_coco(tmp_path)
     changed(tmp_path, ids(("images", "file_name"))(lambda name: f"x{name}"))
-    with pytest.raises(MissingError, match=f"none of 3 images is below {tmp_path}; looked for {tmp_path}/train/xa.jpg, "):
+    with pytest.raises(
+        MissingError, match=f"none of 3 images is below {tmp_path}; looked for {tmp_path}/train/xa.jpg, "
+    ):
         read_own(tmp_path)
     write_coco(tmp_path, {"train": TRAIN, "test": TEST})
     changed(tmp_path, lambda c: c["images"].append({"id": 9, "file_name": "other/a.jpg"}))

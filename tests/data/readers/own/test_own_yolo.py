@@ -3,6 +3,7 @@
 import pytest
 
 from pysrn.console import MissingError, SrnError, UsageError
+from pysrn.data.readers.options import ReaderOptions
 from pysrn.data.readers.own.formats import read_own
 from tests.data.readers.own.exported import EXPECTED, PARTS, SIZE, TRAIN, shown, write_image, write_yolo, yolo
 
@@ -84,7 +85,7 @@ def test_label_studio_has_a_class_list_in_place_of_a_yaml(tmp_path):
         (tmp_path / "labels" / name).with_suffix(".txt").write_text(yolo(things))
     (tmp_path / "classes.txt").write_text("cat\nTraffic Light\nno\n")
     (tmp_path / "notes.json").write_text('{"categories": [], "info": {}}')
-    found = read_own(tmp_path, test_fraction=0.34)
+    found = read_own(tmp_path, ReaderOptions(test_fraction=0.34))
     assert shown(found)["train"] | shown(found)["test"] == EXPECTED["train"]
 
 
