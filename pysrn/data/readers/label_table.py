@@ -22,9 +22,8 @@ from pysrn.data.readers.annotation_checks import shown
 from pysrn.data.readers.label_cells import MatrixCells, NamedCells
 from pysrn.data.readers.label_text import class_name, printable, text_lines
 from pysrn.data.readers.listed_images import LabelRows
-from pysrn.data.readers.names.look_alikes import Naming
 from pysrn.data.readers.names.repeated_rows import LEFT_OUT, UNITED
-from pysrn.data.readers.records import PARTS, POSITIVE
+from pysrn.data.readers.records import PARTS, POSITIVE, Naming
 
 FILE_HEADS = ("file", "filename", "file_name", "filepath", "path", "image", "image_id", "image_name", "name", "id")
 NAMES_HEADS = ("labels", "label", "tags", "tag", "classes", "class", "categories", "category", "targets", "target")

@@ -15,8 +15,7 @@ import numpy as np
 
 from pysrn.console import MissingError, SrnError, existing_file, message
 from pysrn.data.readers.annotation_checks import shown
-from pysrn.data.readers.names.look_alikes import Naming
-from pysrn.data.readers.records import NEGATIVE, POSITIVE, UNSPECIFIED
+from pysrn.data.readers.records import NEGATIVE, POSITIVE, UNSPECIFIED, Naming
 
 LONGEST_NAME = 1000  # characters; assumed: more are a quote that was left open
 LARGEST_TEXT = 2**27  # bytes; assumed: four times the largest list of labels that circulates, NUS-WIDE's

@@ -18,6 +18,25 @@ PARTS = {  # what files, folders and cells call the parts of one's own data
 }
 
 
+@dataclass(frozen=True)
+class Naming:
+    """A class name, and where (`line 3`) which file first has it; `images`: on how many of its rows.
+
+    `listed`: in a list of the classes, whose spelling is the right one.
+    """
+
+    name: str
+    file: Path
+    where: str
+    images: int = 0
+    listed: bool = False
+
+    @property
+    def place(self) -> str:
+        """File and line."""
+        return f"{self.file} {self.where}"
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One image with its labels.

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pysrn.console import SrnError, message
 from pysrn.data.readers.annotation_checks import shown
-from pysrn.data.readers.names.look_alikes import Naming, folded
+from pysrn.data.readers.names.folding import folded
+from pysrn.data.readers.records import Naming
 
 DIVIDER = ";"  # in a cell of label names, unless --separator says otherwise
 NEVER_IN_NAMES = "|\t\n"  # assumed: two names with one of these are enough to take it for a divider

@@ -17,9 +17,9 @@ from pysrn.console import SrnError, message
 from pysrn.data.readers.annotation_checks import key_names, usable
 from pysrn.data.readers.label_text import printable
 from pysrn.data.readers.names.divided_names import warn_of_made_names
-from pysrn.data.readers.names.look_alikes import Naming, one_spelling
+from pysrn.data.readers.names.look_alikes import one_spelling
 from pysrn.data.readers.options import ReaderOptions
-from pysrn.data.readers.records import NEGATIVE, POSITIVE, AnnotatedSplit, ObjectBox, Sample
+from pysrn.data.readers.records import NEGATIVE, POSITIVE, AnnotatedSplit, Naming, ObjectBox, Sample
 
 
 @dataclass
