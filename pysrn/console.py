@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 import time
@@ -176,6 +177,13 @@ def existing_file(path: str | Path, what: str, cure: str = "") -> Path:
     if not path.is_file():
         raise MissingError(f"{what} not found: no file {path}", cure)
     return path
+
+
+def recoded(path: str | Path, encoding: str = "") -> str:
+    """The command that makes UTF-8 of a file: a cure."""
+    old, new = shlex.quote(str(path)), shlex.quote(f"{path}.utf8")
+    doubt = "" if encoding else "  (or whichever it is: CP1252 is Windows in Western Europe)"
+    return f"iconv -f {encoding or 'CP1252'} -t UTF-8 {old} -o {new} && mv {new} {old}{doubt}"
 
 
 def check_output_file(path: Path | None, option: str = "out") -> None:

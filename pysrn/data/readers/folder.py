@@ -37,8 +37,10 @@ def read_folder(root: Path, options: ReaderOptions) -> dict[str, AnnotatedSplit]
     tables = read_split_tables(root, options.separator)
     path = root / CLASSES_NAME
     listed = listed_namings(path) if path.is_file() else []
-    different = list(dict.fromkeys(tables.values()))  # one table may hold both splits
-    check_cells(different, [naming.name for naming in listed], options.separator)
+    names = [naming.name for naming in listed]
+    plain = {table: table.without_mark(names) for table in dict.fromkeys(tables.values())}  # one may hold both splits
+    tables, different = {split: plain[table] for split, table in tables.items()}, list(plain.values())
+    check_cells(different, names, options.separator)
     kept = one_spelling([*listed, *(naming for table in different for naming in table.namings)], options.merge_alike)
     renamed = {table: table.renamed(kept) for table in different}
     classes = tuple(dict.fromkeys(kept[naming.name] for naming in listed)) or _classes(renamed[tables["train"]])

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import MissingError, SrnError
+from pysrn.console import MissingError, SrnError, message
 from pysrn.data.readers.annotation_checks import shown
 from pysrn.data.readers.label_cells import MatrixCells, NamedCells
 from pysrn.data.readers.label_text import class_name, printable, text_lines
@@ -27,6 +27,7 @@ from pysrn.data.readers.records import PARTS, POSITIVE, Naming
 
 FILE_HEADS = ("file", "filename", "file_name", "filepath", "path", "image", "image_id", "image_name", "name", "id")
 NAMES_HEADS = ("labels", "label", "tags", "tag", "classes", "class", "categories", "category", "targets", "target")
+UNLABELLED = ("unlabeled", "unlabelled")
 SPLIT_HEADS = ("split", "split_name")
 
 
@@ -43,6 +44,26 @@ class LabelTable:
     def classes(self) -> tuple[str, ...]:
         """The exact names of the label columns."""
         return tuple(naming.name for naming in self.namings)
+
+    def without_mark(self, listed: Sequence[str]) -> LabelTable:
+        """The same table without Roboflow's column that marks images without labels, unless it is `listed` as a class.
+
+        Raises SrnError where an image that it marks has a label.
+        """
+        marks = [c for c, name in enumerate(self.classes) if name.lower() in UNLABELLED and name not in listed]
+        others = [[column] for column in range(len(self.classes)) if column not in marks]
+        if self.named or not marks or not others:
+            return self
+        rows = self.rows.arranged(others)
+        marked = (self.rows.labels[:, marks] == POSITIVE).any(1)
+        place = f"{self.rows.source}: column {printable(self.classes[marks[0]])}"
+        if len(both := np.flatnonzero(marked & (rows.labels == POSITIVE).any(1))):
+            raise SrnError(
+                f"{place} marks images without labels, but line {self.rows.lines[both[0]]} has one",
+                "correct the row; if it is a class, list all classes in classes.txt",
+            )
+        message(f"{place} is no class: it marks {marked.sum()} images without labels; --drop-unlabelled drops them")
+        return replace(self, rows=rows, namings=tuple(self.namings[column] for (column,) in others))
 
     def part(self, split: str) -> LabelRows:
         """The rows of a split; a table without a split column is one split."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -14,7 +15,7 @@ import numpy as np
 
 from pysrn.console import MissingError
 from pysrn.data.readers.annotation_checks import key_names, shown
-from pysrn.data.readers.label_text import printable
+from pysrn.data.readers.label_text import is_utf8, printable
 from pysrn.data.readers.names.image_places import image_folders, located, name_parts
 from pysrn.data.readers.names.repeated_rows import LEFT_OUT, without_repetitions
 from pysrn.data.readers.records import NEGATIVE, POSITIVE, AnnotatedSplit, Sample
@@ -76,6 +77,12 @@ def annotated_split(
         chosen = part.chosen(usable)
         lines = [f"line {line}" for line in chosen.lines] if part.repeated != LEFT_OUT else None
         base, found = located(chosen.names, image_folders(root, part.source, split), root, part.source, lines)
+        odd = [row for row, name in enumerate(found) if not is_utf8(name) and not os.path.isfile(f"{base}/{name}")]
+        if odd:  # neither are there files of such bytes
+            reason = f"the file name is not UTF-8: {part.source.name} line"
+            left_out += [(chosen.names[row], f"{reason} {chosen.lines[row]}") for row in odd]
+            good = sorted({*range(len(found))} - {*odd})
+            chosen, found = chosen.chosen(good), [found[row] for row in good]
         files += [f"{base}/{name}" for name in found]
         names += found
         rows.append(chosen.labels)
@@ -101,6 +108,4 @@ def _bad_name(name: str) -> str | None:
         return "the file name leads out of the folder"
     if not name_parts(name):
         return "no file name"
-    if not name.isascii() and any("\ud800" <= sign <= "\udfff" for sign in name):
-        return "the file name is not UTF-8"
     return "the file name has control characters" if min(name.strip()) < " " else None

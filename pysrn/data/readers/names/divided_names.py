@@ -22,7 +22,8 @@ PERHAPS = (" ", "-", "_", ":", ".", "\\", " and ")  # parts of good names: `hot 
 _SIGNS = ("Po", "Sm", "Sc", "Sk")  # Unicode's other marks, as `#` and `~`: they divide where every piece is a label
 _ESCAPED = {"\t": r"\t", "\n": r"\n"}
 TWO_VALUES = frozenset(("0", "1", "-1", "0.0", "1.0", "-1.0", "true", "false", "t", "f", "yes", "no", "y", "n"))
-NO_NAMES = frozenset(("nan", "<na>", "null", "n/a", "#n/a", "?", "-"))  # what pandas, databases, sheets write for none
+# What pandas, databases, sheets, Roboflow write for none:
+NO_NAMES = frozenset(("nan", "<na>", "null", "n/a", "#n/a", "?", "-", "unlabeled", "unlabelled"))
 NO_NAMES_EXACTLY = ("None", "NA")  # Python's and R's; `none` and `Na` may be names
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from pysrn.console import MissingError, SrnError, message
 from pysrn.data.image_files import ENDINGS
 from pysrn.data.readers.annotation_checks import shown
-from pysrn.data.readers.label_text import printable
+from pysrn.data.readers.label_text import is_utf8, printable
 from pysrn.data.readers.records import PARTS
 
 FOLDERS = (".", "Flickr", "images", "Images", "image", "Image")  # below the root; assumed: what copies of data sets use
@@ -104,8 +104,11 @@ def _is_named(name: str) -> bool:
 
 
 def _forms(name: str) -> Iterator[str]:
-    """The ways to write a name: as it is, URL-decoded, composed otherwise, or in the bytes of Windows."""
+    """The ways to write a name: as it is, URL-decoded, composed otherwise, or in the bytes of Windows or from these."""
     yield name
+    if not is_utf8(name):
+        with suppress(UnicodeError):
+            name = os.fsencode(name).decode("cp1252")
     plain = unquote(name)
     yield from (unicodedata.normalize(form, text) for text in dict.fromkeys((name, plain)) for form in ("NFC", "NFD"))
     if not plain.isascii():

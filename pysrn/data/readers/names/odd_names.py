@@ -13,7 +13,7 @@ _QUOTED = re.compile(rf"[{_QUOTES}].*|.*[^\d{_QUOTES}][{_QUOTES}]|['\u2018`].*['
 _HALF = re.compile(r"[\[({][^\])}]*|[^\[({]*\w\s*[\])}]", re.DOTALL)  # `{cat` of `{cat,dog}`
 _SHARE = r"(?:0?\.\d+|[01]\.\d+|\d{1,3}(?:\.\d+)?\s*%)"  # 0.9, .9, 1.0, 90 %
 _CONFIDENCE = re.compile(rf".*\S\s*(?:[:=@(\[|]\s*{_SHARE}\s*[)\]}}]?)", re.DOTALL)  # cat:0.9, cat=.9, cat (90 %)
-_NUMBERED = re.compile(rf".*[^\W\d]\s*(?:[:=]\s*\d+|\s(?:0?|[01])\.\d+)", re.DOTALL)  # cat:2, cat 0.9: may be meant
+_NUMBERED = re.compile(r".*[^\W\d]\s*(?:[:=]\s*\d+|\s(?:0?|[01])\.\d+)", re.DOTALL)  # cat:2, cat 0.9: may be meant
 REASONS = {
     "has quotes in it": _QUOTED,
     "looks like a piece of a list": _HALF,

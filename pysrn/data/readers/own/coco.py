@@ -6,13 +6,12 @@ An annotation gives its image its label, whatever its box or outline is: boxes a
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pysrn.console import SrnError, UsageError, message
-from pysrn.data.readers.annotation_checks import shown
+from pysrn.data.readers.annotation_checks import BAD_SIGNS, shown
 from pysrn.data.readers.label_text import printable
 from pysrn.data.readers.names.image_places import located, name_parts
 from pysrn.data.readers.own.named_images import NamedImage, NamedSplit
@@ -22,7 +21,6 @@ from pysrn.json_file import LARGEST_FILE, box_of, load_json
 
 NEEDED = ("images", "annotations", "categories", "id", "file_name", "image_id", "category_id", "bbox", "name")
 LISTS = ("images", "annotations", "categories")
-BAD_SIGNS = re.compile("[\0-\x1f\ud800-\udfff]")  # in file names: control characters, halves of characters
 DEPTHS = tuple(f"{folder}*.[jJ][sS][oO][nN]" for folder in ("", "*/", "*/*/"))  # assumed: no tool lays it deeper
 TOOLS_NAMES = ("_annotations.coco", "instances")  # are COCO's whatever they hold: a damaged one is never passed over
 
@@ -80,12 +78,13 @@ def read_own_coco(root: Path, place: tuple[Path, Path]) -> NamedSplit:
     images = {identity: NamedImage(base / name, Path(name)) for identity, name in zip(listed, found, strict=True)}
     strangers: dict[str, list[tuple[int, object]]] = {"image": [], "category": []}
     boxless = 0
+    image_of, category_of = _Listed(files), _Listed(names)
     for number, row in enumerate(content["annotations"]):
         row = row if isinstance(row, dict) else {}
-        image, category = _identity(row.get("image_id")), _identity(row.get("category_id"))
-        if image is None or image not in files:
+        image, category = image_of(row.get("image_id")), category_of(row.get("category_id"))
+        if image is None:
             strangers["image"].append((number, row.get("image_id")))
-        elif category is None or category not in names:
+        elif category is None:
             strangers["category"].append((number, row.get("category_id")))
         elif image in images:
             images[image].labels[names[category]] = POSITIVE
@@ -97,7 +96,8 @@ def read_own_coco(root: Path, place: tuple[Path, Path]) -> NamedSplit:
             number, value = rows[0]
             raise SrnError(
                 f"{annotation}: {len(rows)} of {len(content['annotations'])} annotations name no listed {what}; the "
-                f'first, "annotations" row {number}, names {what} {shown(value)}'
+                f'first, "annotations" row {number}, names {what} {shown(value)}',
+                "list it, or remove its annotations: no label may be lost without a word",
             )
     if boxless:
         message(f"{annotation}: {boxless:,} annotations have no valid box: their labels are kept")
@@ -115,12 +115,31 @@ def _identity(value: object) -> int | float | str | None:
     return int(value) if value == int(value) else value
 
 
+class _Listed:
+    """Finds what an annotation names among the ids that are listed: as it is, else by its number, if one alone has it:
+    "007" is 7, where there is no other 7."""
+
+    def __init__(self, ids: Iterable[int | float | str]) -> None:
+        self.ids = set(ids)
+        numbers = Counter(map(_number, self.ids))
+        self.of_number = {_number(one): one for one in self.ids if numbers[_number(one)] == 1}
+
+    def __call__(self, value: object) -> int | float | str | None:
+        identity = _identity(value)
+        return identity if identity in self.ids else self.of_number.get(_number(identity))
+
+
+def _number(identity: int | float | str | None) -> int | float | str | None:
+    """A number with zeros in front as a number."""
+    return int(identity) if isinstance(identity, str) and identity.isdecimal() else identity
+
+
 def _category_names(annotation: Path, rows: list) -> dict[int | float | str, str]:
     names: dict[int | float | str, str] = {}
     for number, row in enumerate(rows):
         identity = _identity(row.get("id")) if isinstance(row, dict) else None
         name = row.get("name") if identity is not None else None
-        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        if not isinstance(name, str) or not name.strip() or BAD_SIGNS.search(name):
             raise SrnError(f'{annotation}: "categories" row {number} has no valid id or name: {shown(row)}')
         if names.setdefault(identity, name) != name:
             both = f"{shown(names[identity])} and {shown(name)}"

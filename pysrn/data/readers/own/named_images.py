@@ -115,7 +115,9 @@ def _classes(splits: Mapping[str, NamedSplit], root: Path) -> tuple[str, ...]:
 
 
 def _with_vectors(split: NamedSplit, column: Mapping[str, int], drop_unlabelled: bool) -> AnnotatedSplit:
-    found = AnnotatedSplit([], tuple(column), left_out=list(split.left_out), sources=split.sources)
+    found = AnnotatedSplit(
+        [], tuple(printable(name, None) for name in column), left_out=list(split.left_out), sources=split.sources
+    )
     images = _united(split)
     for image, key in zip(images, key_names(image.name for image in images), strict=True):
         if drop_unlabelled and POSITIVE not in image.labels.values():

@@ -17,7 +17,7 @@ ODD = {
     "cat;\u201cdog\u201d": ("\u201cdog\u201d", "has quotes"),
     "cat;dog\u00bb": ("dog\u00bb", "has quotes"),
     "{cat;dog}": ("'dog}'", "a piece of a list"),
-    "(cat;dog)": ("'dog\\)'", "a piece of a list"),
+    "(cat;dog)": (r"'\(cat'", "a piece of a list"),
     "cat:0.9": ("'cat:0.9'", "with its confidence"),
     "cat;dog=.75": ("'dog=.75'", "with its confidence"),
     "dog (90%)": (r"'dog \(90%\)'", "with its confidence"),
