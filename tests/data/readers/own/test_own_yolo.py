@@ -203,7 +203,8 @@ DARKNET = {  # files beside the images, and where the images are
               "obj.names": None, "train.txt": "data/obj_train_data/", "test.txt": "data/obj_test_data/"},
              {"train": "obj_train_data", "test": "obj_test_data"}),
     "datumaro": ({"obj.data": "# a comment\nclasses=3\ntrain=data/train.txt\nvalid=data/valid.txt\n"
-                  "names=data/obj.names\n", "obj.names": None, "train.txt": "data/obj_train_data/", "valid.txt": "data/obj_valid_data/"},
+                  "names=data/obj.names\n", "obj.names": None,
+                  "train.txt": "data/obj_train_data/", "valid.txt": "data/obj_valid_data/"},
                  {"train": "obj_train_data", "test": "obj_valid_data"}),
     "darknet": ({"cfg/my.data": "classes= 3\ntrain  = /home/me/d/train.txt\nvalid  = test.txt\nnames = my.names\n",
                  "my.names": None, "train.txt": "/home/me/d/img/", "test.txt": "img/"},
