@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 import time
@@ -185,6 +186,13 @@ def check_packages(*names: str) -> None:
         if find_spec(name) is None:
             extra = "onnx" if name.startswith("onnx") else "torch"
             raise MissingError(f"the Python package {name} is not installed", f"pip install -e .[{extra}]")
+
+
+def recoded(path: str | Path, encoding: str = "") -> str:
+    """The command that makes UTF-8 of a file: a cure."""
+    old, new = shlex.quote(str(path)), shlex.quote(f"{path}.utf8")
+    doubt = "" if encoding else "  (or whichever it is: CP1252 is Windows in Western Europe)"
+    return f"iconv -f {encoding or 'CP1252'} -t UTF-8 {old} -o {new} && mv {new} {old}{doubt}"
 
 
 def check_output_file(path: Path | None, option: str = "out") -> None:

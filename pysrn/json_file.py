@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from pysrn.console import SrnError, existing_file
+from pysrn.console import SrnError, existing_file, recoded
 
 LARGEST_FILE = 2**30  # bytes; assumed: twice the largest instances file of COCO
 
@@ -34,8 +34,11 @@ def load_json(
 
     try:
         # A byte order mark is what some editors put in front.
-        content = json.loads(path.read_bytes().decode("utf-8-sig"), object_hook=forget if needed else None)
-    except (ValueError, RecursionError) as error:  # JSON and UTF-8 errors both are ValueErrors
+        content = json.loads((data := path.read_bytes()).decode("utf-8-sig"), object_hook=forget if needed else None)
+    except UnicodeDecodeError as error:
+        encoding = "UTF-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
+        raise SrnError(f"{path}: not a JSON file: {error}", recoded(path, encoding)) from None
+    except (ValueError, RecursionError) as error:
         raise SrnError(f"{path}: not a JSON file: {error}") from None
     if not isinstance(content, dict):
         raise SrnError(f"{path}: holds no JSON object: not an annotation file")

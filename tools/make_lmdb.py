@@ -16,8 +16,8 @@ from pysrn.data.pair.build_lock import end_like_an_interrupt
 from pysrn.data.pair.datum import SIGNED, ZERO_ONE
 from pysrn.data.pair.encoding import JPEG_QUALITY, Encoding
 from pysrn.data.pair.pixels import INTERPOLATIONS
-from pysrn.data.readers.own.formats import FORMATS
-from pysrn.data.readers.registry import AVAILABLE, ReaderOptions
+from pysrn.data.readers.options import ReaderOptions, add_own_flags
+from pysrn.data.readers.registry import AVAILABLE
 from pysrn.data.verify import verify_dataset
 from pysrn.recipes import STORED_SIZE
 
@@ -53,22 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--drop-unlabelled", action="store_true", help="leave out images without a positive label")
     parser.add_argument("--lists", type=Path, help="folder of the authors' *_imglist.txt and *_label.txt to read")
-    own = parser.add_argument_group("your own images (folder)")
-    own.add_argument("--format", choices=FORMATS, help="of the annotations (default: that of the files in --root)")
-    own.add_argument(
-        "--coco-json", nargs=2, type=Path, metavar=("TRAIN", "TEST"), help="COCO files (default: looked for in --root)"
-    )
-    own.add_argument(
-        "--test-fraction", type=float, metavar="F", help="hold out so much for test, of data that are not divided"
-    )
-    own.add_argument(
-        "--separator",
-        metavar="SIGN",
-        help=r"between the names in a cell of a table, for example '|' or '\t' (default: ;)",
-    )
-    own.add_argument(
-        "--merge-alike", action="store_true", help="take class names that look alike (Cat, cat) for one class"
-    )
+    add_own_flags(parser)
     parser.add_argument("--train", type=_count, default=counts["train"], help="shapes only: training images")
     parser.add_argument("--test", type=_count, default=counts["test"], help="shapes only: test images")
     parser.add_argument("--workers", type=_count, help="processes or threads (default: one a CPU)")
@@ -101,15 +86,7 @@ def _work(arguments: argparse.Namespace) -> None:
             counts={"train": arguments.train, "test": arguments.test},
             workers=arguments.workers,
             force=arguments.force,
-            options=ReaderOptions(
-                arguments.drop_unlabelled,
-                arguments.lists,
-                form=arguments.format,
-                coco_json=arguments.coco_json and tuple(arguments.coco_json),
-                test_fraction=arguments.test_fraction,
-                merge_alike=arguments.merge_alike,
-                separator=arguments.separator and arguments.separator.replace(r"\t", "\t").replace(r"\n", "\n"),
-            ),
+            options=ReaderOptions.of(arguments, drop_unlabelled=arguments.drop_unlabelled, lists=arguments.lists),
         )
     for split, count in counts.items():
         print(f"{out} {split}: {count} images")

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from pysrn.console import MissingError, ToleranceError, message, run_main
-from pysrn.recipes import DATASETS
+from pysrn.recipes import DATASETS, OWN_DATASET
 from pysrn.systems.registry import systems
 
 ROOT = Path("prototxt")  # relative, so that the paths inside the solvers hold wherever the project lies
@@ -27,7 +27,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     """The arguments; UsageError where a system cannot be had."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "datasets", nargs="*", choices=[[], *DATASETS], metavar="DATASET", help="default: those checked in"
+        "datasets", nargs="*", choices=[[], *DATASETS, OWN_DATASET], metavar="DATASET", help="default: those checked in"
     )
     parser.add_argument("--system", choices=list(systems()), help="default: all")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 4 when a file is out of date")
@@ -39,6 +39,9 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--run", type=Path, help="a run's folder: the deploy nets of its finished stages")
     parser.add_argument("--stage", type=int, metavar="N", help="with --run: of this stage only")
     arguments = parser.parse_args(argv)
+    if OWN_DATASET in arguments.datasets:
+        words = "--stock --run" if arguments.stock else "--run"
+        parser.error(f"{OWN_DATASET} has the labels and images of your own data, which a run knows: {words} runs/NAME")
     if arguments.run and (arguments.datasets or arguments.system or arguments.check or arguments.count):
         parser.error("--run takes no data set, --system, --check or --count: the run says what it is of")
     if arguments.stage is not None and (not arguments.run or arguments.stock):

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from pysrn.console import MissingError, UsageError, check_output_file, run_main
+from pysrn.data.readers.options import ReaderOptions, add_own_flags
 
 MOST_NEURONS = 16  # rows of a picture when none are chosen
 
@@ -55,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="also score the maps of the whole split by the boxes, beside the main net's class-activation maps",
     )
+    add_own_flags(maps)
     maps.add_argument("-o", "--out", type=Path, help="PNG (default: attention_<split>.png beside the weights)")
     chosen = neurons.add_mutually_exclusive_group()
     chosen.add_argument("--neurons", nargs="+", type=int, metavar="N", help="numbers of neurons, from 0")
@@ -109,16 +111,17 @@ def draw_attention(arguments: argparse.Namespace) -> None:
     pictures.check_panels(len(chosen) * len(names), columns, "choose fewer images, labels or maps")
     annotations = arguments.annotations or pair.folder / "annotations" / f"{pair.split}.json"
     images = arguments.image_folder or pair.folder / "images" / pair.split
+    options = ReaderOptions.of(arguments)
     known = annotations.is_file() or arguments.annotations is not None
     if arguments.pointing and not known:
         raise MissingError(f"--pointing needs boxes: no file {annotations}", "--annotations FILE --image-folder FOLDER")
-    boxes = read_boxes(annotations, images, pair, chosen) if known else [{}] * len(chosen)
+    boxes = read_boxes(annotations, images, pair, chosen, options) if known else [{}] * len(chosen)
     rows = attention.attention_rows(net, pair, chosen, names, labels, boxes)
     out = arguments.out or weights.parent / f"attention_{pair.split}.png"
     pictures.save_figure(attention.grid(rows), out)
     print(f"{out}: {len(chosen)} images")
     if arguments.pointing:
-        places = read_boxes(annotations, images, pair, range(len(pair)))
+        places = read_boxes(annotations, images, pair, range(len(pair)), options)
         if not any(places):
             raise MissingError(f"{annotations} has no boxes: nothing to point at")
         score_pointing(arguments.gpu, net, pair, names, places)

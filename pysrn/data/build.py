@@ -21,8 +21,9 @@ from pysrn.data.pair.manifest import NAME, read_manifest
 from pysrn.data.pair.pair_reader import REBUILD
 from pysrn.data.pair.pair_writer import discard_unfinished, partial_paths, write_pair
 from pysrn.data.pair.skipped_images import SKIPPED_NAME
+from pysrn.data.readers.options import NO_OPTIONS, ReaderOptions
 from pysrn.data.readers.records import AnnotatedSplit
-from pysrn.data.readers.registry import NO_OPTIONS, SPLITS, ReaderOptions, check_options, read_splits
+from pysrn.data.readers.registry import SPLITS, check_options, read_splits
 from pysrn.data.shapes.dataset import write_shapes
 from pysrn.recipes import DATASETS
 from pysrn.whole_files import discard, replace_text

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import cv2
 
+# The commoner first: names without one are tried in this order; assumed.
 ENDINGS = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".bmp", ".dib", ".webp", ".avif", ".gif", ".tif", ".tiff", ".ppm",
-    ".pgm", ".pnm",
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif", ".jpe", ".jp2", ".avif", ".ppm", ".pgm",
+    ".pnm", ".dib",
 )  # fmt: skip
 # What no decoder here reads, but a camera or a telephone writes: named, never passed over.
 FOREIGN = (".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".psd")

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import MissingError, SrnError
+from pysrn.console import MissingError, SrnError, UsageError
 from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.data.pair.pair_reader import KEY_NUMBER
 from pysrn.data.pair.pixels import BadImage, decode_file
 from pysrn.data.readers.coco import read_coco
+from pysrn.data.readers.options import NO_OPTIONS, ReaderOptions
 from pysrn.data.readers.own.formats import read_own
 from pysrn.data.readers.records import POSITIVE
 from pysrn.data.shapes import scene as shapes_scene
@@ -95,19 +96,26 @@ def cells_inside(boxes: Sequence[Box], y: np.ndarray, x: np.ndarray) -> np.ndarr
 
 
 def read_boxes(
-    annotation: str | Path, images: str | Path, pair: PairReader, indices: Sequence[int]
+    annotation: str | Path,
+    images: str | Path,
+    pair: PairReader,
+    indices: Sequence[int],
+    options: ReaderOptions = NO_OPTIONS,
 ) -> list[dict[int, list[Box]]]:
     """For every chosen sample of a pair: label -> boxes, from a COCO annotation file and its image folder.
 
-    `annotation` may be the folder of one's own data, too, whatever their format (`readers/own/formats.py`).
+    `annotation` may be the folder of one's own data, too, whatever their format (`readers/own/formats.py`), read by
+    `options`.
 
     Raises MissingError when the annotation file does not know an image of the pair, SrnError when it gives one other
     labels than the pair has (names repeat from split to split: 000000.jpg), else as `read_coco`.
     """
-    is_own = Path(annotation).is_dir()
-    found = read_own(Path(annotation))[pair.split] if is_own else read_coco(annotation, images, pair.classes)
+    if not (is_own := Path(annotation).is_dir()) and options != NO_OPTIONS:
+        raise UsageError("how own data are read goes with --annotations FOLDER", "leave out --format and the like")
+    found = read_own(Path(annotation), options)[pair.split] if is_own else read_coco(annotation, images, pair.classes)
     if found.classes != pair.classes:
-        raise SrnError(f"{annotation} has other classes than {pair.folder}")
+        flags = "give the flags that tools/make_lmdb.py had: --format, --merge-alike and the like" if is_own else ""
+        raise SrnError(f"{annotation} has other classes than {pair.folder}", flags)
     samples = {sample.key_name: sample for sample in found.samples}
     names = [key[KEY_NUMBER:] for key in pair.keys]
     if unknown := [name for name in names if name not in samples]:
@@ -122,12 +130,12 @@ def read_boxes(
     for index in indices:
         name = names[index]
         boxes: dict[int, list[Box]] = {}
-        if found.boxes[name]:
+        if places := found.boxes.get(name, ()):  # tables have none
             try:
                 height, width = decode_file(samples[name].path).shape[:2]
             except BadImage as error:
                 raise SrnError(f"{samples[name].path}: {error}", "give the images of the annotations") from None
-        for place in found.boxes[name]:
+        for place in places:
             x, y, w, h = place.box
             if place.relative:
                 width = height = 1

@@ -1,6 +1,7 @@
 """A user's own tables with empty image files, written and read in a line of a test."""
 
-from pysrn.data.readers.registry import ReaderOptions, read_splits
+from pysrn.data.readers.options import ReaderOptions
+from pysrn.data.readers.registry import read_splits
 
 
 def touch(root, *names):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from pysrn.data.readers.registry import ReaderOptions
+from pysrn.data.readers.options import ReaderOptions
 from pysrn.recipes import class_names
 
 OWN_CLASSES = ("cat", "dog", "bird", "fish", "cow")

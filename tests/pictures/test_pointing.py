@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from pysrn.console import MissingError, SrnError
+from pysrn.console import MissingError, SrnError, UsageError
 from pysrn.data.build import build_dataset
 from pysrn.data.pair.lmdb_pair import PairReader, write_pair
 from pysrn.data.readers.coco import read_coco
+from pysrn.data.readers.options import ReaderOptions
 from pysrn.nets.map_places import Places, Side
 from pysrn.pictures.attention import activation_maps_of
 from pysrn.pictures.pointing import Pointing, cells_inside, label_groups, pointing, read_boxes
@@ -132,6 +133,29 @@ def test_boxes_from_the_folder_of_ones_own_data(write, tmp_path):
     )
     with pytest.raises(SrnError, match="other classes than"):
         read_boxes(tmp_path / "other", tmp_path, pair, range(3))
+
+
+def test_own_data_are_read_as_the_pair_was(tmp_path):
+    """Divided by chance, with names merged, one of several formats: by the same flags, and without them refused."""
+    write_coco(tmp_path / "mine", {"all": TRAIN | {"d.jpg": {"Cat": [6, 8, 12, 16]}}}, ("cat", "Cat", "no"))
+    write_voc(tmp_path / "mine", {"all": {"a.jpg": {"cat": [6, 8, 12, 16]}}})
+    options = ReaderOptions(form="coco", test_fraction=0.5, merge_alike=True)
+    build_dataset("folder", tmp_path / "pair", tmp_path / "mine", workers=1, options=options)
+    pair = PairReader(tmp_path / "pair", "test")
+    places = read_boxes(tmp_path / "mine", tmp_path, pair, range(2), options)
+    assert [set(boxes) for boxes in places] == [set(np.flatnonzero(row == 1)) for row in pair.all_labels()]
+    with pytest.raises(UsageError, match="several formats"):
+        read_boxes(tmp_path / "mine", tmp_path, pair, range(2))
+    with pytest.raises(UsageError, match="--annotations FOLDER"):
+        read_boxes(tmp_path / "mine/all/_annotations.coco.json", tmp_path / "mine/all", pair, range(2), options)
+
+
+def test_tables_have_no_boxes(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text("file,labels\na.jpg,cat\n")
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.full((9, 9, 3), 99, np.uint8))
+    build_dataset("folder", tmp_path / "pair", tmp_path, workers=1)
+    assert read_boxes(tmp_path, tmp_path, PairReader(tmp_path / "pair", "test"), [0]) == [{}]
 
 
 def test_kinds_of_labels():

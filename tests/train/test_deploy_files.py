@@ -90,6 +90,8 @@ def test_they_are_written_again_as_they_were(finished, tmp_path, capsys):
         (["--run", "RUN", "--stage", "3"], 3, "finished stages: 1, 2"),
         (["--run", "RUN", "coco"], 2, "takes no data set"),
         (["--stage", "3"], 2, "goes with --run"),
+        (["--stock", "folder"], 2, "--stock --run runs/NAME"),
+        (["coco", "folder"], 2, "which a run knows: --run runs/NAME"),
         (["--run", "RUN", "--out", "other"], 2, "beside the weights"),
     ],
 )

@@ -5,6 +5,7 @@ A fault of a single record is a reason for `AnnotatedSplit.left_out`; a split of
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections import Counter
 from collections.abc import Iterable
@@ -14,6 +15,9 @@ from pysrn.console import MissingError, SrnError
 from pysrn.data.readers.records import AnnotatedSplit
 
 KEY_BYTES = 400  # LMDB takes keys of 511 bytes; the pair's own number comes before the name
+
+# In names of files and classes: control characters, ends of lines, halves of characters.
+BAD_SIGNS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 100

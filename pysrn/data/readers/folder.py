@@ -16,6 +16,7 @@ from pysrn.data.readers.label_text import listed_namings, printable
 from pysrn.data.readers.listed_images import annotated_split
 from pysrn.data.readers.names.look_alikes import one_spelling
 from pysrn.data.readers.names.repeated_rows import REFUSED, UNITED
+from pysrn.data.readers.options import ReaderOptions
 from pysrn.data.readers.records import POSITIVE, AnnotatedSplit
 from pysrn.data.readers.split_tables import check_cells, read_split_tables
 
@@ -24,24 +25,23 @@ SAME_CLASSES = (
 )
 
 
-def read_folder(
-    root: Path, *, drop_unlabelled: bool = False, merge_alike: bool = False, separator: str | None = None
-) -> dict[str, AnnotatedSplit]:
+def read_folder(root: Path, options: ReaderOptions) -> dict[str, AnnotatedSplit]:
     """Read both splits. The order of the classes is that of `classes.txt` where there is one, else of the training
     table's header; tables that name labels have the sorted names of the training rows.
 
-    `merge_alike`: take class names that look alike for one class; `separator`: what divides the names in a cell.
     Raises MissingError for what is not there, SrnError for a damaged table, splits whose classes differ, names that
     look alike or are several, and rows of one image that contradict each other, UsageError for a `separator` where
     no table names labels.
     """
     root = existing_folder(root, "folder of the data set")
-    tables = read_split_tables(root, separator)
+    tables = read_split_tables(root, options.separator)
     path = root / CLASSES_NAME
     listed = listed_namings(path) if path.is_file() else []
-    different = list(dict.fromkeys(tables.values()))  # one table may hold both splits
-    check_cells(different, [naming.name for naming in listed], separator)
-    kept = one_spelling([*listed, *(naming for table in different for naming in table.namings)], merge_alike)
+    names = [naming.name for naming in listed]
+    plain = {table: table.without_mark(names) for table in dict.fromkeys(tables.values())}  # one may hold both splits
+    tables, different = {split: plain[table] for split, table in tables.items()}, list(plain.values())
+    check_cells(different, names, options.separator)
+    kept = one_spelling([*listed, *(naming for table in different for naming in table.namings)], options.merge_alike)
     renamed = {table: table.renamed(kept) for table in different}
     classes = tuple(dict.fromkeys(kept[naming.name] for naming in listed)) or _classes(renamed[tables["train"]])
     message(f"{root}: {len(classes)} classes: {printable(', '.join(classes), 200)}")
@@ -52,7 +52,7 @@ def read_folder(
             [replace(part, repeated=UNITED if tables[split].named else REFUSED)],
             root,
             classes,
-            drop_unlabelled=drop_unlabelled,
+            drop_unlabelled=options.drop_unlabelled,
             split=split,
         )
         for split, part in parts.items()

@@ -18,6 +18,7 @@ from pysrn.data.readers.label_text import labels_of, listed_namings, number_rows
 from pysrn.data.readers.listed_images import LabelRows, annotated_split
 from pysrn.data.readers.names.look_alikes import matched, one_spelling
 from pysrn.data.readers.names.repeated_rows import LEFT_OUT, REFUSED
+from pysrn.data.readers.options import ReaderOptions
 from pysrn.data.readers.records import POSITIVE, AnnotatedSplit
 from pysrn.recipes import OWN_DATASET, class_names
 
@@ -27,17 +28,15 @@ VESPA_UNSPECIFIED = 4  # the 1/0/4 lists of WIDER-Attribute that circulate (asc-
 _ENOUGH = 1000  # rows; assumed: enough for the commonest class to show
 
 
-def read_image_lists(
-    dataset: str, root: Path, folder: Path, *, drop_unlabelled: bool = False, merge_alike: bool = False
-) -> dict[str, AnnotatedSplit]:
-    """Read the train and test lists in `folder`; the names in them start from `root`.
+def read_image_lists(dataset: str, root: Path, options: ReaderOptions) -> dict[str, AnnotatedSplit]:
+    """Read the train and test lists in `options.lists`; the names in them start from `root`.
 
     A `*_val_imglist.txt` of the authors is not read: it is a sample of the test split (official repo issue 8).
     Raises MissingError for a list or for images that are not there, SrnError for a damaged file, with its line.
     """
-    folder = existing_folder(folder, "folder of the lists")
+    folder = existing_folder(options.lists, "folder of the lists")
     names = _text_files(folder)
-    classes, order = _classes(dataset, folder, merge_alike)
+    classes, order = _classes(dataset, folder, options.merge_alike)
     paired = [name for name in names if re.search(r"_imglist\.txt(\.gz)?$", name)]
     chosen = _split_files(paired or names, folder, dataset, bool(paired))
     read = _read_pair if paired else _read_single
@@ -47,8 +46,8 @@ def read_image_lists(
         if not (folder / CLASSES_NAME).is_file():
             _check_column_order(dataset, parts, classes)
         repeated = REFUSED if dataset == OWN_DATASET else LEFT_OUT
-        parts = [replace(part, labels=_ordered(part.labels, order), repeated=repeated) for part in parts]
-        untagged = drop_unlabelled or dataset in UNTAGGED_REMOVED
+        parts = [replace(part.arranged(order), repeated=repeated) for part in parts]
+        untagged = options.drop_unlabelled or dataset in UNTAGGED_REMOVED
         splits[split] = annotated_split(parts, root, classes, drop_unlabelled=untagged)
     return splits
 
@@ -104,11 +103,6 @@ def _classes(dataset: str, folder: Path, merge_alike: bool) -> tuple[tuple[str, 
             raise SrnError(f"{path}: not the {len(classes)} classes of {dataset}; differing: {differing}")
     own = [kept[naming.name] for naming in namings]
     return classes, [[column for column, name in enumerate(own) if name == wanted] for wanted in classes]
-
-
-def _ordered(labels: np.ndarray, order: Sequence[Sequence[int]]) -> np.ndarray:
-    """The label columns in the order of the classes, those of one class united: 1 before 0 before -1."""
-    return np.stack([labels[:, columns].max(1) for columns in order], 1)
 
 
 def _read_pair(path: Path, columns: int, dataset: str) -> LabelRows:

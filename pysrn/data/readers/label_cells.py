@@ -17,8 +17,7 @@ from pysrn.console import SrnError
 from pysrn.data.readers.annotation_checks import shown
 from pysrn.data.readers.label_text import class_name, labels_of, printable
 from pysrn.data.readers.names.divided_names import DIVIDER
-from pysrn.data.readers.names.look_alikes import Naming
-from pysrn.data.readers.records import POSITIVE
+from pysrn.data.readers.records import POSITIVE, Naming
 
 _UNSPECIFIED_CELL = 2  # an empty cell or `?`, until the label values are known
 _BYTE = 0xFF

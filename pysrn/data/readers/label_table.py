@@ -17,19 +17,18 @@ from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import MissingError, SrnError
+from pysrn.console import MissingError, SrnError, message
 from pysrn.data.readers.annotation_checks import shown
 from pysrn.data.readers.label_cells import MatrixCells, NamedCells
 from pysrn.data.readers.label_text import class_name, printable, text_lines
 from pysrn.data.readers.listed_images import LabelRows
-from pysrn.data.readers.names.look_alikes import Naming
 from pysrn.data.readers.names.repeated_rows import LEFT_OUT, UNITED
-from pysrn.data.readers.records import NEGATIVE, POSITIVE
+from pysrn.data.readers.records import PARTS, POSITIVE, Naming
 
 FILE_HEADS = ("file", "filename", "file_name", "filepath", "path", "image", "image_id", "image_name", "name", "id")
 NAMES_HEADS = ("labels", "label", "tags", "tag", "classes", "class", "categories", "category", "targets", "target")
+UNLABELLED = ("unlabeled", "unlabelled")
 SPLIT_HEADS = ("split", "split_name")
-SPLIT_OF = {"train": "train", "trainval": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +45,26 @@ class LabelTable:
         """The exact names of the label columns."""
         return tuple(naming.name for naming in self.namings)
 
+    def without_mark(self, listed: Sequence[str]) -> LabelTable:
+        """The same table without Roboflow's column that marks images without labels, unless it is `listed` as a class.
+
+        Raises SrnError where an image that it marks has a label.
+        """
+        marks = [c for c, name in enumerate(self.classes) if name.lower() in UNLABELLED and name not in listed]
+        others = [[column] for column in range(len(self.classes)) if column not in marks]
+        if self.named or not marks or not others:
+            return self
+        rows = self.rows.arranged(others)
+        marked = (self.rows.labels[:, marks] == POSITIVE).any(1)
+        place = f"{self.rows.source}: column {printable(self.classes[marks[0]])}"
+        if len(both := np.flatnonzero(marked & (rows.labels == POSITIVE).any(1))):
+            raise SrnError(
+                f"{place} marks images without labels, but line {self.rows.lines[both[0]]} has one",
+                "correct the row; if it is a class, list all classes in classes.txt",
+            )
+        message(f"{place} is no class: it marks {marked.sum()} images without labels; --drop-unlabelled drops them")
+        return replace(self, rows=rows, namings=tuple(self.namings[column] for (column,) in others))
+
     def part(self, split: str) -> LabelRows:
         """The rows of a split; a table without a split column is one split."""
         if self.split_of is None:
@@ -58,21 +77,17 @@ class LabelTable:
         """The same table without the rows of a split, and without the names that only these have."""
         keep = [row for row, own in enumerate(self.split_of) if own != split]
         rows = self.rows.chosen(keep)
-        used = np.flatnonzero((rows.labels == POSITIVE).any(0)) if self.named else range(len(self.namings))
+        used = np.flatnonzero((rows.labels == POSITIVE).any(0)).tolist() if self.named else range(len(self.namings))
         namings = tuple(self.namings[column] for column in used)
-        rows = replace(rows, labels=rows.labels[:, used])
-        return LabelTable(rows, namings, [self.split_of[row] for row in keep], self.named)
+        return LabelTable(rows.arranged([c] for c in used), namings, [self.split_of[row] for row in keep], self.named)
 
     def renamed(self, names: Mapping[str, str]) -> LabelTable:
         """The same table under other names; columns that get one name are united: 1 before 0 before -1."""
         columns: dict[str, list[int]] = {}
         for column, name in enumerate(self.classes):
             columns.setdefault(names[name], []).append(column)
-        if tuple(columns) == self.classes:
-            return self
-        labels = np.stack([self.rows.labels[:, together].max(1) for together in columns.values()], 1)
         namings = tuple(replace(self.namings[together[0]], name=name) for name, together in columns.items())
-        return replace(self, rows=replace(self.rows, labels=labels), namings=namings)
+        return replace(self, rows=self.rows.arranged(columns.values()), namings=namings)
 
     def in_order(self, classes: Sequence[str], cure: str = "") -> LabelTable:
         """The same table with its label columns in the order of `classes`; a named table may lack some of them.
@@ -85,14 +100,8 @@ class LabelTable:
             where = self.namings[own[odd[0]]].place if self.named else self.rows.source
             differing = printable(", ".join(printable(name, None) for name in odd), 300)
             raise SrnError(f"{where}: its classes are not the {len(classes)} expected; differing: {differing}", cure)
-        labels = np.full((len(self.rows.labels), len(classes)), NEGATIVE, np.int8)
-        for column, name in enumerate(classes):
-            if name in own:
-                labels[:, column] = self.rows.labels[:, own[name]]
-        namings = tuple(
-            self.namings[own[name]] if name in own else Naming(name, self.rows.source, "") for name in classes
-        )
-        return replace(self, rows=replace(self.rows, labels=labels), namings=namings)
+        rows = self.rows.arranged([own[name]] if name in own else [] for name in classes)
+        return replace(self, rows=rows, namings=tuple(Naming(name, self.rows.source, "") for name in classes))
 
 
 def read_label_table(path: Path, separator: str | None = None) -> LabelTable:
@@ -174,10 +183,10 @@ def _columns(path: Path, heads: list[str], line: int) -> tuple[int | None, int |
 
 
 def _split(path: Path, line: int, cell: str) -> str:
-    split = SPLIT_OF.get(cell.strip().lower())
+    split = PARTS.get(cell.strip().lower())
     if split is None:
         raise SrnError(
-            f"{path} line {line}: split {shown(cell)} is none of {', '.join(SPLIT_OF)}",
+            f"{path} line {line}: split {shown(cell)} is none of {', '.join(PARTS)}",
             f"write one of these; a class called {' or '.join(SPLIT_HEADS)} needs named labels (file,labels)",
         )
     return split

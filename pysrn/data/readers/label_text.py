@@ -6,17 +6,15 @@ The list-like readers (`image_lists.py`, `label_table.py`, `nus_wide.py`) parse 
 from __future__ import annotations
 
 import gzip
-import shlex
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from pysrn.console import MissingError, SrnError, existing_file, message
+from pysrn.console import MissingError, SrnError, existing_file, message, recoded
 from pysrn.data.readers.annotation_checks import shown
-from pysrn.data.readers.names.look_alikes import Naming
-from pysrn.data.readers.records import NEGATIVE, POSITIVE, UNSPECIFIED
+from pysrn.data.readers.records import NEGATIVE, POSITIVE, UNSPECIFIED, Naming
 
 LONGEST_NAME = 1000  # characters; assumed: more are a quote that was left open
 LARGEST_TEXT = 2**27  # bytes; assumed: four times the largest list of labels that circulates, NUS-WIDE's
@@ -38,10 +36,10 @@ def text_lines(path: Path) -> list[str]:
     if len(data) > LARGEST_TEXT:
         raise SrnError(f"{path}: more than {LARGEST_TEXT >> 20} MiB: too large for a list of labels")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise SrnError(f"{path}: the file is UTF-16 (its first bytes are {data[:2]})", _recoded(path, "UTF-16"))
+        raise SrnError(f"{path}: the file is UTF-16 (its first bytes are {data[:2]})", recoded(path, "UTF-16"))
     for begin, encoding in ((1, "UTF-16LE"), (0, "UTF-16BE")):  # every other byte of a Latin letter is 0
         if 2 * data[begin:64:2].count(0) > len(data[:64:2]):
-            raise SrnError(f"{path} line 1: {data[:8]} is {encoding} without its mark", _recoded(path, encoding))
+            raise SrnError(f"{path} line 1: {data[:8]} is {encoding} without its mark", recoded(path, encoding))
     lines = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
     if len(lines) == 1:
         lines = lines[0].split("\r")  # line ends of old Macs
@@ -52,10 +50,9 @@ def text_lines(path: Path) -> list[str]:
     return lines
 
 
-def _recoded(path: Path, encoding: str) -> str:
-    """The command that makes UTF-8 of a file."""
-    old, new = shlex.quote(str(path)), shlex.quote(f"{path}.utf8")
-    return f"iconv -f {encoding} -t UTF-8 {old} -o {new} && mv {new} {old}"
+def is_utf8(text: str) -> bool:
+    """Whether text that `text_lines` read was UTF-8, all of it."""
+    return text.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def class_name(text: str, path: Path, line: int) -> str:
@@ -64,11 +61,11 @@ def class_name(text: str, path: Path, line: int) -> str:
     Raises SrnError, with the line, for one that is not UTF-8 or is longer than `LONGEST_NAME`.
     """
     name = text.strip()
-    if not name.isascii() and any("\ud800" <= sign <= "\udfff" for sign in name):
+    if not is_utf8(name):
         raw = name.encode("utf-8", "surrogateescape")
         raise SrnError(
             f"{path} line {line}: class name {shown(raw)} is not UTF-8",
-            f"{_recoded(path, 'CP1252')}  (or whichever it is: CP1252 is Windows in Western Europe)",
+            recoded(path),
         )
     if len(name) > LONGEST_NAME:
         raise SrnError(f"{path} line {line}: a class name of {len(name)} characters: was a quote left open?")

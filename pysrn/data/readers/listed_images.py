@@ -6,18 +6,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from pysrn.console import MissingError, SrnError
+from pysrn.console import MissingError
 from pysrn.data.readers.annotation_checks import key_names, shown
-from pysrn.data.readers.label_text import printable
+from pysrn.data.readers.label_text import is_utf8, printable
 from pysrn.data.readers.names.image_places import image_folders, located, name_parts
 from pysrn.data.readers.names.repeated_rows import LEFT_OUT, without_repetitions
-from pysrn.data.readers.records import POSITIVE, AnnotatedSplit, Sample
+from pysrn.data.readers.records import NEGATIVE, POSITIVE, AnnotatedSplit, Sample
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ class LabelRows:
         rows = list(rows)
         names, lines = [self.names[row] for row in rows], [self.lines[row] for row in rows]
         return replace(self, names=names, labels=self.labels[rows], lines=lines)
+
+    def arranged(self, columns: Iterable[Sequence[int]]) -> LabelRows:
+        """With label columns made of such columns: 1 before 0 before -1 where there are several, -1 where none is."""
+        absent = np.full(len(self.labels), NEGATIVE, np.int8)
+        made = [self.labels[:, own].max(1) if own else absent for own in columns]
+        return replace(self, labels=np.stack(made, 1))
 
 
 def annotated_split(
@@ -68,9 +75,14 @@ def annotated_split(
         if not usable:
             raise MissingError(f"{part.source}: no usable image name in {len(part.names)} lines")
         chosen = part.chosen(usable)
-        base, found = located(chosen.names, image_folders(root, part.source, split), root, part.source)
-        if part.repeated != LEFT_OUT:
-            _check_folders(chosen, found)
+        lines = [f"line {line}" for line in chosen.lines] if part.repeated != LEFT_OUT else None
+        base, found = located(chosen.names, image_folders(root, part.source, split), root, part.source, lines)
+        odd = [row for row, name in enumerate(found) if not is_utf8(name) and not os.path.isfile(f"{base}/{name}")]
+        if odd:  # neither are there files of such bytes
+            reason = f"the file name is not UTF-8: {part.source.name} line"
+            left_out += [(chosen.names[row], f"{reason} {chosen.lines[row]}") for row in odd]
+            good = sorted({*range(len(found))} - {*odd})
+            chosen, found = chosen.chosen(good), [found[row] for row in good]
         files += [f"{base}/{name}" for name in found]
         names += found
         rows.append(chosen.labels)
@@ -90,26 +102,10 @@ def annotated_split(
     return AnnotatedSplit(samples, classes, left_out=left_out, sources=sources)
 
 
-def _check_folders(rows: LabelRows, found: Sequence[str]) -> None:
-    """Raise where names without their leading folders are the same: `a/1.jpg` and `b/1.jpg` are two images."""
-    first: dict[str, int] = {}
-    for row, file in enumerate(found):
-        one = first.setdefault(file, row)
-        if name_parts(rows.names[one])[:-1] != name_parts(rows.names[row])[:-1]:
-            both = " and ".join(f"line {rows.lines[number]} {shown(rows.names[number])}" for number in (one, row))
-            raise SrnError(
-                f"{rows.source}: {both} come to the same file, {printable(file)}",
-                "lay the images into the folders of the table; if they are one image, write its name alone",
-            )
-
-
 def _bad_name(name: str) -> str | None:
     """Why a name cannot be that of an image of the data set, or None."""
-    parts = name_parts(name)
-    if not parts:
+    if ".." in name.replace("\\", "/").split("/"):
+        return "the file name leads out of the folder"
+    if not name_parts(name):
         return "no file name"
-    if not name.isascii() and any("\ud800" <= sign <= "\udfff" for sign in name):
-        return "the file name is not UTF-8"
-    if min(name.strip()) < " ":
-        return "the file name has control characters"
-    return "the file name leads out of the folder" if ".." in parts else None
+    return "the file name has control characters" if min(name.strip()) < " " else None

@@ -6,7 +6,6 @@ Images without a label are removed, as the paper does, and listed.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from pysrn.data.readers.label_text import class_list, labels_of, number_rows, pr
 from pysrn.data.readers.listed_images import LabelRows, annotated_split
 from pysrn.data.readers.names.image_places import FOLDERS
 from pysrn.data.readers.names.look_alikes import matched, one_spelling
+from pysrn.data.readers.options import ReaderOptions
 from pysrn.data.readers.records import POSITIVE, AnnotatedSplit
 from pysrn.data.readers.split_tables import check_cells, read_split_tables
 from pysrn.recipes import class_names
@@ -30,11 +30,10 @@ SWAPPED = (("sun", "sunset"), ("water", "waterfall"))
 _ENOUGH = 1000  # rows; assumed: enough for the commoner of two classes to show
 
 
-def read_nus_wide(root: Path, *, merge_alike: bool = False, separator: str | None = None) -> dict[str, AnnotatedSplit]:
+def read_nus_wide(root: Path, options: ReaderOptions) -> dict[str, AnnotatedSplit]:
     """Read both splits; the images are in `root`, or in `Flickr`, `images` or `Images` in it.
 
-    A table's names may be spelled otherwise (`Traffic_Light`), but no two alike, unless `merge_alike`; `separator`:
-    what divides the names in a cell.
+    A table's names may be spelled otherwise (`Traffic_Light`), but no two alike, unless `merge_alike`.
     Raises MissingError for files or images that are not there, SrnError for a damaged file, with its line.
     """
     root = existing_folder(root, "folder of NUS-WIDE")
@@ -42,9 +41,9 @@ def read_nus_wide(root: Path, *, merge_alike: bool = False, separator: str | Non
     folders = _folders(root)
     _check_concepts(folders, classes)
     if _found(folders, LISTS["train"]) is None and any(root.glob("*.[ct]sv")):
-        tables = read_split_tables(root, separator)
-        check_cells(dict.fromkeys(tables.values()), classes, separator)
-        right = {table: _unswapped(_documented(table, classes, merge_alike)) for table in tables.values()}
+        tables = read_split_tables(root, options.separator)
+        check_cells(dict.fromkeys(tables.values()), classes, options.separator)
+        right = {table: _unswapped(_documented(table, classes, options.merge_alike)) for table in tables.values()}
         parts = {split: right[table].part(split) for split, table in tables.items()}
     else:
         parts = {split: _distributed(root, folders, split, classes) for split in LISTS}
@@ -172,8 +171,5 @@ def _unswapped(table: LabelTable) -> LabelTable:
         f"{table.rows.source}: the headers sun and sunset, water and waterfall are swapped in this table "
         f"({counts}); read the other way round"
     )
-    order = list(range(len(table.classes)))
-    for one, other in SWAPPED:
-        one, other = table.classes.index(one), table.classes.index(other)
-        order[one], order[other] = other, one
-    return replace(table, rows=replace(table.rows, labels=np.ascontiguousarray(table.rows.labels[:, order])))
+    other = {name: twin for pair in SWAPPED for name, twin in (pair, pair[::-1])}
+    return table.renamed({name: other.get(name, name) for name in table.classes}).in_order(table.classes)

@@ -11,6 +11,30 @@ from pathlib import Path
 import numpy as np
 
 POSITIVE, UNSPECIFIED, NEGATIVE = 1, 0, -1  # label values; WIDER-Attribute knows all three
+PARTS = {  # what files, folders and cells call the parts of one's own data
+    **dict.fromkeys(("train", "training", "trainval"), "train"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("valid", "val", "validation", "dev"), "val"),
+}
+
+
+@dataclass(frozen=True)
+class Naming:
+    """A class name, and where (`line 3`) which file first has it; `images`: on how many of its rows.
+
+    `listed`: in a list of the classes, whose spelling is the right one.
+    """
+
+    name: str
+    file: Path
+    where: str
+    images: int = 0
+    listed: bool = False
+
+    @property
+    def place(self) -> str:
+        """File and line."""
+        return f"{self.file} {self.where}"
 
 
 @dataclass(frozen=True, eq=False)

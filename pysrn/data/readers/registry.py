@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from pysrn.console import MissingError, UsageError, existing_folder, message
 from pysrn.data.readers.coco import read_coco
 from pysrn.data.readers.image_lists import read_image_lists
 from pysrn.data.readers.nus_wide import read_nus_wide
+from pysrn.data.readers.options import NO_OPTIONS, ReaderOptions
 from pysrn.data.readers.own.formats import read_own
 from pysrn.data.readers.records import AnnotatedSplit
 from pysrn.data.readers.voc2007 import read_voc2007
 from pysrn.data.readers.wider_attribute import read_wider_attribute
-from pysrn.recipes import class_names
+from pysrn.recipes import OWN_DATASET, class_names
 
 SPLITS = ("train", "test")
 AVAILABLE = ("shapes", "coco", "nus_wide", "wider_attribute", "voc2007", "folder")
 COCO_PARTS = {"train": "train", "test": "val"}  # official repo, README: train2014 and val2014
 CAN_DROP = ("coco", "nus_wide", "folder")  # `drop_unlabelled`; NUS-WIDE always does, as the paper
 TABLES = ("nus_wide", "folder")  # `separator`; and `merge_alike`, which is for all lists, too
-
-
-@dataclass(frozen=True)
-class ReaderOptions:
-    """How to read: what only some data sets know. See `tools/make_lmdb.py --help`."""
-
-    drop_unlabelled: bool = False
-    lists: Path | None = None
-    form: str | None = None
-    coco_json: tuple[Path, Path] | None = None
-    test_fraction: float | None = None
-    merge_alike: bool = False
-    separator: str | None = None
-
-
-NO_OPTIONS = ReaderOptions()
 
 
 def read_splits(dataset: str, root: Path, options: ReaderOptions = NO_OPTIONS) -> dict[str, AnnotatedSplit]:
@@ -62,7 +46,7 @@ def check_options(dataset: str, options: ReaderOptions) -> None:
         raise UsageError("--lists is not for shapes, which is drawn")
     own = {"format": options.form, "coco-json": options.coco_json, "test-fraction": options.test_fraction}
     for name, value in own.items():
-        if value is not None and (dataset != "folder" or options.lists is not None):
+        if value is not None and (dataset != OWN_DATASET or options.lists is not None):
             raise UsageError(f"--{name} is for one's own data: folder, without --lists")
     if options.coco_json is not None and options.form not in (None, "coco"):
         raise UsageError(f"--coco-json is not for --format {options.form}")
@@ -77,22 +61,11 @@ def check_options(dataset: str, options: ReaderOptions) -> None:
 
 
 def _read(dataset: str, root: Path, options: ReaderOptions) -> dict[str, AnnotatedSplit]:
-    drop = options.drop_unlabelled
     if options.lists is not None:
-        merge = options.merge_alike
-        return read_image_lists(dataset, root, Path(options.lists), drop_unlabelled=drop, merge_alike=merge)
-    if dataset == "nus_wide":
-        return read_nus_wide(root, merge_alike=options.merge_alike, separator=options.separator)
-    if dataset == "folder":
-        return read_own(
-            root,
-            form=options.form,
-            coco_json=options.coco_json,
-            test_fraction=options.test_fraction,
-            drop_unlabelled=drop,
-            merge_alike=options.merge_alike,
-            separator=options.separator,
-        )
+        return read_image_lists(dataset, root, options)
+    if dataset in TABLES:
+        return read_own(root, options) if dataset == OWN_DATASET else read_nus_wide(root, options)
+    drop = options.drop_unlabelled
     if dataset == "coco":
         return {split: _read_coco(root, split, drop) for split in SPLITS}
     read = {"shapes": _read_shapes, "voc2007": read_voc2007, "wider_attribute": read_wider_attribute}[dataset]

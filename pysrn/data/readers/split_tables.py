@@ -6,11 +6,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pysrn.console import MissingError, UsageError, message
-from pysrn.data.readers.label_table import SPLIT_OF, LabelTable, read_label_table
+from pysrn.data.readers.label_table import LabelTable, read_label_table
 from pysrn.data.readers.label_text import printable
 from pysrn.data.readers.names.divided_names import check_names, warn_of_made_names
-from pysrn.data.readers.names.image_places import SPLIT_FOLDERS
-from pysrn.data.readers.records import POSITIVE
+from pysrn.data.readers.records import PARTS, POSITIVE
 
 BESIDE_IMAGES = "_classes.csv"  # Roboflow's multi-label export: one in the folder of each split
 
@@ -22,16 +21,17 @@ def read_split_tables(root: Path, separator: str | None = None) -> dict[str, Lab
     Where there is none, those beside the images of each split: `train/_classes.csv` and `test/_classes.csv`.
     Raises MissingError where none of these is there, and as `read_label_table`.
     """
-    tables = _tables_in(root)
+    found = tables_of(root)
+    tables = found[""]
     named = {split: [path for path in tables if path.stem.lower() == split] for split in ("train", "test")}
     if not all(named.values()):
         named = {split: [path for path in tables if split in path.stem.lower()] for split in ("train", "test")}
     if not named["test"]:
-        named["test"] = [path for path in tables if SPLIT_OF.get(path.stem.lower()) == "val"]
+        named["test"] = [path for path in tables if PARTS.get(path.stem.lower()) == "val"]
         if named["test"]:
             message(f"{root}: there is no test part: its validation part is the test split")
     if not tables:
-        named = _tables_beside_images(root)
+        named = _beside_images(found)
     if all(len(paths) == 1 for paths in named.values()) and named["train"] != named["test"]:
         if others := [path.name for path in tables if [path] not in named.values()]:
             message(f"{root}: not read: {printable(', '.join(others))}")
@@ -57,18 +57,19 @@ def read_split_tables(root: Path, separator: str | None = None) -> dict[str, Lab
     return {"train": table, "test": table}
 
 
-def _tables_in(folder: Path) -> list[Path]:
-    tables = (path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
-    return sorted(path for path in tables if path.is_file() and not path.name.startswith("."))
+def tables_of(root: Path) -> dict[str, list[Path]]:
+    """The tables in a folder, under "", and those in folders that are named as parts, under `train`, `test`, `val`."""
+    found: dict[str, list[Path]] = {"": [], "train": [], "test": [], "val": []}
+    for folder in (root, *sorted(path for path in root.iterdir() if path.name.lower() in PARTS and path.is_dir())):
+        tables = (path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".csv", ".tsv"))
+        own = "" if folder == root else PARTS[folder.name.lower()]
+        found[own] += [path for path in tables if path.is_file() and not path.name.startswith(".")]
+    return found
 
 
-def _tables_beside_images(root: Path) -> dict[str, list[Path]]:
+def _beside_images(found: dict[str, list[Path]]) -> dict[str, list[Path]]:
     """The tables in the folder of each split, as Roboflow exports them; without `test`, `valid` is the test split."""
-    found = {
-        split: [table for name in names if (root / name).is_dir() for table in _tables_in(root / name)]
-        for split, names in SPLIT_FOLDERS.items()
-    }
-    chosen = {split: [path for path in found[split] if path.name == BESIDE_IMAGES] or found[split] for split in found}
+    chosen = {part: [path for path in found[part] if path.name == BESIDE_IMAGES] or found[part] for part in found}
     if chosen["val"] and chosen["test"]:
         message(f"{chosen['val'][0]}: the split 'val' is not read")
     return {"train": chosen["train"], "test": chosen["test"] or chosen["val"]}

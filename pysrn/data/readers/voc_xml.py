@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import codecs
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from pysrn.console import recoded
 from pysrn.data.readers.annotation_checks import shown
 
 LARGEST_XML = 2**20  # bytes; assumed: a hundred times the largest of VOC 2007
+_MANY_BYTES = ("gb", "big5", "shift_jis", "euc", "cp932", "cp936", "cp949", "johab")  # encodings of East Asia
 DIFFICULT = {"0": False, "false": False, "1": True, "true": True}
 
 
 class Damaged(Exception):
-    """The annotation of an image cannot be used; the message is the reason."""
+    """The annotation of an image cannot be used; the message is the reason, `cure` a command where there is one."""
+
+    def __init__(self, reason: str, cure: str = "") -> None:
+        super().__init__(reason)
+        self.cure = cure
 
 
 @dataclass(frozen=True)
@@ -57,12 +65,29 @@ def annotation_tree(path: Path) -> ElementTree.Element:
     if len(content) > LARGEST_XML:
         raise Damaged(f"more than {LARGEST_XML // 2**20} MiB, too large for an annotation")
     try:
-        tree = ElementTree.fromstring(content, ElementTree.XMLParser(target=_PlainTree()))
+        tree = _parsed(content)
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # the latter two: of its encoding
-        raise Damaged(f"not an XML file: {error}") from None
+        is_text = b"\0" not in content and content.rstrip().endswith(b"</annotation>")
+        cure = recoded(path) if not _is_utf8(content) and is_text else ""
+        raise Damaged(f"not an XML file: {error}", cure) from None
     if tree.tag != "annotation":
         raise Damaged(f"its root is {shown(tree.tag)}, not 'annotation'")
     return tree
+
+
+def _parsed(content: bytes) -> ElementTree.Element:
+    parser = ElementTree.XMLParser(target=_PlainTree())
+    named = re.match(rb"<\?xml[^>]*encoding\s*=\s*[\"']([\w.-]+)[^>]*>", content)
+    if named and codecs.lookup(named[1].decode()).name.startswith(_MANY_BYTES):  # which Expat does not read
+        content = content[named.end() :].decode(named[1].decode())
+    return ElementTree.fromstring(content, parser)
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        return bool(content.decode()) or True
+    except UnicodeDecodeError:
+        return False
 
 
 def box(thing: VocObject) -> tuple[float, float, float, float]:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError, UsageError
-from pysrn.data.readers.registry import ReaderOptions, read_splits
+from pysrn.data.readers.options import ReaderOptions
+from pysrn.data.readers.registry import read_splits
 from pysrn.recipes import class_names
 
 WIDER = [("a/1.jpg", [1, -1, 0] + [-1] * 11), ("a/2.jpg", [-1] * 14), ("b/1.jpg", [1, 1] + [0] * 12)]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError, UsageError
-from pysrn.data.readers.registry import ReaderOptions, read_splits
+from pysrn.data.readers.options import ReaderOptions
+from pysrn.data.readers.registry import read_splits
 
 TRAIN = "file,cat,dog\na.jpg,1,0\nsub/b.jpg,0,1\n"
 TEST = "file,cat,dog\nc.jpg,1,1\n"
@@ -329,7 +330,7 @@ def test_a_validation_table(root, capsys, name):
         ("file,cat,cow\na.jpg,1,0\n", "both tables the same classes"),
         ("file,cat,dog,\na.jpg,1,0,\n", "remove it in all rows"),
         ("file,cat,dog\na.jpg,1\n", "add the empty cells"),
-        ("file,split,labels\na.jpg,Training,cat\n", "write one of these"),
+        ("file,split,labels\na.jpg,Practice,cat\n", "write one of these"),
         ("file,tag1,tag2\na.jpg,cat,dog\n", "file,labels"),
     ],
 )

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pysrn.console import SrnError, message
 from pysrn.data.readers.annotation_checks import shown
-from pysrn.data.readers.names.look_alikes import Naming, folded
+from pysrn.data.readers.names.folding import folded
+from pysrn.data.readers.records import Naming
 
 DIVIDER = ";"  # in a cell of label names, unless --separator says otherwise
 NEVER_IN_NAMES = "|\t\n"  # assumed: two names with one of these are enough to take it for a divider
@@ -21,7 +22,8 @@ PERHAPS = (" ", "-", "_", ":", ".", "\\", " and ")  # parts of good names: `hot 
 _SIGNS = ("Po", "Sm", "Sc", "Sk")  # Unicode's other marks, as `#` and `~`: they divide where every piece is a label
 _ESCAPED = {"\t": r"\t", "\n": r"\n"}
 TWO_VALUES = frozenset(("0", "1", "-1", "0.0", "1.0", "-1.0", "true", "false", "t", "f", "yes", "no", "y", "n"))
-NO_NAMES = frozenset(("nan", "<na>", "null", "n/a", "#n/a", "?", "-"))  # what pandas, databases, sheets write for none
+# What pandas, databases, sheets, Roboflow write for none:
+NO_NAMES = frozenset(("nan", "<na>", "null", "n/a", "#n/a", "?", "-", "unlabeled", "unlabelled"))
 NO_NAMES_EXACTLY = ("None", "NA")  # Python's and R's; `none` and `Na` may be names
 
 

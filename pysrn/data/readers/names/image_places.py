@@ -1,64 +1,71 @@
-"""Where the images of a list lie: the names in it start from another machine's folders, or have no ending."""
+"""Where the images lie that an annotation names: it may name another machine's folders, or files without an ending."""
 
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
-from pysrn.console import MissingError, message
-from pysrn.data.readers.label_text import printable
+from pysrn.console import MissingError, SrnError, message
+from pysrn.data.image_files import ENDINGS
+from pysrn.data.readers.annotation_checks import shown
+from pysrn.data.readers.label_text import is_utf8, printable
+from pysrn.data.readers.records import PARTS
 
 FOLDERS = (".", "Flickr", "images", "Images", "image", "Image")  # below the root; assumed: what copies of data sets use
-# Of the images of a split; `val` is the test split of a data set that has no other.
-SPLIT_FOLDERS = {"train": ("train", "Train"), "test": ("test", "Test"), "val": ("valid", "val", "validation", "Val")}
-# Tried for names without one, in any case; assumed: the commoner first, of what OpenCV may read.
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif", ".jpe", ".jp2", ".avif", ".ppm")
 _PROBES = 64  # names that are looked for to learn where the images lie
 
 
 def name_parts(name: str) -> list[str]:
-    """Folders and file name; Windows' separators count too, as NUS-WIDE's lists have them."""
-    return [part for part in name.strip().replace("\\", "/").split("/") if part not in ("", ".")]
-
-
-def probed(names: Sequence[Any]) -> list[Any]:
-    """Of many names so few that they can be looked for in many places, spread evenly."""
-    return [names[int(index)] for index in np.linspace(0, len(names) - 1, min(_PROBES, len(names)))]
+    """Folders and file name; `\\` divides, too, `.` says nothing, and what `..` leads out of is another machine's."""
+    parts = [part for part in name.strip().replace("\\", "/").split("/") if part not in ("", ".")]
+    return parts[len(parts) - parts[::-1].index("..") :] if ".." in parts else parts
 
 
 def image_folders(root: Path, source: Path, split: str) -> list[Path]:
-    """The folders that images may lie in, those tried first in front."""
+    """The folders that the images of a table may lie in, those tried first in front."""
     bases = [root / folder for folder in FOLDERS]
     if split:
         if source.parent != root and source.is_relative_to(root):
             bases.insert(0, source.parent)  # a table beside its images
-        parts = SPLIT_FOLDERS[split] if split == "train" else (*SPLIT_FOLDERS["test"], *SPLIT_FOLDERS["val"])
+        own = ("train",) if split == "train" else ("test", "val")  # which is the test split where there is no other
+        words = [word for part in own for word in PARTS if PARTS[word] == part]
+        parts = [form for word in words for form in (word, word.title())]
         bases += [path for part in parts for base in FOLDERS for path in (root / base / part, root / part / base)]
-    return [base for base in dict.fromkeys(bases) if base.is_dir()]
+    return bases
 
 
-def located(names: list[str], bases: list[Path], root: Path, source: Path) -> tuple[Path, list[str]]:
+def located(
+    names: Sequence[str], bases: Iterable[Path], root: Path, source: Path, places: Sequence[str] | None = None
+) -> tuple[Path, list[str]]:
     """Which of `bases` the images are in, and the names with some leading folders off and the file's ending on.
 
-    Lists that circulate carry the folders of another machine. One rule is chosen for a file: that by which most of
-    `_PROBES` names, spread evenly, are found. Raises MissingError when none is.
+    Lists that circulate carry the folders of another machine. One rule is chosen for a file: the first of `bases`, with
+    the fewest leading folders off, by which most of `_PROBES` names, spread evenly, are found. Names may be URL-encoded
+    or composed otherwise than on the disk.
+    Raises MissingError when none is found; and, with `places` (where in `source` each name stands), SrnError for images
+    of two folders that come to one file.
     """
-    probes = [name_parts(name) for name in probed(names)]
-    bases = [*bases, Path("/")] if any(name.strip().startswith("/") for name in names[:1]) else bases
+    parts = list(map(name_parts, names))
+    probes = [parts[int(index)] for index in np.linspace(0, len(parts) - 1, min(_PROBES, len(parts)))]
+    bases = [base for base in dict.fromkeys(bases) if base.is_dir()]
+    if names[0].strip().startswith("/"):
+        bases.append(Path("/"))
     endings_in = cache(_endings_in)
     best, rule = 0, (root, 0, [])
     for off in range(max(map(len, probes), default=0)):
         for base in bases:
-            tails = ["/".join(parts[off:]) for parts in probes if len(parts) > off]
-            found = [endings for tail in tails if (endings := _endings(base, tail, endings_in))]
-            if len(found) > best:
+            tried = (_found(base, "/".join(probe[off:]), endings_in) for probe in probes if len(probe) > off)
+            if len(found := [endings for _, endings in tried if endings]) > best:
                 best, rule = len(found), (base, off, found)
+    base, off, found = rule
     if not best:
         first = "/".join(probes[0])
         ending = "" if _is_named(first) else ENDINGS[0]
@@ -68,20 +75,27 @@ def located(names: list[str], bases: list[Path], root: Path, source: Path) -> tu
             "also without leading folders",
             "give the folder that the names in the file start from as --root",
         )
-    base, off, found = rule
     if off:
         message(f"{source}: images found in {base} without the {off} leading folders of their names")
-    tails = ["/".join(parts[off:] or parts[-1:]) for parts in map(name_parts, names)]
     times = Counter(ending for endings in found for ending in endings if ending)
-    if not times:
-        return base, tails
     usual = sorted(times, key=lambda ending: (-times[ending], ENDINGS.index(ending.lower()), ending))
 
-    def with_ending(tail: str) -> str:
-        there = _endings(base, tail, endings_in) or ("" if _is_named(tail) else usual[0],)
-        return tail + next((ending for ending in ("", *usual) if ending in there), there[0])
+    def on_disk(tail: str) -> str:
+        form, there = _found(base, tail, endings_in)
+        there = there or ("" if _is_named(tail) or not usual else usual[0],)
+        return form + next((ending for ending in ("", *usual) if ending in there), there[0])
 
-    return base, list(map(with_ending, tails))
+    files = [on_disk("/".join(part[off:] or part[-1:])) for part in parts]
+    first_of: dict[str, int] = {}
+    for row, file in enumerate(files if places else ()):  # `a/1.jpg` and `b/1.jpg` are two images
+        one = first_of.setdefault(file, row)
+        if parts[one][:-1] != parts[row][:-1]:
+            both = " and ".join(f"{places[number]} {shown(names[number])}" for number in (one, row))
+            raise SrnError(
+                f"{source}: {both} come to the same file, {printable(file)}",
+                "lay the images into the folders that are named; if they are one image, write its name alone",
+            )
+    return base, files
 
 
 def _is_named(name: str) -> bool:
@@ -89,12 +103,32 @@ def _is_named(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in ENDINGS
 
 
-def _endings(base: Path, tail: str, endings_in: Callable[[str], Mapping[str, list[str]]]) -> Sequence[str]:
-    """What can be put behind a name so that it is a file in `base`; "" where it is one."""
+def _forms(name: str) -> Iterator[str]:
+    """The ways to write a name: as it is, URL-decoded, composed otherwise, or in the bytes of Windows or from these."""
+    yield name
+    if not is_utf8(name):
+        with suppress(UnicodeError):
+            name = os.fsencode(name).decode("cp1252")
+    plain = unquote(name)
+    yield from (unicodedata.normalize(form, text) for text in dict.fromkeys((name, plain)) for form in ("NFC", "NFD"))
+    if not plain.isascii():
+        with suppress(UnicodeError):
+            yield os.fsdecode(unicodedata.normalize("NFC", plain).encode("cp1252"))
+
+
+def _found(base: Path, tail: str, endings_in: Callable[[str], Mapping[str, list[str]]]) -> tuple[str, Sequence[str]]:
+    """A name as the disk has it, and what can be put behind it so that it is a file in `base`: "" where it is one."""
     if os.path.isfile(base / tail):  # takes names that no file can have
-        return ("",)
-    folder, _, stem = tail.rpartition("/")
-    return () if _is_named(tail) else endings_in(str(base / folder)).get(stem, ())
+        return tail, ("",)
+    forms = [form for form in _forms(tail) if ".." not in form.split("/")]
+    for form in forms:
+        if os.path.isfile(base / form):
+            return form, ("",)
+    for form in forms if not _is_named(tail) else ():
+        folder, _, stem = form.rpartition("/")
+        if there := endings_in(str(base / folder)).get(stem):
+            return form, there
+    return tail, ()
 
 
 def _endings_in(folder: str) -> Mapping[str, list[str]]:

@@ -7,67 +7,25 @@ a part of the images. Every reader of own names asks `one_spelling`; the lists o
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
 
 from pysrn.console import SrnError, message
+from pysrn.data.readers.names.folding import folded, seen
+from pysrn.data.readers.names.odd_names import check_odd_names, is_odd
+from pysrn.data.readers.records import Naming
 
 MERGE = "--merge-alike"
 _SHOWN = 3  # groups of look-alikes in a message
 _LONGEST = 100  # characters of a name in a message: those around where the names of a group begin to differ
-# Letters or marks to Unicode, but nothing to the eye: fillers, the joiner of graphemes, variation selectors.
-_UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\ufe00-\ufe0f]")
-
-
-@dataclass(frozen=True)
-class Naming:
-    """A class name, and where (`line 3`) which file first has it; `images`: on how many of its rows.
-
-    `listed`: in a list of the classes, whose spelling is the right one.
-    """
-
-    name: str
-    file: Path
-    where: str
-    images: int = 0
-    listed: bool = False
-
-    @property
-    def place(self) -> str:
-        """File and line."""
-        return f"{self.file} {self.where}"
-
-
-def folded(name: str) -> str:
-    """What a name shares with its look-alikes: no case, blanks, `_`, hyphens, unseen signs; one Unicode form (NFKC).
-
-    What tells numbers apart is kept: `10-20` is not `1020`, `-1` is not `1`; but `3.0` is `3`.
-    """
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    text = "".join(map(_plain_sign, _UNSEEN.sub("", text))).strip()
-    sign = "-" if re.match(r"-\d", text) else ""
-    text = re.sub(r"(?<![\d -])[ -]++|[ -]++(?!\d)", "", text)  # what divides digits stays
-    text = sign + re.sub(r"[ -]+", " ", text)
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", text) or name
-
-
-def _plain_sign(sign: str) -> str:
-    kind = unicodedata.category(sign)
-    if sign.isspace() or kind == "Pc":
-        return " "
-    if kind == "Pd" or sign == "\N{MINUS SIGN}":
-        return "-"
-    return "" if kind in ("Cf", "Cc") else sign
 
 
 def one_spelling(namings: Sequence[Naming], merge: bool = False) -> dict[str, str]:
     """Every name -> the spelling that is kept of it: itself, unless look-alikes are merged.
 
-    With `merge` that of a list, else that of the most images, and a message says so. Raises SrnError, without `merge`,
-    for names that look alike, with the spellings and their places.
+    With `merge` that of a list, else one that is plainly written, else that of the most images, and a message says so.
+    Raises SrnError, without `merge`, for names that look alike, with the spellings and their places; and as
+    `check_odd_names`.
     """
     groups: dict[str, dict[str, list[Naming]]] = {}
     for naming in namings:
@@ -82,11 +40,13 @@ def one_spelling(namings: Sequence[Naming], merge: bool = False) -> dict[str, st
         )
     kept = {naming.name: naming.name for naming in namings}
     for group in alike:
-        weight = {name: (any(n.listed for n in found), sum(n.images for n in found)) for name, found in group.items()}
-        best = max(weight, key=weight.__getitem__)
-        others = ", ".join(f"{_spelled(name, group)} ({weight[name][1]} rows)" for name in group if name != best)
-        message(f"merged into class {_spelled(best, group)} ({weight[best][1]} rows): {others}")
+        rows = {name: sum(naming.images for naming in found) for name, found in group.items()}
+        listed = {name for name, found in group.items() if any(naming.listed for naming in found)}
+        best = max(group, key=lambda name: (name in listed, not is_odd(name), rows[name]))
+        others = ", ".join(f"{_spelled(name, group)} ({rows[name]} rows)" for name in group if name != best)
+        message(f"merged into class {_spelled(best, group)} ({rows[best]} rows): {others}")
         kept.update(dict.fromkeys(group, best))
+    check_odd_names([naming for naming in namings if kept[naming.name] == naming.name])
     return kept
 
 
@@ -113,8 +73,7 @@ def _listing(group: Mapping[str, Sequence[Naming]]) -> str:
 
 def _spelled(name: str, group: Iterable[str]) -> str:
     """A name for a message, so that what differs in its group shows: escaped where the eye would see the same."""
-    others = [unicodedata.normalize("NFKC", other) for other in group if other != name]
-    form = ascii if unicodedata.normalize("NFKC", name) in others else repr
+    form = ascii if seen(name) in [seen(other) for other in group if other != name] else repr
     text = form(name)
     if len(text) <= _LONGEST:
         return text

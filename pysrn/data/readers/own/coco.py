@@ -6,23 +6,21 @@ An annotation gives its image its label, whatever its box or outline is: boxes a
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pysrn.console import SrnError, UsageError, message
-from pysrn.data.readers.annotation_checks import shown
+from pysrn.data.readers.annotation_checks import BAD_SIGNS, shown
 from pysrn.data.readers.label_text import printable
+from pysrn.data.readers.names.image_places import located, name_parts
 from pysrn.data.readers.own.named_images import NamedImage, NamedSplit
-from pysrn.data.readers.own.parts import PARTS, WHOLE, NamedFormat, part_of
-from pysrn.data.readers.own.places import located, name_parts
-from pysrn.data.readers.records import POSITIVE
+from pysrn.data.readers.own.parts import WHOLE, NamedFormat, part_of
+from pysrn.data.readers.records import PARTS, POSITIVE
 from pysrn.json_file import LARGEST_FILE, box_of, load_json
 
 NEEDED = ("images", "annotations", "categories", "id", "file_name", "image_id", "category_id", "bbox", "name")
 LISTS = ("images", "annotations", "categories")
-BAD_SIGNS = re.compile("[\0-\x1f\ud800-\udfff]")  # in file names: control characters, halves of characters
 DEPTHS = tuple(f"{folder}*.[jJ][sS][oO][nN]" for folder in ("", "*/", "*/*/"))  # assumed: no tool lays it deeper
 TOOLS_NAMES = ("_annotations.coco", "instances")  # are COCO's whatever they hold: a damaged one is never passed over
 
@@ -75,16 +73,18 @@ def read_own_coco(root: Path, place: tuple[Path, Path]) -> NamedSplit:
     names = _category_names(annotation, content["categories"])
     files, left_out = _file_names(annotation, content["images"])
     listed = {identity: name for identity, name in files.items() if name is not None}
-    places = located(list(listed.values()), _bases(root, annotation), annotation) if listed else []
-    images = {identity: NamedImage(path, Path(name)) for identity, (path, name) in zip(listed, places, strict=True)}
+    named, bases = list(listed.values()), _bases(root, annotation)
+    base, found = located(named, bases, root, annotation, ["image"] * len(named)) if named else (root, [])
+    images = {identity: NamedImage(base / name, Path(name)) for identity, name in zip(listed, found, strict=True)}
     strangers: dict[str, list[tuple[int, object]]] = {"image": [], "category": []}
     boxless = 0
+    image_of, category_of = _Listed(files), _Listed(names)
     for number, row in enumerate(content["annotations"]):
         row = row if isinstance(row, dict) else {}
-        image, category = _identity(row.get("image_id")), _identity(row.get("category_id"))
-        if image is None or image not in files:
+        image, category = image_of(row.get("image_id")), category_of(row.get("category_id"))
+        if image is None:
             strangers["image"].append((number, row.get("image_id")))
-        elif category is None or category not in names:
+        elif category is None:
             strangers["category"].append((number, row.get("category_id")))
         elif image in images:
             images[image].labels[names[category]] = POSITIVE
@@ -96,7 +96,8 @@ def read_own_coco(root: Path, place: tuple[Path, Path]) -> NamedSplit:
             number, value = rows[0]
             raise SrnError(
                 f"{annotation}: {len(rows)} of {len(content['annotations'])} annotations name no listed {what}; the "
-                f'first, "annotations" row {number}, names {what} {shown(value)}'
+                f'first, "annotations" row {number}, names {what} {shown(value)}',
+                "list it, or remove its annotations: no label may be lost without a word",
             )
     if boxless:
         message(f"{annotation}: {boxless:,} annotations have no valid box: their labels are kept")
@@ -114,12 +115,31 @@ def _identity(value: object) -> int | float | str | None:
     return int(value) if value == int(value) else value
 
 
+class _Listed:
+    """Finds what an annotation names among the ids that are listed: as it is, else by its number, if one alone has it:
+    "007" is 7, where there is no other 7."""
+
+    def __init__(self, ids: Iterable[int | float | str]) -> None:
+        self.ids = set(ids)
+        numbers = Counter(map(_number, self.ids))
+        self.of_number = {_number(one): one for one in self.ids if numbers[_number(one)] == 1}
+
+    def __call__(self, value: object) -> int | float | str | None:
+        identity = _identity(value)
+        return identity if identity in self.ids else self.of_number.get(_number(identity))
+
+
+def _number(identity: int | float | str | None) -> int | float | str | None:
+    """A number with zeros in front as a number."""
+    return int(identity) if isinstance(identity, str) and identity.isdecimal() else identity
+
+
 def _category_names(annotation: Path, rows: list) -> dict[int | float | str, str]:
     names: dict[int | float | str, str] = {}
     for number, row in enumerate(rows):
         identity = _identity(row.get("id")) if isinstance(row, dict) else None
         name = row.get("name") if identity is not None else None
-        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        if not isinstance(name, str) or not name.strip() or BAD_SIGNS.search(name):
             raise SrnError(f'{annotation}: "categories" row {number} has no valid id or name: {shown(row)}')
         if names.setdefault(identity, name) != name:
             both = f"{shown(names[identity])} and {shown(name)}"

@@ -17,8 +17,9 @@ from pysrn.console import SrnError, message
 from pysrn.data.readers.annotation_checks import key_names, usable
 from pysrn.data.readers.label_text import printable
 from pysrn.data.readers.names.divided_names import warn_of_made_names
-from pysrn.data.readers.names.look_alikes import Naming, one_spelling
-from pysrn.data.readers.records import NEGATIVE, POSITIVE, AnnotatedSplit, ObjectBox, Sample
+from pysrn.data.readers.names.look_alikes import one_spelling
+from pysrn.data.readers.options import ReaderOptions
+from pysrn.data.readers.records import NEGATIVE, POSITIVE, AnnotatedSplit, Naming, ObjectBox, Sample
 
 
 @dataclass
@@ -56,22 +57,16 @@ class NamedSplit:
 
 
 def annotated(
-    splits: Mapping[str, NamedSplit],
-    root: Path,
-    listed: Sequence[Naming] = (),
-    *,
-    drop_unlabelled: bool = False,
-    merge_alike: bool = False,
+    splits: Mapping[str, NamedSplit], root: Path, listed: Sequence[Naming], options: ReaderOptions
 ) -> dict[str, AnnotatedSplit]:
     """The splits with label vectors over common classes; `listed`: these, in this order.
 
     Else the classes are what the annotations list and at least one image of either split has.
-    `merge_alike`: take names that look alike for one class. Raises SrnError for such names without it, for a label
-    that is not listed, and where there is none, else as `usable`.
+    Raises SrnError for names that look alike, a label that is not listed, and where there is none, else as `usable`.
     """
     classes = tuple(naming.name for naming in listed) or _classes(splits, root)
     namings = [naming for split in splits.values() for naming in _namings(split, classes)]
-    kept = one_spelling([*listed, *namings], merge_alike)
+    kept = one_spelling([*listed, *namings], options.merge_alike)
     warn_of_made_names([*listed, *namings])
     for split in splits.values():
         _rename(split, kept)
@@ -88,7 +83,7 @@ def annotated(
     if missing := [name for name in classes if name not in splits["train"].used()]:
         message(f"warning: {len(missing)} classes have no training image: {printable(', '.join(missing), 200)}")
     column = {name: number for number, name in enumerate(classes)}
-    return {name: _with_vectors(split, column, drop_unlabelled) for name, split in splits.items()}
+    return {name: _with_vectors(split, column, options.drop_unlabelled) for name, split in splits.items()}
 
 
 def _namings(split: NamedSplit, classes: Sequence[str]) -> Iterator[Naming]:
@@ -120,7 +115,9 @@ def _classes(splits: Mapping[str, NamedSplit], root: Path) -> tuple[str, ...]:
 
 
 def _with_vectors(split: NamedSplit, column: Mapping[str, int], drop_unlabelled: bool) -> AnnotatedSplit:
-    found = AnnotatedSplit([], tuple(column), left_out=list(split.left_out), sources=split.sources)
+    found = AnnotatedSplit(
+        [], tuple(printable(name, None) for name in column), left_out=list(split.left_out), sources=split.sources
+    )
     images = _united(split)
     for image, key in zip(images, key_names(image.name for image in images), strict=True):
         if drop_unlabelled and POSITIVE not in image.labels.values():

@@ -11,12 +11,8 @@ from typing import Any
 
 from pysrn.console import MissingError, UsageError, message
 from pysrn.data.readers.own.named_images import NamedSplit
+from pysrn.data.readers.records import PARTS
 
-PARTS = {
-    **dict.fromkeys(("train", "training", "trainval"), "train"),
-    **dict.fromkeys(("test", "testing"), "test"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-}
 WHOLE = "all"  # a data set that is not divided
 _PART = re.compile(rf"(?<![a-z])({'|'.join(sorted(PARTS, key=len, reverse=True))})(?![a-z])")
 

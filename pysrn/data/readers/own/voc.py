@@ -14,13 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from pysrn.console import message, progress
+from pysrn.console import SrnError, message, progress
 from pysrn.data.image_files import images_below
-from pysrn.data.readers.annotation_checks import shown
+from pysrn.data.readers.annotation_checks import BAD_SIGNS, shown
 from pysrn.data.readers.label_text import printable, text_lines
 from pysrn.data.readers.own.named_images import NamedImage, NamedSplit
-from pysrn.data.readers.own.parts import PARTS, WHOLE, NamedFormat, part_of
-from pysrn.data.readers.records import POSITIVE, UNSPECIFIED
+from pysrn.data.readers.own.parts import WHOLE, NamedFormat, part_of
+from pysrn.data.readers.records import PARTS, POSITIVE, UNSPECIFIED
 from pysrn.data.readers.voc_xml import Damaged, annotation_tree, box, objects
 
 LAID_OUT = ("VOC[0-9]*", "VOCdevkit/VOC[0-9]*")  # folders that hold ImageSets/Main, as the root may
@@ -92,7 +92,7 @@ def read_own_voc(root: Path, part: _Part) -> NamedSplit:
             path = images.of(file, (tree.findtext("filename") or "").strip())
             image = NamedImage(path, path.relative_to(root))
             for thing in objects(tree):
-                if not thing.name.isprintable() or not thing.name:
+                if not thing.name or BAD_SIGNS.search(thing.name):
                     raise Damaged(f"object {thing.number}: no class name: {shown(thing.name)}")
                 value = UNSPECIFIED if thing.is_difficult else POSITIVE
                 image.labels[thing.name] = max(value, image.labels.get(thing.name, value))
@@ -103,6 +103,8 @@ def read_own_voc(root: Path, part: _Part) -> NamedSplit:
         except LookupError as fault:
             found.left_out.append((str(file), fault.args[0]))
         except Damaged as fault:
+            if fault.cure:  # of its encoding: with it classes that are not plain letters would go
+                raise SrnError(f"{file}: {fault}", fault.cure) from None
             found.left_out.append((str(file), f"damaged annotation: {fault}"))
             with suppress(LookupError):  # its image is not one without an annotation
                 images.of(file, "")

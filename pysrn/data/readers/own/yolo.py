@@ -1,4 +1,4 @@
-"""Reader of YOLO label files with a `data.yaml`, or with a `classes.txt` beside `labels/`.
+"""Reader of YOLO label files with a `data.yaml`, Darknet's `obj.data`, or a `classes.txt` beside `labels/`.
 
 `images/a.jpg` has its labels in `labels/a.txt`, else beside it. A row begins with the number of its class; what
 follows, a box or an outline, never costs the label. An image without a label file, or with an empty one, has none.
@@ -16,21 +16,25 @@ from pysrn.data.image_files import images_below
 from pysrn.data.readers.annotation_checks import shown
 from pysrn.data.readers.image_lists import CLASSES_NAME
 from pysrn.data.readers.label_text import class_list, printable, text_lines
-from pysrn.data.readers.own.data_yaml import has_names, load_yaml, named_places, numbered_names
+from pysrn.data.readers.names.image_places import name_parts
+from pysrn.data.readers.own.data_yaml import has_names, load_darknet, load_yaml, named_places, numbered_names
 from pysrn.data.readers.own.named_images import NamedImage, NamedSplit
-from pysrn.data.readers.own.parts import PARTS, WHOLE, NamedFormat
-from pysrn.data.readers.own.places import name_parts
-from pysrn.data.readers.records import POSITIVE
+from pysrn.data.readers.own.parts import WHOLE, NamedFormat
+from pysrn.data.readers.records import PARTS, POSITIVE
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The images of a part: folders, or lists of images; `names` are the classes by their numbers."""
+    """The images of a part: folders, or lists of images; `names` are the classes by their numbers.
+
+    `posed`: behind a row's box stand points of a skeleton.
+    """
 
     name: str
     where: Path
     places: tuple[Path, ...]
     names: dict[int, str]
+    posed: bool = False
 
 
 def find_yolo(root: Path) -> dict[str, _Part]:
@@ -46,23 +50,28 @@ def find_yolo(root: Path) -> dict[str, _Part]:
         raise UsageError(f"{root}: several YAML files with names: {', '.join(path.name for path in files)}", "keep one")
     if files:
         content = load_yaml(files[0])
-        names = numbered_names(files[0], content.get("names"))
+    else:
+        file, content = load_darknet(root)
+        files = [file] if file else []
+    if files:
+        names = numbered_names(files[0], content.get("names"), content.get("nc"))
     elif (root / CLASSES_NAME).is_file() and any(root.glob("labels/**/*.[tT][xX][tT]")):
         files, content = [root / CLASSES_NAME], {}
         names = dict(enumerate(class_list(files[0])))
     else:
         return {}
     parts = {}
+    posed = "kpt_shape" in content
     for key, value in content.items():
-        places = tuple(named_places(root, files[0], content.get("path"), value)) if key in PARTS else ()
-        if places:
-            parts[PARTS[key]] = _Part(PARTS[key], files[0], places, names)
-        elif key in PARTS and value:
+        part = PARTS.get(key.lower())
+        if part and (places := tuple(named_places(root, files[0], content.get("path"), value))):
+            parts[part] = _Part(part, files[0], places, names, posed)
+        elif part and value:
             message(f"{files[0]}: {key}: {printable(str(value), 100)} is not there")
     if "train" not in parts or len(parts) == 1:
         for name, folder in _folders(root):
-            parts.setdefault(name, _Part(name, files[0], (folder,), names))
-    return parts or {WHOLE: _Part(WHOLE, files[0], (root,), names)}
+            parts.setdefault(name, _Part(name, files[0], (folder,), names, posed))
+    return parts or {WHOLE: _Part(WHOLE, files[0], (root,), names, posed)}
 
 
 def _folders(root: Path) -> Iterator[tuple[str, Path]]:
@@ -163,9 +172,10 @@ def _rows(file: Path, part: _Part) -> Iterator[tuple[str, tuple[float, float, fl
         if name is None:
             raise SrnError(
                 f"{file} line {number}: {shown(words[0])} is no class number, or the row has more than numbers; "
-                f"{part.where.name} has {len(part.names)} names, 0 to {max(part.names)}"
+                f"{part.where.name} has {len(part.names)} names, {min(part.names)} to {max(part.names)}",
+                f"add the name to {part.where}, or correct the row",
             )
-        yield name, _box(values[1:])
+        yield name, _box(values[1:5] if part.posed else values[1:])
 
 
 def _box(values: list[float]) -> tuple[float, float, float, float] | None:

@@ -3,7 +3,8 @@
 import pytest
 
 from pysrn.console import SrnError, UsageError
-from pysrn.data.readers.registry import ReaderOptions, read_splits
+from pysrn.data.readers.options import ReaderOptions
+from pysrn.data.readers.registry import read_splits
 from tests.data.own_tables import named, read, write
 
 HEAD = "file,labels\n"
@@ -35,9 +36,7 @@ def test_any_sign_divides_where_each_piece_is_a_label(tmp_path, sign):
     assert read(tmp_path, separator=";")["train"].classes == tuple(sorted(("cat", "dog", f"cat{sign}dog")))
 
 
-@pytest.mark.parametrize(
-    "names", [("type#1", "type#2", "type"), ("4*2", "2*4", "2"), ("C#", "C"), ("what?", "what"), ("5$", "5")]
-)
+@pytest.mark.parametrize("names", [("type#1", "type#2", "type"), ("4*2", "2*4", "2"), ("C#", "C"), ("5$", "5")])
 def test_signs_that_belong_to_names(tmp_path, capsys, names):
     rows = "".join(f"p{number}.jpg,{name}\n" for number, name in enumerate(names, 1))
     write(tmp_path, train=f"{HEAD}{rows}", test=f"{HEAD}p9.jpg,{names[0]}\n")

@@ -1,8 +1,10 @@
 """Where images lie: in the folder of their split, beside their table, and ids without an ending."""
 
+import os
+
 import pytest
 
-from pysrn.console import MissingError
+from pysrn.console import MissingError, SrnError
 from tests.data.own_tables import named, read, touch, write
 
 HEAD = "file,labels\n"
@@ -60,6 +62,40 @@ def test_a_multi_label_export_of_roboflow(tmp_path, capsys, held_out):
         (tmp_path / "valid/_classes.csv").unlink()
         with pytest.raises(MissingError, match="train/_classes.csv and test/_classes.csv"):
             read(tmp_path)
+
+
+MARKED = "filename,cat,dog,Unlabeled\na.jpg,1,0,0\nb.jpg,0,0,1\nc.jpg,0,1,0\n"
+
+
+@pytest.mark.parametrize("head", ["Unlabeled", "unlabelled"])
+def test_roboflows_mark_of_images_without_labels_is_no_class(head, tmp_path, capsys):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "_classes.csv").write_text(MARKED.replace("Unlabeled", head))
+        touch(tmp_path, *(f"{split}/{name}.jpg" for name in "abc"))
+    found = read(tmp_path)["train"]
+    assert found.classes == ("cat", "dog") and named(found) == {"a.jpg": {"cat"}, "b.jpg": set(), "c.jpg": {"dog"}}
+    assert f"column {head} is no class: it marks 1 images without labels" in capsys.readouterr().err
+    assert set(named(read(tmp_path, drop_unlabelled=True)["test"])) == {"a.jpg", "c.jpg"}
+    (tmp_path / "classes.txt").write_text(f"cat\ndog\n{head}\n")  # who lists it means it
+    assert named(read(tmp_path)["train"])["b.jpg"] == {head}
+    (tmp_path / "classes.txt").unlink()
+    (tmp_path / "train/_classes.csv").write_text(MARKED.replace("b.jpg,0,0,1", "b.jpg,0,1,1"))
+    with pytest.raises(SrnError, match="marks images without labels, but line 3 has one"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("on_disk", ["caf\u00e9.jpg".encode(), b"caf\xe9.jpg"])
+def test_file_names_of_a_table_in_latin_1(on_disk, tmp_path):
+    """Written by a spreadsheet; the files themselves may be named in UTF-8, or in the same bytes."""
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_bytes(
+            f"{HEAD}caf\u00e9.jpg,cat\nno\u00e9.jpg,dog\nb.jpg,dog\n".encode("latin-1")
+        )
+    touch(tmp_path, os.fsdecode(on_disk), "b.jpg")
+    found = read(tmp_path)["train"]
+    assert [os.fsencode(sample.path.name) for sample in found.samples] == [on_disk, b"b.jpg"]
+    assert [reason for _, reason in found.left_out] == ["the file name is not UTF-8: train.csv line 3"]
 
 
 @pytest.mark.parametrize("name", ["{}", "scan.{}", "2021.03.0{}", "sub/{}"])

@@ -1,6 +1,7 @@
 """COCO JSON with classes of one's own: what annotation tools make of ids, names, boxes and folders."""
 
 import json
+import os
 import unicodedata
 
 import pytest
@@ -40,6 +41,8 @@ SAME = {  # nothing of it changes a label
     "ids as text": image_ids(str),
     "ids as words": image_ids(lambda number: f"img-{number}"),
     "ids with zeros": image_ids(lambda number: f"{number:03}"),
+    "ids with zeros in one list only": ids(("annotations", "image_id"), ("annotations", "category_id"))("{:03}".format),
+    "listed ids with zeros": ids(("images", "id"), ("categories", "id"))("{:02}".format),
     "ids as floats": image_ids(float),
     "ids with fractions": image_ids(lambda number: number + 0.5),
     "categories as text": category_ids(str),
@@ -120,6 +123,47 @@ def test_a_root_category_is_no_class_unless_it_is_annotated_or_listed(tmp_path, 
     (tmp_path / "classes.txt").unlink()
     changed(tmp_path, lambda c: c["annotations"].append({"image_id": 0, "category_id": 0}))
     assert read_own(tmp_path)["test"].classes[0] == "animals"
+
+
+def test_ids_that_differ_by_zeros_alone_are_two(tmp_path):
+    """As in "7" and "007": what an annotation names is then taken exactly."""
+    write_coco(tmp_path)
+    changed(tmp_path, lambda c: c["images"].append({"id": "00", "file_name": "d.jpg"}))
+    write_image(tmp_path / "train" / "d.jpg")
+    changed(tmp_path, lambda c: c["annotations"].append({"image_id": "00", "category_id": "3"}))
+    assert shown(read_own(tmp_path))["train"] == EXPECTED["train"] | {"d.jpg": {"no": 1}}
+    changed(tmp_path, lambda c: c["annotations"].append({"image_id": "000", "category_id": 3}))
+    with pytest.raises(SrnError, match="names image '000'") as caught:
+        read_own(tmp_path)
+    assert "list it" in caught.value.cure
+
+
+def test_a_name_without_its_ending_or_in_the_bytes_of_windows(tmp_path):
+    """What unpacked an archive may have left the names as they were packed."""
+    write_coco(tmp_path, {"train": {"caf\u00e9.jpg": {"cat": [1, 1, 2, 2]}, "x.jpg": {}}, "test": TEST})
+    folder = tmp_path / "train"
+    (folder / "caf\u00e9.jpg").rename(folder / os.fsdecode(b"caf\xe9.jpg"))
+    changed(tmp_path, ids(("images", "file_name"))(lambda name: name.removesuffix(".jpg") if name[0] == "x" else name))
+    samples = read_own(tmp_path)["train"].samples
+    assert [os.fsencode(sample.path.name) for sample in samples] == [b"caf\xe9.jpg", b"x.jpg"]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_another_encoding_is_named_with_its_cure(encoding, tmp_path):
+    write_coco(tmp_path)
+    path = tmp_path / "test" / "_annotations.coco.json"
+    path.write_bytes(path.read_text().replace("Traffic", "Trafic \u00e0").encode(encoding))
+    with pytest.raises(SrnError, match=f"^{path}: not a JSON file") as caught:
+        read_own(tmp_path)
+    assert f"iconv -f {encoding.upper()} -t UTF-8" in caught.value.cure
+
+
+def test_names_may_have_signs_that_cannot_be_printed_as_they_are(tmp_path):
+    """A joiner inside a Persian word, a no-break space."""
+    names = ("\u0645\u06cc\u200c\u062e", "hot\u00a0dog")
+    images = {f"{name[0]}.jpg": {name: [1, 1, 2, 2]} for name in names}
+    write_coco(tmp_path, {"train": images, "test": {"t.jpg": {names[0]: [1, 1, 2, 2]}}}, names)
+    assert [list(one.labels) for one in read_own(tmp_path)["train"].samples] == [[1, -1], [-1, 1]]
 
 
 def test_two_ids_of_one_name_are_one_class(tmp_path, capsys):
@@ -291,12 +335,14 @@ def test_names_never_lead_out_of_the_data_set(tmp_path):
 def test_images_that_are_nowhere_and_names_that_come_to_one_file(tmp_path):
     write_coco(tmp_path)
     changed(tmp_path, ids(("images", "file_name"))(lambda name: f"x{name}"))
-    with pytest.raises(MissingError, match="none of 3 images is there; looked for xa.jpg in"):
+    with pytest.raises(
+        MissingError, match=f"none of 3 images is below {tmp_path}; looked for {tmp_path}/train/xa.jpg, "
+    ):
         read_own(tmp_path)
     write_coco(tmp_path, {"train": TRAIN, "test": TEST})
     changed(tmp_path, lambda c: c["images"].append({"id": 9, "file_name": "other/a.jpg"}))
     changed(tmp_path, ids(("images", "file_name"))(lambda name: name if "/" in name else f"one/{name}"))
-    with pytest.raises(SrnError, match=r"one/a.jpg and other/a.jpg come to the same file"):
+    with pytest.raises(SrnError, match="image 'one/a.jpg' and image 'other/a.jpg' come to the same file, a.jpg"):
         read_own(tmp_path)
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError, UsageError
+from pysrn.data.readers.options import ReaderOptions
 from pysrn.data.readers.own.formats import read_own
-from pysrn.data.readers.registry import ReaderOptions, check_options
+from pysrn.data.readers.registry import check_options
 from tests.data.readers.own.exported import (
     CLASSES,
     EXPECTED,
@@ -64,14 +65,14 @@ def test_what_is_not_divided_is_divided_only_when_asked(form, tmp_path):
     with pytest.raises(MissingError, match="train and test") as caught:
         read_own(tmp_path)
     assert "--test-fraction 0.2" in caught.value.cure
-    first, second = (shown(read_own(tmp_path, test_fraction=0.2)) for _ in range(2))
+    first, second = (shown(read_own(tmp_path, ReaderOptions(test_fraction=0.2))) for _ in range(2))
     assert first == second and len(first["test"]) == 4 and first["train"] | first["test"] == shown_all(images)
     assert set(first["test"]) & set(first["train"]) == set()
     with pytest.raises(UsageError, match="leaves none"):
-        read_own(tmp_path, test_fraction=0.01)
+        read_own(tmp_path, ReaderOptions(test_fraction=0.01))
     WRITERS[form](tmp_path, {"test": TEST})
     with pytest.raises(UsageError, match="has the parts"):
-        read_own(tmp_path, test_fraction=0.2)
+        read_own(tmp_path, ReaderOptions(test_fraction=0.2))
 
 
 def shown_all(images):
@@ -82,17 +83,17 @@ def shown_all(images):
 def test_a_class_list_orders_the_classes_and_may_have_more(form, tmp_path):
     WRITERS[form](tmp_path)
     (tmp_path / "classes.txt").write_text("no\nbird\nTraffic Light\ncat\n")
-    found = read_own(tmp_path, form=form)
+    found = read_own(tmp_path, ReaderOptions(form=form))
     assert found["test"].classes == ("no", "bird", "Traffic Light", "cat") and shown(found) == EXPECTED
     (tmp_path / "classes.txt").write_text("cat\nno\n")
     with pytest.raises(SrnError, match="class list has not: Traffic Light; the first in .*t1.jpg"):
-        read_own(tmp_path, form=form)
+        read_own(tmp_path, ReaderOptions(form=form))
 
 
 @every_format
 def test_images_without_a_label_are_kept_or_dropped(form, tmp_path):
     WRITERS[form](tmp_path)
-    found = read_own(tmp_path, drop_unlabelled=True)
+    found = read_own(tmp_path, ReaderOptions(drop_unlabelled=True))
     assert list(shown(found)["train"]) == ["a.jpg", "b c.jpg"]
     assert [(file.rpartition("/")[2], why) for file, why in found["train"].left_out] == [("empty.jpg", "no label")]
 
@@ -117,7 +118,7 @@ def test_names_that_look_alike_are_refused_or_merged(form, one, other, tmp_path,
     with pytest.raises(SrnError, match="class names that look alike: .*a.jpg.*b.jpg") as caught:
         read_own(tmp_path)
     assert "--merge-alike" in caught.value.cure
-    found = read_own(tmp_path, merge_alike=True)
+    found = read_own(tmp_path, ReaderOptions(merge_alike=True))
     assert sorted(found["train"].classes) == sorted([other, "bird"])
     assert shown(found)["train"] == {
         "a.jpg": {other: 1}, "b.jpg": {other: 1}, "c.jpg": {other: 1}, "d.jpg": {other: 1, "bird": 1},
@@ -125,7 +126,7 @@ def test_names_that_look_alike_are_refused_or_merged(form, one, other, tmp_path,
     assert "merged into class" in capsys.readouterr().err
     (tmp_path / "classes.txt").write_text(f"bird\n{one.strip()}\n")
     if one.strip() == one:
-        assert read_own(tmp_path, form=form, merge_alike=True)["test"].classes == ("bird", one)
+        assert read_own(tmp_path, ReaderOptions(form=form, merge_alike=True))["test"].classes == ("bird", one)
 
 
 @every_format
@@ -142,7 +143,10 @@ def test_several_formats_in_one_folder_are_refused(tmp_path):
         read_own(tmp_path)
     assert "--format coco" in caught.value.cure
     for form in WRITERS:
-        assert {name for part in shown(read_own(tmp_path, form=form)).values() for name in part} >= {"a.jpg", "t2.jpg"}
+        assert {name for part in shown(read_own(tmp_path, ReaderOptions(form=form))).values() for name in part} >= {
+            "a.jpg",
+            "t2.jpg",
+        }
     (tmp_path / "train.csv").write_text("file,labels\na.jpg,cat\n")
     with pytest.raises(UsageError, match="coco, voc, yolo, csv"):
         read_own(tmp_path)
@@ -155,12 +159,12 @@ def test_tables_are_read_as_before_and_named(tmp_path, capsys):
         rows = "".join(f"{name},{';'.join(things)}\n" for name, things in images.items())
         (tmp_path / f"{split}.csv").write_text("file,labels\n" + rows)
     (tmp_path / "classes.txt").write_text("cat\nno\nTraffic Light\n")
-    assert shown(read_own(tmp_path)) == shown(read_own(tmp_path, form="csv")) == EXPECTED
+    assert shown(read_own(tmp_path)) == shown(read_own(tmp_path, ReaderOptions(form="csv"))) == EXPECTED
     assert f"{tmp_path}: label tables" in capsys.readouterr().err
     with pytest.raises(UsageError, match="not for tables"):
-        read_own(tmp_path, test_fraction=0.5)
+        read_own(tmp_path, ReaderOptions(test_fraction=0.5))
     with pytest.raises(MissingError, match="no COCO JSON there"):
-        read_own(tmp_path, form="coco")
+        read_own(tmp_path, ReaderOptions(form="coco"))
 
 
 @pytest.mark.parametrize("fraction", [None, 0.5])
@@ -168,7 +172,7 @@ def test_a_folder_with_nothing_says_what_is_needed(fraction, tmp_path, capsys):
     write_image(tmp_path / "a.jpg")
     (tmp_path / "data.yaml").write_text("train: images\n")
     with pytest.raises(MissingError, match="train.csv and test.csv are needed") as caught:
-        read_own(tmp_path, test_fraction=fraction)
+        read_own(tmp_path, ReaderOptions(test_fraction=fraction))
     assert all(word in caught.value.cure for word in ("COCO", "VOC", "YOLO"))
     assert "data.yaml: no `names:` in it" in capsys.readouterr().err
 
@@ -225,7 +229,7 @@ def test_names_made_of_others_are_told(form, made, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "warning: 1 class names are made of others by " in said and f"{made!r} (" in said
     (tmp_path / "classes.txt").write_text(f"cat\ndog\n{made}\n")  # who lists it means it
-    read_own(tmp_path, form=form)
+    read_own(tmp_path, ReaderOptions(form=form))
     assert "made of others" not in capsys.readouterr().err
 
 

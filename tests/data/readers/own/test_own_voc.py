@@ -2,7 +2,7 @@
 
 import pytest
 
-from pysrn.console import MissingError
+from pysrn.console import MissingError, SrnError
 from pysrn.data.readers.own.formats import read_own
 from tests.data.readers.own.exported import EXPECTED, PARTS, TRAIN, shown, write_image, write_voc, xml
 
@@ -95,6 +95,35 @@ def test_a_damaged_file_is_left_out_with_its_image(case, tmp_path):
     ((file, why),) = found["train"].left_out
     assert file == str(tmp_path / "train" / "a.xml") and reason in why
     assert "a.jpg" not in shown(found)["train"] and shown(found)["test"] == EXPECTED["test"]
+
+
+ENCODED = {
+    "declared": ('<?xml version="1.0" encoding="ISO-8859-1"?>', "latin-1", "caf\u00e9"),
+    "Windows": ("<?xml version='1.0' encoding='windows-1252'?>", "cp1252", "caf\u00e9"),
+    "Chinese": ('<?xml version="1.0" encoding="GBK"?>', "gbk", "\u732b"),
+    "Japanese": ('<?xml version="1.0" encoding="Shift_JIS" standalone="yes"?>', "shift_jis", "\u732b"),
+    "UTF-16": ('<?xml version="1.0" encoding="UTF-16"?>', "utf-16", "\u732b"),
+    "a mark": ("", "utf-8-sig", "\u732b"),
+}
+
+
+@pytest.mark.parametrize("case", ENCODED)
+def test_encodings(case, tmp_path):
+    head, encoding, name = ENCODED[case]
+    write_voc(tmp_path, PARTS | {"train": {"a.jpg": {name: [6, 8, 12, 16]}}})
+    path = tmp_path / "train" / "a.xml"
+    path.write_bytes((head + path.read_text("utf-8")).encode(encoding))
+    assert shown(read_own(tmp_path))["train"] == {"a.jpg": {name: 1}}
+
+
+def test_an_encoding_that_nothing_names_is_refused_with_its_cure(tmp_path):
+    """Left out, the images of every class with such a letter would be gone."""
+    write_voc(tmp_path)
+    path = tmp_path / "train" / "a.xml"
+    path.write_bytes(path.read_text().replace("cat", "caf\u00e9").encode("cp1252"))
+    with pytest.raises(SrnError, match=f"^{path}: not an XML file") as caught:
+        read_own(tmp_path)
+    assert f"iconv -f CP1252 -t UTF-8 {path}" in caught.value.cure
 
 
 def test_files_without_a_partner_are_left_out(tmp_path):

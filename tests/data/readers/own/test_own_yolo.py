@@ -3,6 +3,7 @@
 import pytest
 
 from pysrn.console import MissingError, SrnError, UsageError
+from pysrn.data.readers.options import ReaderOptions
 from pysrn.data.readers.own.formats import read_own
 from tests.data.readers.own.exported import EXPECTED, PARTS, SIZE, TRAIN, shown, write_image, write_yolo, yolo
 
@@ -84,7 +85,7 @@ def test_label_studio_has_a_class_list_in_place_of_a_yaml(tmp_path):
         (tmp_path / "labels" / name).with_suffix(".txt").write_text(yolo(things))
     (tmp_path / "classes.txt").write_text("cat\nTraffic Light\nno\n")
     (tmp_path / "notes.json").write_text('{"categories": [], "info": {}}')
-    found = read_own(tmp_path, test_fraction=0.34)
+    found = read_own(tmp_path, ReaderOptions(test_fraction=0.34))
     assert shown(found)["train"] | shown(found)["test"] == EXPECTED["train"]
 
 
@@ -94,6 +95,7 @@ ROWS = {  # nothing of it changes a label; the box is there or not
     "a confidence": ("0 .2 .4 .2 .4 .9", (0.1, 0.2, 0.2, 0.4)),
     "a class as a float": ("0.0 .2 .4 .2 .4", (0.1, 0.2, 0.2, 0.4)),
     "blanks and empty lines": ("\n  0\t.2  .4 .2 .4  \r\n\n", (0.1, 0.2, 0.2, 0.4)),
+    "numbers as floats": ("0.000000e+00 2.0e-01 4e-1 .2 .4", (0.1, 0.2, 0.2, 0.4)),
     "no box": ("0", None),
     "half a box": ("0 .1 .2", None),
     "no size": ("0 .1 .2 0 0", None),
@@ -112,6 +114,18 @@ def test_rows(case, tmp_path, capsys):
     assert [(b.label, b.relative) for b in places] == ([(0, True)] if box else [])
     assert all(b.box == pytest.approx(box) for b in places)
     assert ("1 rows have no valid box" in capsys.readouterr().err) == (box is None)
+
+
+@pytest.mark.parametrize("points", [".5 .5 2 .6 .6 1", ".5 .5 .6 .6", ".5 .5 2"])
+def test_behind_the_box_of_a_pose_stand_points(points, tmp_path):
+    write_yolo(tmp_path)
+    (tmp_path / "train" / "labels" / "a.txt").write_text(f"0 .2 .4 .2 .4 {points}")
+    with (tmp_path / "data.yaml").open("a") as stream:
+        stream.write("kpt_shape: [2, 3]\n")
+    found = read_own(tmp_path)
+    assert shown(found) == EXPECTED
+    (place,) = found["train"].boxes["train_images_a"]
+    assert place.box == pytest.approx((0.1, 0.2, 0.2, 0.4))
 
 
 @pytest.mark.parametrize("row", ["3 .1 .1 .1 .1", "-1 .1 .1 .1 .1", "0.5 .1 .1 .1 .1", "cat .1 .1 .1 .1", "0 .1 x .1",
@@ -148,6 +162,11 @@ REFUSED = {
     "a name is a list": ("names: [[cat], dog]\n", "0: .* is no class number and name"),
     "a name is empty": ("names: [cat, '']\n", "1: '' is no class number and name"),
     "a number is a word": ("names: {cat: 0}\n", "'cat': '0' is no class number and name"),
+    "fewer names than nc": ("nc: 4\nnames: [cat, Traffic Light, no]\n", "it says '4' classes .* has 3 names"),
+    "more names than nc": ("nc: 2\nnames: [cat, Traffic Light, no]\n", "it says '2' classes .* has 3 names"),
+    "nc is a word": ("nc: three\nnames: [cat, Traffic Light, no]\n", "it says 'three' classes"),
+    "a file that is not there": ("names: obj.names\n", "no list of class names"),
+    "Latin-1": ("names: [cat, Traffic Light, caf\u00e9]\n".encode("cp1252"), "is not UTF-8"),
     "a number twice": ("names:\n  0: cat\n  0: dog\n", "a class number stands there twice"),
 }
 
@@ -156,9 +175,77 @@ REFUSED = {
 def test_a_damaged_yaml_is_refused(case, tmp_path):
     write_yolo(tmp_path)
     content, words = REFUSED[case]
-    (tmp_path / "data.yaml").write_text(content)
-    with pytest.raises(SrnError, match=f"{tmp_path / 'data.yaml'}: .*{words}"):
+    (tmp_path / "data.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SrnError, match=f"{tmp_path / 'data.yaml'}.*{words}") as caught:
         read_own(tmp_path)
+    assert case != "Latin-1" or "iconv -f CP1252" in caught.value.cure
+
+
+def test_numbers_without_a_name_are_told_and_never_used(tmp_path, capsys):
+    write_yolo(tmp_path)
+    path = tmp_path / "data.yaml"
+    path.write_text("nc: 4\nnames: {0: cat, 1: Traffic Light, 3: no}\ntrain: train/images\ntest: test/images\n")
+    for part in PARTS:
+        for label in (tmp_path / part / "labels").iterdir():
+            label.write_text(
+                "".join(f"3{row[1:]}" if row[0] == "2" else row for row in label.read_text().splitlines(True))
+            )
+    assert shown(read_own(tmp_path)) == EXPECTED
+    assert f"{path}: names: no name for the numbers 2" in capsys.readouterr().err
+    (tmp_path / "train" / "labels" / "a.txt").write_text("2 .1 .1 .1 .1\n")
+    with pytest.raises(SrnError, match="a.txt line 1: '2' is no class number.*3 names, 0 to 3") as caught:
+        read_own(tmp_path)
+    assert str(path) in caught.value.cure
+
+
+DARKNET = {  # files beside the images, and where the images are
+    "CVAT": ({"obj.data": "classes = 3\ntrain = data/train.txt\ntest = data/test.txt\nnames = data/obj.names\n",
+              "obj.names": None, "train.txt": "data/obj_train_data/", "test.txt": "data/obj_test_data/"},
+             {"train": "obj_train_data", "test": "obj_test_data"}),
+    "datumaro": ({"obj.data": "# a comment\nclasses=3\ntrain=data/train.txt\nvalid=data/valid.txt\n"
+                  "names=data/obj.names\n", "obj.names": None,
+                  "train.txt": "data/obj_train_data/", "valid.txt": "data/obj_valid_data/"},
+                 {"train": "obj_train_data", "test": "obj_valid_data"}),
+    "darknet": ({"cfg/my.data": "classes= 3\ntrain  = /home/me/d/train.txt\nvalid  = test.txt\nnames = my.names\n",
+                 "my.names": None, "train.txt": "/home/me/d/img/", "test.txt": "img/"},
+                {"train": "img", "test": "img"}),
+    "names alone": ({"obj.names": None, "train.txt": "data/obj_train_data/", "test.txt": "data/obj_test_data/"},
+                    {"train": "obj_train_data", "test": "obj_test_data"}),
+    "names in data.yaml": ({"data.yaml": "names: obj.names\ntrain: train.txt\ntest: data/test.txt\n", "obj.names": None,
+                            "train.txt": "data/a/", "test.txt": "data/b/"}, {"train": "a", "test": "b"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DARKNET)
+def test_exports_for_darknet(case, tmp_path):
+    """CVAT calls it YOLO 1.1: the labels lie beside the images, and names start from a folder that is not there."""
+    files, folders = DARKNET[case]
+    for part, images in PARTS.items():
+        for name, things in images.items():
+            write_image(tmp_path / folders[part] / name)
+            (tmp_path / folders[part] / name).with_suffix(".txt").write_text(yolo(things))
+    for file, text in files.items():
+        if file.endswith(".txt"):
+            text = "".join(f"{text}{name}\n" for name in PARTS["train" if file == "train.txt" else "test"])
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("cat\nTraffic Light\nno\n" if text is None else text)
+    found = read_own(tmp_path)
+    assert shown(found) == EXPECTED and found["train"].classes == ("cat", "Traffic Light", "no")
+    assert len(found["train"].boxes) == 3 and not found["train"].left_out
+
+
+def test_another_number_of_classes_than_names_in_darknets_file(tmp_path):
+    write_image(tmp_path / "obj_train_data" / "a.jpg")
+    (tmp_path / "obj_train_data" / "a.txt").write_text("1 .5 .5 .1 .1\n")
+    (tmp_path / "train.txt").write_text("data/obj_train_data/a.jpg\n")
+    (tmp_path / "obj.names").write_text("cat\ndog\n")
+    (tmp_path / "obj.data").write_text("classes = 3\ntrain = data/train.txt\nnames = data/obj.names\n")
+    with pytest.raises(SrnError, match="obj.data: it says '3' classes .* has 2 names"):
+        read_own(tmp_path)
+    (tmp_path / "obj.data").write_text("classes = 2\ntrain = data/train.txt\nnames = data/obj.names\n")
+    with pytest.raises(MissingError, match="only the part train") as caught:  # CVAT's, of one task
+        read_own(tmp_path)
+    assert "--test-fraction" in caught.value.cure
 
 
 def test_one_name_for_two_numbers_is_one_class(tmp_path, capsys):
