@@ -39,7 +39,10 @@ def measure(
     if "build" in parts:
         yield "building, images/s", compare_building(photos, work, rounds, THREADS)
     if "feed" in parts:
-        for title, folder in _pairs_to_feed(photos, work, data).items():
+        pairs = {encoding: work / f"pair_{encoding}" for encoding in ("jpeg", "raw")}
+        for encoding, folder in pairs.items() if data is None else ():
+            build(photos, folder, "coco", encoding)
+        for title, folder in (pairs if data is None else {data.name: data}).items():
             for workers in WORKERS:
                 found = compare_feeding(folder, SPLIT, BATCH_SIZE, workers, BATCHES, rounds)
                 yield f"feeding from {title}, {workers} worker{'s' if workers > 1 else ''}, images/s", found
@@ -62,12 +65,3 @@ def report_lines(title: str, figures: dict) -> list[str]:
             f"  with constant data it takes {constant:.3f} s: {figures['slowdown'] - 1:+.1%} with the real data layer",
         ]
     return [title, *summary_lines(figures, digits=1, ratio_digits=2)]
-
-
-def _pairs_to_feed(photos: Path, work: Path, data: Path | None) -> dict[str, Path]:
-    if data is not None:
-        return {data.name: data}
-    pairs = {encoding: work / f"pair_{encoding}" for encoding in ("jpeg", "raw")}
-    for encoding, folder in pairs.items():
-        build(photos, folder, "coco", encoding)
-    return pairs

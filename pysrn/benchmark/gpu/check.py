@@ -69,7 +69,11 @@ def _grouped(runner: Runner, request: Result, layer: str) -> Iterator[tuple[str,
 def line(name: str, result: Result) -> str:
     """A measurement in one line, or, for the layers, one line a kind of layer."""
     if name == "layers" and "failed" not in result:
-        return "\n".join([f"{name}: largest difference from the CPU, relative", *map(_layer_line, result.items())])
+        lines = [f"{name}: largest difference from the CPU, relative"]
+        for layer, found in result.items():
+            parts = ", ".join(f"{part} {value:.1e}" for part, value in found["differences"].items())
+            lines.append(f"  {found['type']:<24} {layer:<24} {worst(found):.1e}  ({parts})")
+        return "\n".join(lines)
     for key in ("failed", "missing"):
         if key in result:
             return f"{name}: {key}: {result[key]}"
@@ -95,12 +99,6 @@ def worst(layer: Result) -> float:
     """The largest of a layer's differences; nan where one is."""
     values = layer["differences"].values()
     return math.nan if any(map(math.isnan, values)) else max(values)
-
-
-def _layer_line(entry: tuple[str, Result]) -> str:
-    name, found = entry
-    parts = ", ".join(f"{part} {value:.1e}" for part, value in found["differences"].items())
-    return f"  {found['type']:<24} {name:<24} {worst(found):.1e}  ({parts})"
 
 
 def _precisions(plan: Plan) -> tuple[bool, ...]:

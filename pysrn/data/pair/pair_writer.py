@@ -68,11 +68,8 @@ def write_pair(
     if journal.entry is None:
         order = shuffled(len(samples), split, seed)
         images, labels = partial_paths(folder, split)
-        hashes = {
-            "images": write_images(
-                samples, order, images, journal, f"writing {split} LMDB pair", encoding, thread_count(workers)
-            )
-        }
+        how = f"writing {split} LMDB pair", encoding, thread_count(workers)
+        hashes = {"images": write_images(samples, order, images, journal, *how)}
         if len(journal.skipped) == len(samples):
             discard_unfinished(folder, split)
             reason = ", ".join(journal.skipped[0])
@@ -151,10 +148,8 @@ def _write_labels(
     try:
         for start in range(0, len(keys), _LABEL_TRANSACTION):
             part = slice(start, start + _LABEL_TRANSACTION)
-            batch = [
-                (key, datum.label_vector(vector, labels_as))
-                for key, vector in zip(keys[part], vectors[part], strict=True)
-            ]
+            pairs = zip(keys[part], vectors[part], strict=True)
+            batch = [(key, datum.label_vector(vector, labels_as)) for key, vector in pairs]
             for key, value in batch:
                 digest.update(key, value)
             append(environment, batch)

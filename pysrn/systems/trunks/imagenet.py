@@ -123,16 +123,10 @@ def trunk_with(values: Mapping[str, Tensor], family: Family, source: str) -> Tru
             result[f"{path}.{part}"] = values[theirs].detach().float().clone()
         if isinstance(module, torch.nn.BatchNorm2d):
             result[f"{path}.num_batches_tracked"] = torch.tensor(0)
-    rest = [
-        name
-        for name in values
-        if name not in used and not name.startswith(family.classifier) and not name.endswith("num_batches_tracked")
-    ]
-    if rest:
-        raise SrnError(f"{source}: {len(rest)} tensors are unknown to {spec.title}, the first is {rest[0]}")
-    for path, module in trunk.named_modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
             result[f"{path}.caffe_sums"] = torch.zeros(2 * module.num_features + 1)
+    left = (name for name in values if name not in used and not name.endswith("num_batches_tracked"))
+    if rest := [name for name in left if not name.startswith(family.classifier)]:
+        raise SrnError(f"{source}: {len(rest)} tensors are unknown to {spec.title}, the first is {rest[0]}")
     trunk.load_state_dict(result, assign=True)
     return trunk
 

@@ -44,9 +44,8 @@ class CachedFeaturesLayer(caffe.Layer):
         rows = [self.maker.first_alike(number) for number in numbers]
         damaged = self.cache.fetch(rows, top[0].data, lambda: self.compute(numbers))
         if damaged:
-            send(
-                report=[f"warning: {self.cache.folder}: damaged rows are computed anew: {', '.join(map(str, damaged))}"]
-            )
+            rows = ", ".join(map(str, damaged))
+            send(report=[f"warning: {self.cache.folder}: damaged rows are computed anew: {rows}"])
 
     def compute(self, numbers: range) -> np.ndarray:
         """X of the numbered samples."""

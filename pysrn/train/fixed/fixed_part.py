@@ -32,10 +32,9 @@ class FixedNet(ForwardNet):
 
     def __init__(self, path: Path, weights: str) -> None:
         message = read_message(path, messages.NetParameter)
-        own = set(parameter_layers(message))
-        super().__init__(
-            message, {name: blobs for name, blobs in read_weights(weights).items() if name in own}, weights, kept=()
-        )
+        names = set(parameter_layers(message))
+        own = {name: blobs for name, blobs in read_weights(weights).items() if name in names}
+        super().__init__(message, own, weights, kept=())
         self._path, self._print = path, self._fingerprint()
 
     @classmethod

@@ -65,7 +65,6 @@ def _blob_shapes(net: messages.NetParameter) -> dict[str, list[tuple[int, ...]]]
         prototxt.write_message(loadable(net), path)
         done = subprocess.run([sys.executable, "-c", _SHAPES, str(path)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SrnError(
-            f"Caffe cannot build the net of the first stage: {(done.stderr.strip().splitlines() or ['?'])[-1]}"
-        )
+        words = done.stderr.strip().splitlines() or ["?"]
+        raise SrnError(f"Caffe cannot build the net of the first stage: {words[-1]}")
     return {name: [tuple(shape) for shape in shapes] for name, shapes in json.loads(done.stdout).items()}

@@ -33,9 +33,8 @@ def file_of(folder: Path, iteration: int, suffix: str) -> Path:
 
 def iterations(folder: Path) -> list[int]:
     """Iterations of all snapshots in a stage's folder, newest first; their files are not looked into."""
-    return sorted(
-        (int(m.group(1)) for path in folder.glob("iter_*") if (m := _NAME.fullmatch(path.name))), reverse=True
-    )
+    found = (_NAME.fullmatch(path.name) for path in folder.glob("iter_*"))
+    return sorted((int(match[1]) for match in found if match), reverse=True)
 
 
 def newest_whole(folder: Path) -> tuple[int | None, list[str]]:
@@ -83,9 +82,8 @@ def take(solver, folder: Path, schedule: dict, kept: int, carried: Path | None =
         for suffix, path in partial.items():
             os.replace(path, file_of(folder, iteration, suffix))
         record = {"iteration": iteration, "sha256": hashes, "schedule": schedule}
-        replace_text(
-            file_of(folder, iteration, RECORD), json.dumps({**record, "record_sha256": _own_hash(record)}) + "\n"
-        )
+        record["record_sha256"] = _own_hash(record)
+        replace_text(file_of(folder, iteration, RECORD), json.dumps(record) + "\n")
     except OSError as error:
         _remove(partial.values())
         before = [number for number in iterations(folder) if number < iteration]
