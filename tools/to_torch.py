@@ -61,6 +61,8 @@ def work(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{weights} is no caffemodel; a PyTorch file is compared with --verify")
     blobs = read_weights(weights)
     architecture = architecture_of(blobs, weights)
+    if arguments.authors:
+        torch_export.authors_of(architecture)
     out = arguments.out or weights.parent / f"{architecture.system.name}.pth"
     if out.suffix not in ("", *torch_files.SUFFIXES) or out.is_dir():
         raise UsageError(f"--out must name a {' or '.join(torch_files.SUFFIXES)} file, not {out}")

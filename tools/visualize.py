@@ -164,7 +164,7 @@ def draw_neurons(arguments: argparse.Namespace) -> None:
 
     weights = find_weights(arguments.weights or default_run(), arguments.stage)
     if min(arguments.count, arguments.inputs) < 1:
-        raise UsageError("--count and --inputs must be at least 1")
+        raise UsageError("--count and --inputs must be at least 1", "leave them out")
     net = DeployNet(weights, gpu=arguments.gpu, folded=True)
     neurons = net.system.module("neurons", "neurons to draw")
     classes = photos.label_names(net, weights, arguments.data)
@@ -232,7 +232,7 @@ def draw_steps(arguments: argparse.Namespace) -> None:
 def chosen_samples(pair, keys: list[str] | None, count: int) -> list[int]:
     """Positions of the samples with these keys or numbers; without any those of the first `count`."""
     if count < 1:
-        raise UsageError("--count must be at least 1")
+        raise UsageError("--count must be at least 1", "leave it out")
     return [find_key(pair, key) for key in keys] if keys else list(range(len(pair)))[:count]
 
 
@@ -241,7 +241,7 @@ def chosen_maps(system, names: list[str] | None) -> list[str]:
     if odd := [name for name in names or () if name not in system.map_names]:
         raise UsageError(f"{system.title} has no map {odd[0]}", f"it has {', '.join(system.map_names)}")
     if not system.maps:
-        raise UsageError(f"{system.title} has no maps to draw")
+        raise UsageError(f"{system.title} has no maps to draw", "give a run of a system that has")
     return names or [one.name for one in system.maps if one.shown]
 
 
@@ -251,7 +251,10 @@ def find_key(pair, key: str) -> int:
         return pair.keys.index(key)
     if key.isascii() and key.isdigit() and int(key) < len(pair):
         return int(key)
-    raise UsageError(f"no sample {key} in {pair.folder}, {pair.split} ({len(pair)} samples, the first {pair.keys[0]})")
+    raise UsageError(
+        f"no sample {key} in {pair.folder}, {pair.split} ({len(pair)} samples, the first {pair.keys[0]})",
+        "give keys, or numbers from 0",
+    )
 
 
 def find_label(pair, name: str) -> int:

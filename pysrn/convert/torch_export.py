@@ -10,6 +10,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -92,12 +93,16 @@ def outputs_of(system: System) -> tuple[str, ...]:
     return (*system.final_scores, *system.blob_maps)
 
 
+def authors_of(architecture: Architecture) -> ModuleType:
+    """The system's module of its authors' code; UsageError for none, before anything is written."""
+    return architecture.system.module("authors", "names of its authors' PyTorch code")
+
+
 def for_authors(
     values: Mapping[str, torch.Tensor], architecture: Architecture
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """A state dict under the names of the system's authors' code, and which of them are zero; UsageError for none."""
-    theirs = architecture.system.module("authors", "names of its authors' PyTorch code")
-    return theirs.from_ours(values, architecture.system.trunks[architecture.trunk])
+    return authors_of(architecture).from_ours(values, architecture.system.trunks[architecture.trunk])
 
 
 def verify_stored(tensors: CheckTensors, model: nn.Module) -> Verification:

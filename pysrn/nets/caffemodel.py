@@ -79,9 +79,9 @@ def read_net(path: str | Path) -> list[StoredLayer]:
             cure = from_torch if path.suffix in TORCH_SUFFIXES else f"get {path.name} again"
             raise SrnError(f"{path} is damaged or no caffemodel: {error}", cure) from None
         except _Contradiction as error:
-            raise SrnError(f"{path}: {error}") from None
+            raise SrnError(f"{path}: {error}", f"get {path.name} again") from None
     if not any(layer.blobs for layer in layers):
-        raise SrnError(f"{path} holds no weights: empty, or no caffemodel")
+        raise SrnError(f"{path} holds no weights: empty, or no caffemodel", f"get {path.name} again")
     return layers
 
 

@@ -91,7 +91,8 @@ def fill_strictly(
 ) -> CopyReport:
     """Copy weights into a pycaffe net, all of them accounted for (see `plan_copy`).
 
-    What several layers share belongs to the first of them. SrnError where a file has it for others, too, and not alike.
+    What several layers share belongs to the first of them. SrnError where a file has it for others, too, and not alike,
+    and for weights that are no numbers: some layers lose them without a word.
     """
     owners = owners_of(net)
     for name, owner in owners.items():
@@ -103,6 +104,9 @@ def fill_strictly(
     own = {name: blobs for name, blobs in weights.items() if owners.get(name, name) == name}
     shapes = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in net.params.items() if owners[name] == name}
     report = plan_copy(shapes, own, source, may_initialise, may_leave)
+    for name in report.copied:
+        if not _finite(own[name]):
+            raise SrnError(f"{source}: layer {name} holds NaN or infinity", "give weights of a training that went well")
     fill(net, own)
     return report
 
@@ -161,6 +165,13 @@ def save_with_carried(net, net_message, path: str | Path, carried: Weights, kind
         (name, (own[name], [blob.data for blob in blobs])) for name, blobs in net.params.items() if owners[name] == name
     )
     write_weights(path, net_message.name, layers)
+
+
+def _finite(blobs: Collection[np.ndarray]) -> bool:
+    """Whether all numbers are; without arrays of their size."""
+    with np.errstate(invalid="ignore"):
+        ends = [float(end(blob, initial=0)) for blob in blobs for end in (np.min, np.max)]
+    return bool(np.isfinite(ends).all())
 
 
 def _names(layers: Collection[str]) -> str:

@@ -60,7 +60,10 @@ class DeployNet:
         if not self.scores:
             whole = parameter_layers(deploy_message(self.architecture))
             missing = [name for name in whole if name not in weights]
-            raise SrnError(f"{path} can compute no score: {len(missing)} layers are missing, the first is {missing[0]}")
+            raise SrnError(
+                f"{path} can compute no score: {len(missing)} layers are missing, the first is {missing[0]}",
+                "give a caffemodel that tools/run_stage.py wrote",
+            )
         self.features = self._features(self.message)
         use_device(gpu)
         features = (self.features,) if self.features else ()

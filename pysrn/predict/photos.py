@@ -25,7 +25,7 @@ from pysrn.predict.deploy import DeployNet
 from pysrn.predict.predictions import Predictions
 from pysrn.predict.probability import sigmoid
 from pysrn.predict.splits import views_of
-from pysrn.predict.trained import settings_of
+from pysrn.predict.trained import check_own_classes, settings_of
 
 _NAMED = 6  # files that cannot be read are named one by one, so many of them
 SHOWN_SIDE = 448  # pixels of the longer side in a picture
@@ -149,7 +149,12 @@ def label_names(net: DeployNet, weights: Path, data: str | Path | None) -> tuple
         raise UsageError(f"{weights} is of no run: its labels have no names", "--data FOLDER: the LMDB pair's labels")
     classes = tuple(PairReader(data, "train").classes if settings is None else settings.recipe.dataset.classes)
     if len(classes) != net.architecture.classes:
-        raise SrnError(f"{net.path} predicts {net.architecture.classes} labels, {data or 'its run'} has {len(classes)}")
+        raise SrnError(
+            f"{net.path} predicts {net.architecture.classes} labels, {data or 'its run'} has {len(classes)}",
+            "give the data set that these weights were trained on (--data)",
+        )
+    if data is not None:
+        check_own_classes(classes, weights, data)
     return classes
 
 

@@ -23,7 +23,7 @@ from pysrn.predict.cached_deploy import CachedDeployNet
 from pysrn.predict.chunks import ScoreChunks
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.predictions import Predictions
-from pysrn.predict.trained import settings_of
+from pysrn.predict.trained import check_own_classes, settings_of
 from pysrn.predict.workers import share_out
 from pysrn.recipes import EMBEDDED, Input
 
@@ -157,12 +157,13 @@ def batches(count: int, size: int) -> Iterator[range]:
 
 
 def check_labels(net: DeployNet, pair: PairReader) -> None:
-    """Raise SrnError unless the net has as many labels as the pair."""
+    """Raise SrnError unless the net has as many labels as the pair, and those of its run where it is of one."""
     if net.architecture.classes != len(pair.classes):
         raise SrnError(
             f"{net.path} predicts {net.architecture.classes} labels, {pair.folder} has {len(pair.classes)}",
             "give the data set that these weights were trained on (--data)",
         )
+    check_own_classes(pair.classes, net.path, pair.folder)
 
 
 def data_folder(weights: str | Path, given: str | Path | None) -> Path:

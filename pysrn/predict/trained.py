@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pysrn.console import MissingError, SrnError, UsageError
 from pysrn.nets.folding import Weights
 from pysrn.recipes import EMBEDDED
 from pysrn.systems.registry import default_system, recognise
+from pysrn.systems.stage_nets import check_of_recipe
 from pysrn.systems.system import Architecture, System
 from pysrn.train.fixed.feature_room import FEATURES
 from pysrn.train.run_folder import RUNS, RunFolder
@@ -85,6 +87,24 @@ def settings_of(path: str | Path) -> Settings | None:
 
 
 def architecture_of(weights: Weights, source: str | Path) -> Architecture:
-    """The net that weights belong to: of the system of their run, else of the first that knows them."""
+    """The net that weights belong to: of the system of their run, else of the first that knows them.
+
+    SrnError where they are of none, or of another net than their run.
+    """
     settings = settings_of(source)
-    return recognise(weights, source, settings and settings.recipe.system)
+    found = recognise(weights, source, settings and settings.recipe.system)
+    if settings:
+        check_of_recipe(weights, found, settings.recipe, str(source))
+    return found
+
+
+def check_own_classes(classes: Sequence[str], weights: Path, where: str | Path) -> None:
+    """Raise SrnError where labels are others than those of the run that weights belong to, though as many."""
+    settings = settings_of(weights)
+    if settings and tuple(classes) != (own := settings.recipe.dataset.classes):
+        number = next((i for i, pair in enumerate(zip(classes, own, strict=False)) if pair[0] != pair[1]), len(own))
+        raise SrnError(
+            f"{where} has other labels than {weights} was trained on: number {number} is {classes[number]}, "
+            f"not {own[number]}",
+            "give the data set that these weights were trained on (--data)",
+        )

@@ -15,11 +15,13 @@ from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.portable import as_portable_as_can_be
 from pysrn.nets.prototxt import check_net, write_message
 from pysrn.recipes import Recipe
-from pysrn.systems.stage_nets import deploy_message
+from pysrn.systems.registry import recognise
+from pysrn.systems.stage_nets import check_of_recipe, deploy_message
 from pysrn.systems.system import Architecture
 from pysrn.whole_files import written_beside
 
 DEPLOY, LABELS = "deploy.prototxt", "labels.txt"
+OWN = "give the weights that tools/run_stage.py wrote there"
 
 
 def write_deploy(recipe: Recipe, stage: int, weights: Path) -> tuple[Path, Path]:
@@ -28,12 +30,13 @@ def write_deploy(recipe: Recipe, stage: int, weights: Path) -> tuple[Path, Path]
     SrnError where the weights are of another net, of another number of labels, or can compute no score.
     """
     values, system, classes = read_weights(weights), recipe.system, recipe.dataset.classes
-    architecture = system.recognise(values, str(weights))
+    architecture = recognise(values, weights, system)
+    check_of_recipe(values, architecture, recipe, str(weights))
     if architecture.classes != len(classes):
-        raise SrnError(f"{weights} has {architecture.classes} labels, its run has {len(classes)}")
+        raise SrnError(f"{weights} has {architecture.classes} labels, its run has {len(classes)}", OWN)
     net = as_portable_as_can_be(deploy_message(architecture, values))
     if not net.layer:
-        raise SrnError(f"{weights} can compute no score")
+        raise SrnError(f"{weights} can compute no score", OWN)
     check_net(net)
     words = (
         f"Its part that is learned after stage {stage} ({system.stage(stage).name}), of {recipe.dataset.title}: "

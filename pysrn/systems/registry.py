@@ -57,11 +57,17 @@ def run_prefix(system: System) -> str:
 
 
 def recognise(weights: Weights, source: str | Path, known: System | None = None) -> Architecture:
-    """The architecture of weights: of the `known` system, else of the first that recognises them; SrnError for none."""
+    """The architecture of weights: of the `known` system, else of the first that recognises them; SrnError for none.
+
+    Weights are foreign: a shape that has less axes, or a width of nothing, is their fault, and said.
+    """
     failure: SrnError | None = None
     for system in [known] if known else systems().values():
         try:
             return system.recognise(weights, str(source))
         except SrnError as error:
             failure = failure or error
+        except (LookupError, ValueError, ArithmeticError) as error:
+            failure = failure or SrnError(f"{source} contradicts itself, or has not all of {system.title}: {error}")
+    failure.cure = failure.cure or "give a caffemodel that tools/run_stage.py wrote"
     raise failure

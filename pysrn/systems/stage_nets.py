@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from pysrn.console import SrnError
 from pysrn.data.feed.batches import FeedSettings
 from pysrn.nets import messages
+from pysrn.nets.folding import Weights
 from pysrn.nets.layers import FIXED, add_input, add_layer, parameter_layers
 from pysrn.recipes import Recipe
 from pysrn.systems.system import Architecture, Stage
@@ -99,6 +101,19 @@ def net_name(architecture: Architecture) -> str:
 def recipe_deploy_net(recipe: Recipe) -> messages.NetParameter:
     """The deploy net of a recipe, for one image at a time."""
     return deploy_net(Architecture.of(recipe))
+
+
+def check_of_recipe(weights: Weights, found: Architecture, recipe: Recipe, source: str) -> None:
+    """Raise SrnError unless weights of the architecture `found` are of the net that a recipe trains, or of a part."""
+    nets = [recipe_deploy_net(recipe), *(stage_net(recipe, n, DataSource("", workers=0)) for n in recipe.stage_numbers)]
+    known = {layer.name for net in nets for layer in net.layer}
+    foreign = next((name for name in weights if name not in known), None)
+    if found.trunk != recipe.trunk or foreign:
+        what = f"has {foreign}" if foreign else f"has the trunk {found.trunk}"
+        raise SrnError(
+            f"{source} is of another net than its run, {recipe.dataset.name} on {recipe.trunk}: it {what}",
+            "put the run's own weights there; others go where no run.json is",
+        )
 
 
 def new_layers(net: messages.NetParameter, recipe: Recipe, stage: Stage) -> set[str]:

@@ -267,7 +267,7 @@ class System:
     def module(self, name: str, what: str) -> ModuleType:
         """A further module of its own; UsageError, saying `what` the system has not, where there is none."""
         if name not in self.modules:
-            raise UsageError(f"{self.title} has no {what}")
+            raise UsageError(f"{self.title} has no {what}", "give a run of a system that has")
         return import_module(self.modules[name])
 
 

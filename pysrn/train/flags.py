@@ -37,7 +37,7 @@ class Asked:
             known = flags_of(type(recipe.heads)) if recipe.heads is not None else {}
             for name in self.heads:
                 if name not in known:
-                    raise UsageError(f"{system.title} has no --{name.replace('_', '-')}")
+                    raise UsageError(f"{system.title} has no --{name.replace('_', '-')}", "leave it out")
             recipe = replace(recipe, heads=replace(recipe.heads, **self.heads))
         for name, values in self.stages.items():
             recipe = _with_stage_values(recipe, name, values)

@@ -5,9 +5,12 @@ A run keeps its settings in run.json, so that later commands on it need not repe
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
-from pysrn.console import MissingError, UsageError, existing_file, existing_folder
+from pysrn.console import LAST_SEED, MissingError, UsageError, existing_file, existing_folder
 from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.data.pair.pair_reader import ELSEWHERE
 from pysrn.recipes import EMBEDDED, OWN_DATASET, PLATEAU, Augmentation, DatasetSpec, Recipe, StageSpec
@@ -38,6 +41,8 @@ class Settings:
         Raises KeyError, TypeError or ValueError on a damaged one.
         """
         recipe, weights = values["recipe"], values["weights"]
+        if not isinstance(recipe, dict):
+            raise TypeError("recipe is no object")
         system = system_named(recipe.get("system", default_system().name))
         if recipe["trunk"] not in system.trunks or recipe["dataset"]["name"] not in system.recipes:
             raise ValueError(f"no trunk {recipe['trunk']} or no data set {recipe['dataset']['name']}")
@@ -55,8 +60,13 @@ class Settings:
             "augmentation": _build(Augmentation, recipe["augmentation"]),
             "stages": tuple(_build(StageSpec, stage) for stage in recipe["stages"]),
         }
-        plain = {name: value for name, value in recipe.items() if name in known}
-        return cls(Recipe(**plain | built), values["data"], weights)
+        if len(built["stages"]) != len(system.stages):
+            raise ValueError(f"{len(built['stages'])} stages, {system.title} has {len(system.stages)}")
+        plain = {name: value for name, value in recipe.items() if name in known and name not in built}
+        _check_types(Recipe, plain)
+        if min(plain["batch_size"], plain["iter_size"]) < 1:
+            raise ValueError("a batch of no image")
+        return cls(Recipe(**plain, **built), values["data"], weights)
 
 
 def recipe_values(recipe: Recipe) -> dict:
@@ -172,6 +182,33 @@ def _check(recipe: Recipe, weights: str | None) -> None:
 
 
 def _build(kind: type, values: dict):
-    """A flat dataclass from its JSON form: lists become tuples."""
+    """A flat dataclass from its JSON form: lists become tuples. TypeError for what is not of its fields' types."""
+    if not isinstance(values, dict):
+        raise TypeError(f"{kind.__name__} is {values!r}")
+    _check_types(kind, values)
     lists = {field.name for field in fields(kind) if isinstance(values.get(field.name), list)}
     return kind(**{name: tuple(value) if name in lists else value for name, value in values.items()})
+
+
+def _check_types(kind: type, values: dict) -> None:
+    """Raise TypeError for a value that is not as its field of a dataclass is declared, or a count that cannot be."""
+    hints = get_type_hints(kind, localns={"System": System})
+    for name, value in values.items():
+        if name in hints and not _is_a(hints[name], value):
+            raise TypeError(f"{name} is {value!r}")
+
+
+def _is_a(hint: Any, value: Any) -> bool:
+    """Whether a JSON value is of a declared type; numbers are finite, whole ones from 0 to the last seed."""
+    parts = get_args(hint)
+    if get_origin(hint) is UnionType:
+        return any(_is_a(part, value) for part in parts)
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple) or (parts[-1] is not ... and len(parts) != len(value)):
+            return False
+        each = parts[:1] * len(value) if parts[-1] is ... else parts
+        return all(map(_is_a, each, value))
+    if hint in (int, float):
+        whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LAST_SEED
+        return whole or (hint is float and isinstance(value, float) and math.isfinite(value))
+    return hint is Any or isinstance(value, NoneType if hint is None else hint)

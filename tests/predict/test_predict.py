@@ -237,5 +237,5 @@ def test_weights_that_give_no_numbers_are_refused_and_the_old_file_stays(shapes_
     write_weights(tmp_path / "nan.caffemodel", "nan", layers)
     (tmp_path / "predictions_test.npz").write_bytes(b"good work")
     assert main([str(tmp_path / "nan.caffemodel"), "--data", str(shapes_folder)]) == 1
-    assert "21 values of score_sr are not finite" in capsys.readouterr().err
+    assert "layer sr_fc holds NaN or infinity" in capsys.readouterr().err
     assert (tmp_path / "predictions_test.npz").read_bytes() == b"good work"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pysrn.recipes import option
 
 CELLS = ("lstm", "paper")
+WIDEST_BEAM = 1000  # assumed: every step of a search is so many rows an image
 FREQUENT, RARE = "frequent", "rare"
 
 

@@ -13,11 +13,12 @@ import numpy as np
 
 from pysrn.console import SrnError, UsageError, existing_file
 from pysrn.data.pair.pair_reader import PairReader
-from pysrn.data.readers.label_text import printable
+from pysrn.data.readers.label_text import printable, text_lines
 from pysrn.recipes import Recipe
-from pysrn.systems.cnn_rnn.heads import FREQUENT, RARE
+from pysrn.systems.cnn_rnn.heads import FREQUENT, RARE, WIDEST_BEAM
 
 IGNORED = -1  # a target behind the end of a path
+CURE = f"give {FREQUENT}, {RARE}, or a file with one label a line, in UTF-8"
 MOST_STEPS = 200  # assumed: every step of a path is so many layers, or so much memory
 
 
@@ -26,12 +27,17 @@ def fit(recipe: Recipe, pair: PairReader) -> Recipe:
 
     Raises SrnError or UsageError for a list that is not of the labels, and for paths that are too long.
     """
+    heads, classes = recipe.heads, len(pair.classes)
+    if heads.beam_width > WIDEST_BEAM:
+        raise UsageError(f"--beam-width {heads.beam_width} is more than {WIDEST_BEAM}", "give a narrower one")
+    if heads.shortest_path > classes:
+        raise UsageError(f"--shortest-path {heads.shortest_path}: there are {classes} labels", "give so many at most")
     labels = np.stack([pair.labels(index) > 0 for index in range(*recipe.training_records)])
-    order = order_of(recipe.heads.label_order, pair.classes, labels.sum(0))
-    most = recipe.heads.longest_path or int(labels.sum(1).max())
+    order = order_of(heads.label_order, pair.classes, labels.sum(0))
+    most = heads.longest_path or int(labels.sum(1).max())
     if not 1 <= most < MOST_STEPS:
         raise UsageError(f"a path of {most} labels: from 1 to {MOST_STEPS - 1} can be", "give --longest-path N")
-    return replace(recipe, heads=replace(recipe.heads, path_order=order, path_steps=most + 1))
+    return replace(recipe, heads=replace(heads, path_order=order, path_steps=most + 1))
 
 
 def order_of(wanted: str, classes: Sequence[str], counts: np.ndarray) -> tuple[int, ...]:
@@ -39,15 +45,16 @@ def order_of(wanted: str, classes: Sequence[str], counts: np.ndarray) -> tuple[i
     if wanted in (FREQUENT, RARE):
         sign = 1 if wanted == RARE else -1
         return tuple(int(number) for number in np.argsort(sign * counts, kind="stable"))
-    path = existing_file(wanted, "order of the labels", f"give {FREQUENT}, {RARE}, or a file with one label a line")
-    return _listed(path, classes)
+    return _listed(existing_file(wanted, "order of the labels", CURE), classes)
 
 
 def _listed(path: Path, classes: Sequence[str]) -> tuple[int, ...]:
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SrnError(f"{path}: no order of labels can be read: {error}", "write one label a line, in UTF-8") from None
+        lines = text_lines(path)
+    except SrnError as error:
+        raise SrnError(str(error), error.cure or CURE) from None
+    except OSError as error:
+        raise SrnError(f"{path}: no order of labels can be read: {error.strerror}", CURE) from None
     number_of, found = {name: number for number, name in enumerate(classes)}, {}
     for line, name in enumerate(lines, 1):
         if not (name := name.strip()):
@@ -62,7 +69,8 @@ def _listed(path: Path, classes: Sequence[str]) -> tuple[int, ...]:
             )
         found[name] = line
     if missing := [name for name in classes if name not in found]:
-        raise SrnError(f"{path}: {len(missing)} labels are not in it, the first: {missing[0]}", "write all labels")
+        first = printable(missing[0])
+        raise SrnError(f"{path}: {len(missing)} labels are not in it, the first: {first}", "write all labels")
     return tuple(number_of[name] for name in found)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pysrn.console import UsageError
+from pysrn.console import SrnError, UsageError
 from pysrn.nets.folding import Weights
 from pysrn.nets.in_caffe import make_net
 from pysrn.nets.layers import FIXED, parameter_layers
@@ -14,7 +14,7 @@ from pysrn.nets.surgery import fill_strictly
 from pysrn.recipes import Recipe
 from pysrn.systems.cnn_rnn.beam_search import Memory, Path
 from pysrn.systems.cnn_rnn.cells import CONT
-from pysrn.systems.cnn_rnn.heads import HeadSpec
+from pysrn.systems.cnn_rnn.heads import WIDEST_BEAM, HeadSpec
 from pysrn.systems.cnn_rnn.nets import IMAGE, JOINT, PATH, SCORES, step_net
 from pysrn.systems.cnn_rnn.scores import NAMES, scores_of
 from pysrn.systems.system import Architecture
@@ -41,7 +41,10 @@ class Searching:
         Raises SrnError where the weights are not its own, UsageError for a setting that there is not.
         """
         self._classes, self._heads = architecture.classes, architecture.heads
-        self._width, self._shortest = _settings(self._heads if recipe is None else recipe.heads, asked or {})
+        self._width, self._shortest = _settings(
+            self._heads if recipe is None else recipe.heads, asked or {}, self._classes
+        )
+        self._source = source
         message, self._memory = step_net(self._classes, self._heads, FIXED)
         self._net = make_net(message)
         own = set(parameter_layers(message))
@@ -80,6 +83,10 @@ class Searching:
             net.blobs[name].data[...] = values
         net.forward()
         scores = net.blobs[SCORES].data[0].astype(np.float64)
+        if not np.isfinite(scores).all():
+            raise SrnError(
+                f"{self._source}: the scores of a step are not finite", "train it anew, with a lower --base-lr"
+            )
         scores -= scores.max(1, keepdims=True)
         logs = scores - np.log(np.exp(scores).sum(1, keepdims=True))
         return logs, [net.blobs[top].data[0].copy() for top in self._memory.values()]
@@ -89,10 +96,11 @@ class Searching:
         return self._net.blobs[JOINT].data[0].copy()
 
 
-def _settings(heads: HeadSpec, asked: Mapping[str, int]) -> tuple[int, int]:
+def _settings(heads: HeadSpec, asked: Mapping[str, int], classes: int) -> tuple[int, int]:
     """Beam width and shortest path."""
-    least = {"beam_width": 1, "shortest_path": 0}
+    bounds = {"beam_width": (1, WIDEST_BEAM), "shortest_path": (0, classes)}
     for name, value in asked.items():
-        if name not in least or value < least[name]:
-            raise UsageError(f"--search {name}={value}", "beam_width=N from 1 and shortest_path=N from 0 can be given")
-    return tuple(asked.get(name, getattr(heads, name)) for name in least)
+        if name not in bounds or not bounds[name][0] <= value <= bounds[name][1]:
+            ways = " and ".join(f"{known}=N from {least} to {most}" for known, (least, most) in bounds.items())
+            raise UsageError(f"--search {name}={value}", f"{ways} can be given")
+    return tuple(asked.get(name, getattr(heads, name)) for name in bounds)

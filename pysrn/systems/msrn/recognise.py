@@ -16,16 +16,13 @@ def recognise(weights: Weights, source: str, system: System) -> Architecture:
     known = next((spec for spec in system.trunks.values() if resnet.is_whole_in(spec, weights)), None)
     if known is None:
         raise SrnError(f"{source} holds another net: it fits no trunk of {', '.join(system.trunks)}")
-    foreign = [name for name in weights if name.startswith(("att_", "conf_", "sr_"))]
+    foreign = [name for name in weights if name.startswith(("att_", "conf_", "sr_", "rnn_"))]
     if foreign or not any(name in weights for name in SIGNS):
         what = f"has {foreign[0]}" if foreign else f"has only the trunk {known.name}"
         raise SrnError(f"{source} is no {system.title}: it {what}", "train it: tools/run_stage.py --system msrn")
     if "emb_vectors" not in weights:
         return Architecture(system, known.name, weights["cls_fc"][0].shape[-2], None)
-    try:
-        return Architecture(system, known.name, weights["emb_vectors"][0].shape[-2], _heads_of(weights))
-    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
-        raise SrnError(f"{source} contradicts itself, or has not all of {system.title}: {error}") from None
+    return Architecture(system, known.name, weights["emb_vectors"][0].shape[-2], _heads_of(weights))
 
 
 def _heads_of(weights: Weights) -> HeadSpec:

@@ -17,6 +17,7 @@ from pysrn.console import SrnError, existing_file
 from pysrn.nets import messages, prototxt
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.in_caffe import loadable, make_net
+from pysrn.nets.layers import parameter_layers
 from pysrn.nets.surgery import plan_copy
 from pysrn.recipes import Recipe
 from pysrn.systems.stage_nets import DataSource, new_layers, stage_net
@@ -33,7 +34,9 @@ def check_first_weights(recipe: Recipe, path: str) -> None:
     weights = read_weights(existing_file(path, "first weights"))
     first = recipe.system.stage(recipe.stage_numbers[0])
     net = stage_net(recipe, first.number, DataSource("", workers=0))
-    shapes = _blob_shapes(_fed_by_input(net, len(recipe.dataset.classes)))
+    found = _blob_shapes(_fed_by_input(net, len(recipe.dataset.classes)))
+    own = parameter_layers(net)  # without those whose blobs are another's
+    shapes = {name: found[name] for name in found if name in own}
     plan_copy(shapes, weights, path, new_layers(net, recipe, first), recipe.system.leaves)
 
 

@@ -5,12 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-from caffe.proto import caffe_pb2
 
 from pysrn.data.build import build_dataset
 from pysrn.nets.caffemodel import read_weights, write_weights
@@ -116,23 +114,6 @@ def test_two_different_copies_of_shared_weights_are_refused(trained, call, place
         write_weights(place / "both.caffemodel", "both", layers | {"rnn_scores": ("InnerProduct", [copy])})
         out = call("predict", "both.caffemodel", "--data", "data", "-o", "both.npz", code=code)
     assert "two different copies of what rnn_embed and rnn_scores share" in out.stderr
-
-
-@pytest.mark.skipif(find_spec("mpi4py") is None, reason="no MPI: pip install mpi4py mpich")
-def test_two_ranks_learn_what_one_does(call, place):
-    """RMSProp's history of one iteration is a tenth of the squared gradient."""
-    found = {}
-    train(call, "ranks1", "--dropout", "0", iterations="1,1")
-    shutil.copytree(place / "runs" / "ranks1" / "stage1", place / "runs" / "ranks2" / "stage1")
-    shutil.copy(place / "runs" / "ranks1" / "run.json", place / "runs" / "ranks2")
-    for ranks in (1, 2):
-        train(call, f"ranks{ranks}", "--ranks", ranks, "--dropout", "0", iterations="1,1")
-        path = place / "runs" / f"ranks{ranks}" / "stage2" / "iter_000001.solverstate"
-        state = caffe_pb2.SolverState.FromString(path.read_bytes())
-        found[ranks] = [np.sqrt(np.array(blob.data, np.float64)) for blob in state.history]
-    assert len(found[1]) == len(found[2]) == 7
-    for one, two in zip(found[1], found[2], strict=True):
-        assert np.linalg.norm(one - two) <= 1e-5 * np.linalg.norm(one)
 
 
 def test_prediction_evaluation_comparison_report(trained, call, place):

@@ -103,21 +103,6 @@ def test_interrupted_run_ends_in_the_same_bytes(trained, place):
     assert (stage / "weights.caffemodel").read_bytes() == trained.weights.read_bytes()
 
 
-def test_two_ranks_see_what_one_sees(call, trained, place):
-    """Stored statistics: a batch in two parts gives the same gradients but for rounding."""
-    for name, ranks in (("alone", ()), ("shared", ("--ranks", "2"))):
-        run = place / "runs" / name
-        shutil.copytree(trained.run / "stage1", run / "stage1")
-        shutil.copy(trained.run / "run.json", run)
-        call("run_stage", *MSRN, *STEPS, "--run", name, "--train-bn", "1", *ranks)
-    alone, shared = (
-        read_weights(place / "runs" / name / "stage2" / "weights.caffemodel") for name in ("alone", "shared")
-    )
-    for name, blobs in alone.items():
-        for mine, other in zip(blobs, shared[name], strict=True):
-            np.testing.assert_allclose(other, mine, atol=2e-4 * max(np.abs(mine).max(), 1e-3), err_msg=name)
-
-
 def test_label_branch_is_one_constant_at_prediction(trained):
     plain, folded = DeployNet(trained.weights), DeployNet(trained.weights, folded=True)
     images = np.random.default_rng(0).normal(0, 60, (2, 3, 224, 224)).astype(np.float32)

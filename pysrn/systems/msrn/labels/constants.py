@@ -35,7 +35,7 @@ def constants(recipe: Recipe, data: Path) -> Weights:
         few = ", ".join(pair.classes[:3])
         raise SrnError(f"{data}: a label graph of other classes ({few}, ...) than {recipe.dataset.name} has")
     labels = np.stack([pair.labels(index) for index in range(*recipe.training_records)])
-    if heads.label_vectors:
+    if heads.label_vectors is not None:
         vectors = read_vectors(heads.label_vectors, classes, heads.vector_width)
     elif recipe.dataset.name in SHIPPED:
         vectors = shipped_vectors(recipe.dataset.name, classes)
@@ -50,7 +50,7 @@ def warnings(recipe: Recipe, stage: int) -> list[str]:
     if stage != MSRN:
         return []
     found, plan = [], recipe.stages[stage - 1]
-    if not recipe.heads.label_vectors and recipe.dataset.name not in SHIPPED:
+    if recipe.heads.label_vectors is None and recipe.dataset.name not in SHIPPED:
         found.append(
             "label vectors: no words are known for these classes, so they are made of the training labels (PPMI); "
             "--label-vectors glove.6B.300d.txt gives words"

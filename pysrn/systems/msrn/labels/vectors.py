@@ -6,7 +6,9 @@ A file of words is read line by line: glove.6B.300d.txt has 400,000 of them, of 
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -17,6 +19,14 @@ from pysrn.systems.msrn.labels.graph import cooccurrence
 
 SHIPPED = ("coco", "nus_wide", "voc2007", "apparel")  # vectors/SOURCE.md
 NAMES_SHOWN = 6
+BINARY = (
+    b"PK",
+    b"\x93NUMPY",
+    b"\x1f\x8b",
+    BOM_UTF16_LE,
+    BOM_UTF16_BE,
+)  # zip, npy, gzip; 0x80: a pickle from protocol 2
+LONGEST_LINE = 1 << 18  # bytes; assumed: ten times a word with 1,000 numbers
 NORM = 6.7  # assumed: mean length of vectors made of labels; the shipped ones have 6.5 to 6.8
 CURE = "give a text file of GloVe's: a word and its numbers a line, as glove.6B.300d.txt"
 
@@ -81,37 +91,40 @@ def _read_words(path: Path, wanted: set[str], width: int) -> dict[str, np.ndarra
     """The wanted words that the file has; words of its own may hold spaces, so a line is taken apart from its end."""
     found: dict[str, np.ndarray] = {}
     with open(path, "rb") as file:
-        if (first := file.read(2)) in (
-            b"\x80\x02",
-            b"\x80\x03",
-            b"\x80\x04",
-            b"\x80\x05",
-            b"PK",
-            b"\x93N",
-            b"\x1f\x8b",
-        ):
-            kind = "a pickle, which could run code" if first[0] == 0x80 else "a packed or binary file"
+        first = file.readline(LONGEST_LINE)
+        if first.startswith((*BINARY, b"\x80")) or b"\0" in first:
+            kind = "a pickle, which could run code" if first[:1] == b"\x80" else "a packed or binary file, or UTF-16"
             raise SrnError(f"{path} is {kind}: it is not read", CURE)
-        file.seek(0)
-        for number, line in enumerate(file, 1):
-            word, *numbers = line.rstrip().rsplit(b" ", width)
-            if number == 1 and len(line.split()) == 2 and line.split()[1].isdigit():
+        if not first:
+            raise SrnError(f"{path} is empty", CURE)
+        file.seek(len(BOM_UTF8) * first.startswith(BOM_UTF8))
+        for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), b""), 1):
+            parts = line.split()
+            if number == 1 and len(parts) == 2 and parts[1].isdigit():
                 continue  # word2vec's head: how many words, how many numbers each
-            if number == 1 and len(line.split()) != width + 1:
-                raise SrnError(f"{path} has {max(len(line.split()) - 1, 0)} numbers a word, {width} are wanted", CURE)
+            if number == 1 and len(parts) != width + 1:
+                raise SrnError(f"{path} has {max(len(parts) - 1, 0)} numbers a word, {width} are wanted", CURE)
+            if len(line) == LONGEST_LINE:
+                raise SrnError(f"{path} line {number} is longer than a word and its numbers can be", CURE)
+            word, *numbers = line.rsplit(None, width) or [b""]
             text = word.decode("utf-8", "replace")
+            begin = parts[0].decode("utf-8", "replace") if parts else ""
+            if begin in wanted and len(parts) != width + 1 and _all_numbers(parts[1:]):
+                raise SrnError(f"{path} line {number}: {begin} has {len(parts) - 1} numbers, {width} are wanted", CURE)
             if text not in wanted:
                 continue
             if text in found:
                 raise SrnError(f"{path} line {number}: the word {text} is there twice", "take one of them out")
-            if len(numbers) != width:
-                raise SrnError(f"{path} line {number}: {text} has {len(numbers)} numbers, {width} are wanted", CURE)
-            try:
-                with np.errstate(over="ignore"):
-                    values = np.array(list(map(float, numbers))).astype(np.float32)
-            except ValueError:
-                values = np.array([np.nan])
-            if not np.isfinite(values).all():
+            if not _all_numbers(numbers):
                 raise SrnError(f"{path} line {number}: {text} has something that is no number", CURE)
-            found[text] = values
+            found[text] = np.array(list(map(float, numbers)), np.float32)
     return found
+
+
+def _all_numbers(words: Sequence[bytes]) -> bool:
+    """Whether each is a number that float32 can hold; what Python alone calls one (`1_0`) is none."""
+    try:
+        values = np.array(list(map(float, words)))
+    except ValueError:
+        return False
+    return bool((np.abs(values) <= np.finfo(np.float32).max).all()) and not any(b"_" in word for word in words)
