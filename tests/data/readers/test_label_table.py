@@ -255,9 +255,9 @@ def test_one_bad_row_does_not_cost_the_others(root):
     assert [sample.key_name for sample in train.samples] == ["a", "sub_b"]
     assert [reason.partition(":")[0] for _, reason in train.left_out] == [
         "the file name leads out of the folder",
-        "the file name is not UTF-8",
         "the file name has control characters",
         "no file name",
+        "the file name is not UTF-8",
         "listed twice",
     ]
     assert train.left_out[0] == ("../x.jpg", "the file name leads out of the folder: train.csv line 4")
