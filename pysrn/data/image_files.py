@@ -32,12 +32,16 @@ def is_image(path: Path) -> bool:
             return False
         with path.open("rb") as stream:
             first = stream.read(_FIRST)
+            if len(first) < _FIRST:
+                return False
+            # OpenCV asks its decoders for their signatures. That of BMP is two letters, with which texts begin, too.
+            # A name that is not UTF-8 would crash it.
+            name = (
+                str(path) if os.fsencode(path) == str(path).encode(errors="replace") else f"/dev/fd/{stream.fileno()}"
+            )
+            return is_heif(first) or (first[:2] != b"BM" and cv2.haveImageReader(name))
     except OSError:
         return False
-    if len(first) < _FIRST:
-        return False
-    # OpenCV asks its decoders for their signatures. That of BMP is two letters, with which texts begin, too.
-    return is_heif(first) or (first[:2] != b"BM" and cv2.haveImageReader(str(path)))
 
 
 def images_below(folder: Path) -> list[Path]:

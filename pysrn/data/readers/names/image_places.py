@@ -124,9 +124,14 @@ def _found(base: Path, tail: str, endings_in: Callable[[str], Mapping[str, list[
     for form in forms:
         if os.path.isfile(base / form):
             return form, ("",)
-    for form in forms if not _is_named(tail) else ():
-        folder, _, stem = form.rpartition("/")
-        if there := endings_in(str(base / folder)).get(stem):
+    for form in forms:
+        folder, _, name = form.rpartition("/")
+        if _is_named(tail):  # `a.JPG` may be `a.jpg`
+            stem, ending = os.path.splitext(name)
+            there = [one for one in endings_in(str(base / folder)).get(stem, ()) if one.lower() == ending.lower()]
+            if there:
+                return form.removesuffix(ending) + there[0], ("",)
+        elif there := endings_in(str(base / folder)).get(name):
             return form, there
     return tail, ()
 

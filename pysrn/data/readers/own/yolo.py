@@ -21,6 +21,7 @@ from pysrn.data.readers.own.data_yaml import has_names, load_darknet, load_yaml,
 from pysrn.data.readers.own.named_images import NamedImage, NamedSplit
 from pysrn.data.readers.own.parts import WHOLE, NamedFormat
 from pysrn.data.readers.records import PARTS, POSITIVE
+from pysrn.data.readers.split_tables import tables_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def find_yolo(root: Path) -> dict[str, _Part]:
         files = [file] if file else []
     if files:
         names = numbered_names(files[0], content.get("names"), content.get("nc"))
-    elif (root / CLASSES_NAME).is_file() and any(root.glob("labels/**/*.[tT][xX][tT]")):
+    elif (root / CLASSES_NAME).is_file() and _has_label_files(root):
         files, content = [root / CLASSES_NAME], {}
         names = dict(enumerate(class_list(files[0])))
     else:
@@ -72,6 +73,13 @@ def find_yolo(root: Path) -> dict[str, _Part]:
         for name, folder in _folders(root):
             parts.setdefault(name, _Part(name, files[0], (folder,), names, posed))
     return parts or {WHOLE: _Part(WHOLE, files[0], (root,), names, posed)}
+
+
+def _has_label_files(root: Path) -> bool:
+    """Whether there is a folder `labels` with such, or, where there are no tables, one beside its image."""
+    if any(root.glob("labels/**/*.[tT][xX][tT]")):
+        return True
+    return not any(tables_of(root).values()) and any(path.with_suffix(".txt").is_file() for path in images_below(root))
 
 
 def _folders(root: Path) -> Iterator[tuple[str, Path]]:

@@ -64,6 +64,14 @@ def test_a_multi_label_export_of_roboflow(tmp_path, capsys, held_out):
             read(tmp_path)
 
 
+def test_endings_in_other_letters(tmp_path):
+    """As a table of Windows names them."""
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text(f"{HEAD}a.JPG,cat\nb.jpg,dog\nc.Png,cat\n")
+    touch(tmp_path, "images/a.jpg", "images/b.JPG", "images/c.png", "images/c.jpg")
+    assert [sample.path.name for sample in read(tmp_path)["train"].samples] == ["a.jpg", "b.JPG", "c.png"]
+
+
 MARKED = "filename,cat,dog,Unlabeled\na.jpg,1,0,0\nb.jpg,0,0,1\nc.jpg,0,1,0\n"
 
 

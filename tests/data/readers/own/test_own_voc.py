@@ -1,5 +1,7 @@
 """PASCAL VOC's XML with classes of one's own: layouts, difficult objects, and what costs no label."""
 
+import os
+
 import pytest
 
 from pysrn.console import MissingError, SrnError
@@ -95,6 +97,17 @@ def test_a_damaged_file_is_left_out_with_its_image(case, tmp_path):
     ((file, why),) = found["train"].left_out
     assert file == str(tmp_path / "train" / "a.xml") and reason in why
     assert "a.jpg" not in shown(found)["train"] and shown(found)["test"] == EXPECTED["test"]
+
+
+def test_names_of_files_that_are_not_utf_8(tmp_path):
+    """As an archive of Windows leaves them: also of files that are no images."""
+    write_voc(tmp_path)
+    folder = os.fsencode(tmp_path / "train")
+    for ending in (b".jpg", b".xml"):
+        os.rename(folder + b"/a" + ending, folder + b"/\xe9" + ending)
+    found = read_own(tmp_path)["train"]
+    assert sorted(os.fsencode(sample.path.name) for sample in found.samples) == [b"b c.jpg", b"empty.jpg", b"\xe9.jpg"]
+    assert not found.left_out
 
 
 ENCODED = {

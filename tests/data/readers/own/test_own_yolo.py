@@ -89,6 +89,15 @@ def test_label_studio_has_a_class_list_in_place_of_a_yaml(tmp_path):
     assert shown(found)["train"] | shown(found)["test"] == EXPECTED["train"]
 
 
+def test_labelimg_lays_the_labels_beside_the_images(tmp_path):
+    for part, images in PARTS.items():
+        for name, things in images.items():
+            write_image(tmp_path / part / name)
+            (tmp_path / part / name).with_suffix(".txt").write_text(yolo(things))
+    (tmp_path / "classes.txt").write_text("cat\nTraffic Light\nno\n")
+    assert shown(read_own(tmp_path)) == EXPECTED
+
+
 ROWS = {  # nothing of it changes a label; the box is there or not
     "an outline": ("0 .1 .2 .3 .2 .3 .6", (0.1, 0.2, 0.2, 0.4)),
     "an oriented box": ("0 .1 .2 .3 .2 .3 .6 .1 .6", (0.1, 0.2, 0.2, 0.4)),
