@@ -36,9 +36,7 @@ def is_image(path: Path) -> bool:
                 return False
             # OpenCV asks its decoders for their signatures. That of BMP is two letters, with which texts begin, too.
             # A name that is not UTF-8 would crash it.
-            name = (
-                str(path) if os.fsencode(path) == str(path).encode(errors="replace") else f"/dev/fd/{stream.fileno()}"
-            )
+            name = str(path) if str(path).isprintable() else f"/dev/fd/{stream.fileno()}"
             return is_heif(first) or (first[:2] != b"BM" and cv2.haveImageReader(name))
     except OSError:
         return False
