@@ -36,7 +36,7 @@ def folded(name: str) -> str:
     """
     text = seen(name)
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    text = "".join(map(_plain_sign, _INVISIBLE.sub("", text))).translate(_SEEN_FOLDED).strip()
+    text = "".join(map(_plain_sign, text)).translate(_SEEN_FOLDED).strip()
     while (bare := _BRACKETS.sub(lambda found: found[0][1:-1], _AROUND.sub("", text))) not in ("", text):
         text = bare
     sign = "-" if re.match(r"-\d", text) else ""
@@ -46,8 +46,8 @@ def folded(name: str) -> str:
 
 
 def seen(name: str) -> str:
-    """A name in one Unicode form, and in Latin letters where it mixes these with letters that look like them."""
-    text = unicodedata.normalize("NFKC", name.translate(_QUOTES))
+    """A name in one Unicode form, without what shows nothing; in Latin letters where it mixes them with others that look so."""
+    text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", name.translate(_QUOTES)))
     return text.translate(_SEEN) if re.search("[A-Za-z]", text) else text
 
 

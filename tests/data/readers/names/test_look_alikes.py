@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,6 +119,15 @@ def test_different_names_stay_apart(tmp_path, form, one, other):
     assert set(train.classes) == {one, other, "x"}
     whole = {0: one, 1: other, "x": "x"}
     assert named(train) == {file: {whole[label] for label in labels} for file, labels in has.items()}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("\u2764\ufe0f", "\u2764"), ("c\u0430t", "cat"), ("caf\u00e9", "cafe\u0301")]
+)
+def test_what_looks_the_same_is_shown_by_its_codes(one, other):
+    with pytest.raises(SrnError) as caught:
+        one_spelling([Naming(name, Path("t.csv"), f"line {line}") for line, name in enumerate((one, other), 1)])
+    assert ascii(one) in str(caught.value) and ascii(other) in str(caught.value)
 
 
 def test_three_spellings_and_three_groups(tmp_path, capsys):
