@@ -46,7 +46,7 @@ def folded(name: str) -> str:
 
 
 def seen(name: str) -> str:
-    """A name in one Unicode form, without what shows nothing; in Latin letters where it mixes them with others that look so."""
+    """A name in one Unicode form, without what shows nothing, and in Latin letters where it has some of these."""
     text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", name.translate(_QUOTES)))
     return text.translate(_SEEN) if re.search("[A-Za-z]", text) else text
 
