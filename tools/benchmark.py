@@ -3,12 +3,14 @@
 
 step: a training step of the whole net. fixed: a step over a fixed trunk (once called frozen). inference: scores and
 maps of a batch. Each against stock Caffe, PyTorch and torch.compile, once all have computed the same numbers.
+recurrent: an LSTM layer forth and back. search: labels searched for in a system's recurrent net. Both against stock
+Caffe and PyTorch, likewise.
 convert: tools/to_torch.py and tools/from_torch.py, seconds and memory.
 data: building databases (against Caffe's convert_imageset), feeding a net (against PyTorch's DataLoader), and the share
 of a training step spent waiting for data. Without --images it makes photo-like pictures in a temporary folder.
 build: the first of these alone.
 evaluate: average precision (against scikit-learn class by class), all metrics, and the bootstrap interval.
-table: the README's table from the kept figures, as Markdown.
+table: the tables of docs/speed.md from the kept figures, as Markdown.
 """
 
 from __future__ import annotations
@@ -25,7 +27,17 @@ from pathlib import Path
 from pysrn.console import UsageError, check_output_file, run_main
 from pysrn.systems.registry import system_named, systems
 
-COUNTS = ("rounds", "batch", "threads", "count", "images", "labels")  # options that are whole numbers from 1
+COUNTS = (
+    "rounds",
+    "batch",
+    "threads",
+    "count",
+    "images",
+    "labels",
+    "steps",
+    "width",
+    "inputs",
+)  # options that are whole numbers from 1
 Measured = Iterator[tuple[str, dict, list[str]]]  # name, figures, and the lines that say them
 
 
@@ -41,6 +53,17 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     add_speed_options(parts, "step", help="a training step of the whole net")
     add_speed_options(parts, "fixed", help="a training step over the fixed trunk", aliases=["frozen"])  # earlier name
     add_speed_options(parts, "inference", help="scores and maps of a batch")
+    recurrent = parts.add_parser("recurrent", help="an LSTM layer, forth and back")
+    for name, usual, what in (("steps", 10, "words of a path"), ("batch", 64, "paths"), ("width", 512, "units"),
+                              ("inputs", 64, "numbers of a word")):  # fmt: skip
+        recurrent.add_argument(f"--{name}", type=int, default=usual, metavar="N", help=f"{what} (default: %(default)s)")
+    search = parts.add_parser("search", help="a search for labels")
+    search.add_argument("--images", type=int, default=1000, help="default: %(default)s")
+    search.add_argument("--batch", type=int, default=16, help="images searched at once (default: %(default)s)")
+    search.add_argument("--system", choices=list(systems()), help="default: the first that searches")
+    for part in (recurrent, search):
+        part.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: one a core")
+        part.set_defaults(measure=measure_recurrent)
     convert = parts.add_parser("convert", help="to PyTorch and back")
     convert.add_argument("--run", help="run's folder or caffemodel (default: random weights of the usual net)")
     add_system_option(convert)
@@ -58,7 +81,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     evaluate.add_argument("--images", type=int, default=40_504, help="default: %(default)s, as MS-COCO's test split")
     evaluate.add_argument("--labels", type=int, default=80, help="default: %(default)s")
     evaluate.set_defaults(measure=measure_evaluation)
-    table = parts.add_parser("table", help="the README's table")
+    table = parts.add_parser("table", help="the tables of docs/speed.md")
     for part in dict.fromkeys(parts.choices.values()):
         if part is not table:
             part.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
@@ -96,9 +119,10 @@ def work(arguments: argparse.Namespace) -> None:
     from pysrn.whole_files import replace_text
 
     if arguments.part == "table":
-        from pysrn.benchmark.speed_table import FIGURES, table
+        from pysrn.benchmark import speed_table
+        from pysrn.benchmark.recurrent import figures
 
-        print(table(FIGURES))
+        print(speed_table.table(speed_table.FIGURES), figures.table(speed_table.FIGURES), sep="\n\n")
         return
     counts = [name for name in COUNTS if isinstance(getattr(arguments, name, None), int)]
     if min(getattr(arguments, name) for name in counts) < 1:
@@ -123,6 +147,15 @@ def measure_speed(arguments: argparse.Namespace) -> Measured:
     plan = Plan(**{field.name: getattr(arguments, field.name) for field in fields(Plan) if field.name in arguments})
     found = measure(plan)
     yield plan.part, found, report_lines(found)
+
+
+def measure_recurrent(arguments: argparse.Namespace) -> Measured:
+    """An LSTM layer, or a search."""
+    from pysrn.benchmark.recurrent.figures import Search, Sequence, measure, report_lines
+
+    kind = Sequence if arguments.part == "recurrent" else Search
+    found = measure(kind(**{field.name: getattr(arguments, field.name) for field in fields(kind)}))
+    yield arguments.part, found, report_lines(found)
 
 
 def measure_conversion(arguments: argparse.Namespace) -> Measured:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pysrn.benchmark.contender import CAFFE, Job
+from pysrn.benchmark.contender import CAFFE, SEARCH, SEQUENCE, Job
 from pysrn.benchmark.timing import seconds_of
 
 _WARM_UP = 3  # single passes before; the faster of the last two says how many passes make a round
@@ -31,7 +31,10 @@ def serve(job: Job) -> None:
         from pysrn.benchmark import caffe_side as side
     else:
         from pysrn.benchmark import torch_side as side
-    worker, passes = side.make_worker(job), 1
+    make_worker = side.make_worker
+    if job.work in (SEQUENCE, SEARCH):
+        from pysrn.benchmark.recurrent.sides import make_worker
+    worker, passes = make_worker(job), 1
 
     def answer(value) -> None:
         print(json.dumps(value), file=answers, flush=True)

@@ -22,7 +22,7 @@ from pysrn.console import SrnError
 from pysrn.processes import python_module
 
 CAFFE, TORCH = "caffe", "torch"
-INFER, TRAIN = "infer", "train"
+INFER, TRAIN, SEQUENCE, SEARCH = "infer", "train", "sequence", "search"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # of OpenMP, OpenBLAS and PyTorch
 
 
@@ -30,10 +30,10 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # of O
 class Job:
     """What a contestant computes, again and again.
 
-    `work`: `train` (a step of `stage`) or `infer`. `inputs`: an .npz of `data` and `label`. `losses`: names of the
-    stage's losses, each with the score that it is of. `folded`: batch normalisation in the weights of what is fixed,
-    and that apart from what learns; `cached`: its features from a cache. `round_seconds`: how long a round of fast
-    passes lasts.
+    `work`: `train` (a step of `stage`), `infer`, or a work of `recurrent/sides.py`. `inputs`: an .npz of `data` and
+    `label`, or of what that work reads. `losses`: names of the stage's losses, each with the score that it is of.
+    `folded`: batch normalisation in the weights of what is fixed, and that apart from what learns; `cached`: its
+    features from a cache. `round_seconds`: how long a round of fast passes lasts.
     """
 
     framework: str
@@ -60,7 +60,7 @@ class Job:
         return cls(**given | {"losses": tuple(map(tuple, given["losses"]))})
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The batch: `data` and `label`."""
+        """The inputs."""
         with np.load(self.inputs) as inputs:
             return dict(inputs)
 

@@ -28,6 +28,8 @@ def own_module(system: System) -> ModuleType | None:
 
     `SPREAD`: layer -> the standard deviation that random weights give its output. `stage_scores(model, stage)`, where
     the model itself would compute more: a `nn.Module` that takes images to the scores of a stage's losses by name.
+    `searched(weights, images)`, where the system searches: what the search of so many images reads; changes random
+    weights.
     `further_losses(model)`, where it has them: what a stage minimises beside the losses of its scores.
     """
     return system.module(MODULE, "benchmarks of its own") if MODULE in system.modules else None

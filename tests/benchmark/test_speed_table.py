@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from pysrn.benchmark.plan import CACHED
+from pysrn.benchmark.recurrent import figures as recurrent
 from pysrn.benchmark.speed_table import BEGIN, END, FIGURES, table
 from tools import benchmark
 
@@ -56,11 +57,11 @@ def test_by_hand(tmp_path):
 def test_the_page_has_the_table_of_the_kept_figures(capsys):
     assert benchmark.main(["table"]) == 0
     printed = capsys.readouterr().out.strip()
-    assert printed == table(FIGURES)
-    text = PAGE.read_text(encoding="utf-8")
-    assert BEGIN in text and END in text, f"docs/speed.md lacks the lines {BEGIN} and {END}"
-    found = text[text.index(BEGIN) : text.index(END) + len(END)]
-    assert found == printed, "put what `tools/benchmark.py table` prints in place of that part of docs/speed.md"
+    text, tables = PAGE.read_text(encoding="utf-8"), []
+    for begin, end in ((BEGIN, END), (recurrent.BEGIN, recurrent.END)):
+        assert begin in text and end in text, f"docs/speed.md lacks the lines {begin} and {end}"
+        tables.append(text[text.index(begin) : text.index(end) + len(end)])
+    assert "\n\n".join(tables) == printed, "put what `tools/benchmark.py table` prints in place of these parts"
 
 
 def test_the_kept_figures_are_whole():
@@ -70,7 +71,7 @@ def test_the_kept_figures_are_whole():
     for path in files:
         report = json.loads(path.read_text(encoding="utf-8"))
         assert report["machine"]["cpu"] and report["machine"]["versions"]["torch"]
-        for part in ("step", "fixed", "inference"):
+        for part in ("step", "fixed", "inference", "recurrent", "search"):
             if part not in report:
                 continue
             found = report[part]

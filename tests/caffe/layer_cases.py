@@ -27,6 +27,15 @@ def chain(stored: str, *more: str, bias: str = "bias_term: false", channels: int
     )
 
 
+def lstm(bottom: str = "data cont", top: str = "lstm", width: int = 6, more: str = "") -> str:
+    """The inputs `cont` get any numbers, not 0 and 1 alone: so is it defined."""
+    return layer("lstm", "LSTM", bottom, top, f"recurrent_param {{ num_output: {width} {more} }}")
+
+
+def inner_product(parameters: str) -> str:
+    return layer("product", "InnerProduct", "data", "", f"inner_product_param {{ num_output: 40 {parameters} }}")
+
+
 RELU_IN_PLACE = layer("relu", "ReLU", "conv", "conv")
 SHORTCUT = layer("sum", "Eltwise", "data conv") + layer("relu", "ReLU", "sum", "sum")
 FIXED = "param { lr_mult: 0 }"
@@ -219,6 +228,25 @@ NETS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
         + layer("product", "Eltwise", "map gate", "", "eltwise_param { operation: PROD }"),
         {"data": (2, 7, 6, 6)},
     ),
+    "lstm": (lstm(), {"data": (5, 3, 3, 4), "cont": (5, 3)}),
+    "lstm_one_step_of_one": (lstm(), {"data": (1, 1, 5), "cont": (1, 1)}),
+    "lstm_wide": (lstm(width=1000), {"data": (2, 66, 20), "cont": (2, 66)}),
+    "lstm_with_a_static_input": (lstm("data cont still"), {"data": (3, 4, 5), "cont": (3, 4), "still": (4, 7)}),
+    "lstm_with_its_memory_outside": (
+        lstm("data cont h c", "lstm last_h last_c", more="expose_hidden: true"),
+        {"data": (2, 4, 5), "cont": (2, 4), "h": (1, 4, 6), "c": (1, 4, 6)},
+    ),
+    "lstm_unit": (
+        layer("unit", "LSTMUnit", "data gates cont", "c h"),
+        {"data": (1, 3, 37), "gates": (1, 3, 148), "cont": (1, 3)},
+    ),
+    "rnn": (
+        layer("rnn", "RNN", "data cont", "", "recurrent_param { num_output: 6 }"),
+        {"data": (4, 3, 5), "cont": (4, 3)},
+    ),
+    "inner_product": (inner_product(""), {"data": (70, 6, 50)}),
+    "inner_product_of_a_sequence": (inner_product("axis: 2"), {"data": (5, 70, 50)}),
+    "inner_product_of_a_sequence_turned": (inner_product("axis: -1 transpose: true"), {"data": (5, 70, 50)}),
 }  # fmt: skip
 
 
@@ -243,7 +271,16 @@ def ties(record: Record) -> None:
 
 def not_a_number(record: Record) -> None:
     """NaN and infinity pass: training is stopped by them and must see them."""
-    for name in ("relu", "chain_stored", "chain_residual", "conv_3x3", "pool_max", "eltwise_two", "conv_14x14_grouped"):
+    for name in (
+        "relu",
+        "chain_stored",
+        "chain_residual",
+        "conv_3x3",
+        "pool_max",
+        "eltwise_two",
+        "conv_14x14_grouped",
+        "lstm",
+    ):
         layers, inputs = NETS[name]
         for value in (np.nan, np.inf):
             net = build(text_net(layers, **inputs), "test")

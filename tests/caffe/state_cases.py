@@ -9,7 +9,7 @@ import caffe
 import numpy as np
 from google.protobuf import text_format
 
-from tests.caffe.layer_cases import FIXED, RELU_IN_PLACE, SHORTCUT, chain, convolution
+from tests.caffe.layer_cases import FIXED, RELU_IN_PLACE, SHORTCUT, chain, convolution, lstm
 from tests.caffe.running import Record, build, fill, layer, numbers, text_net
 
 SMALL = {"data": (2, 16, 9, 9)}
@@ -347,6 +347,67 @@ def solver_goes_on_from_a_snapshot(record: Record) -> None:
         record.outputs("the same bits ", equal=np.array(equal, np.float32))
 
 
+def _sequences(steps: int = 5, rows: int = 6) -> tuple[caffe.Net, np.ndarray]:
+    """An LSTM, and where its rows begin a new path: all in the first step, some in the middle, all in one more."""
+    net = build(text_net(lstm(), data=(steps, rows, 4), cont=(steps, rows)), "train")
+    cont = np.ones((steps, rows), np.float32)
+    cont[0], cont[2, ::2], cont[3] = 0, 0, 0
+    net.blobs["cont"].data[...] = cont
+    return net, cont
+
+
+def sequences_begin_anywhere(record: Record) -> None:
+    """What a row forgets does not come back; what it keeps goes on from pass to pass."""
+    net, cont = _sequences()
+    record.pass_through(net)
+    net.blobs["cont"].data[...] = 1 - cont
+    record.pass_through(net, "goes on ")
+    net.blobs["cont"].data[...] = 0
+    record.pass_through(net, "remembers nothing ")
+
+
+def sequences_of_other_sizes(record: Record) -> None:
+    """More rows and fewer."""
+    net, _ = _sequences()
+    for rows in (6, 9, 2, 6):
+        for blob in net.inputs:
+            net.blobs[blob].reshape(5, rows, *net.blobs[blob].data.shape[2:])
+        net.reshape()
+        fill(net, rows)
+        net.blobs["cont"].data[0] = 0
+        record.pass_through(net, f"{rows} ")
+
+
+def gradients_of_sequences_add_up(record: Record) -> None:
+    """Of two backward passes behind one forward pass."""
+    net, _ = _sequences()
+    net.forward()
+    net.clear_param_diffs()
+    for turn in range(3):
+        net.backward(lstm=numbers(np.random.default_rng(turn), net.blobs["lstm"].data.shape))
+        record.parameter_gradients(net, f"{turn} ")
+        record.gradients(f"{turn} ", data=net.blobs["data"].diff)
+
+
+def solver_steps_over_sequences(record: Record) -> None:
+    """Weights that learn, and the net for tests that shares them."""
+    layers = (
+        layer("conv", "Convolution", "data", "", f"convolution_param {{ {WIDE} }}")
+        + layer("cont", "Input", "", "cont", "input_param { shape { dim: 2 dim: 16 } }")
+        + lstm("conv cont", "last", width=8)
+    )
+    for iter_size in (1, 3):
+        with tempfile.TemporaryDirectory() as folder:
+            solver = _solver(folder, iter_size, layers)
+            for net in (solver.net, solver.test_nets[0]):
+                net.blobs["cont"].data[...] = np.arange(32).reshape(2, 16) % 3 > 0
+            for step in range(4):
+                solver.step(1)
+                record.outputs(f"{iter_size} {step} test ", sum=solver.test_nets[0].forward()["sum"])
+            for name, blobs in solver.net.params.items():
+                record.outputs(f"{iter_size} ", **{f"{name}.{n}": blob.data for n, blob in enumerate(blobs)})
+
+
 CASES = {
     case.__name__: case
     for case in (
@@ -355,6 +416,7 @@ CASES = {
         activations_reused_behind_a_concat_of_one, scale_learns_behind_fixed_layers, layers_one_by_one_after_a_chain,
         blob_that_outlives_its_net, views_of_a_solvers_blobs,
         blobs_of_a_solver, copies_kept_in_python, gradients_add_up, backward_in_parts, weights_shared_by_name,
-        solver_steps, solver_goes_on_from_a_snapshot,
+        solver_steps, solver_goes_on_from_a_snapshot, sequences_begin_anywhere, sequences_of_other_sizes,
+        gradients_of_sequences_add_up, solver_steps_over_sequences,
     )
 }  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -26,7 +27,7 @@ class Path:
     labels: tuple[int, ...]
     steps: tuple[float, ...]
 
-    @property
+    @cached_property
     def log_probability(self) -> float:
         """Of the whole path."""
         return float(np.sum(self.steps))

@@ -14,8 +14,8 @@ from pysrn.pictures.figures import save_figure
 from pysrn.predict.deploy import DeployNet
 from pysrn.systems.cnn_rnn import torch_model
 from pysrn.systems.cnn_rnn.heads import CELLS, HeadSpec
-from pysrn.systems.cnn_rnn.label_picture import cosines, embedding_of, nearest_lines, on_a_plane, picture
-from pysrn.systems.cnn_rnn.looks import Looks, rows
+from pysrn.systems.cnn_rnn.pictures.labels import cosines, embedding_of, nearest_lines, on_a_plane, picture
+from pysrn.systems.cnn_rnn.pictures.looks import Looks, rows
 from pysrn.systems.cnn_rnn.trunks import TRUNKS
 from pysrn.systems.system import Architecture
 from pysrn.systems.trunks import torch_vgg, vgg
