@@ -1,5 +1,5 @@
 #!/bin/bash
-# Builds BVLC Caffe 1.0 for Debian 12's Python and installs it to PREFIX.
+# Builds BVLC Caffe 1.0 for Debian's Python and installs it to PREFIX.
 #
 #   docker/caffe/build.sh PREFIX           to compute on the CPU
 #   docker/caffe/build.sh --cuda PREFIX    to compute on GPUs, too (CUDA, cuDNN, NCCL; see cuda.sh)
@@ -11,8 +11,8 @@
 #   PREFIX/test                         with --tests: test.testbin, to be started in this folder, and what it reads
 #   PREFIX/caffe-build.json             what was built: version, source hashes, patches, libraries
 #
-# The source is Debian's source package `caffe` (suite bullseye), fetched through apt from this machine's own
-# mirror, or taken from the folder CAFFE_SOURCE_DIR. It is patched with Debian's series and then with patches/build-*.patch,
+# The source is Debian's source package `caffe` (suite bullseye), which fetch-source keeps in caffe-source beside PREFIX, or
+# takes from the folder CAFFE_SOURCE_DIR. It is patched with Debian's series and then with patches/build-*.patch,
 # gpu-*.patch and speed-*.patch. Patches change Caffe's files; files of our own are in src/ and include/, in Caffe's layout.
 # CUDA_ARCHITECTURES: GPU architectures to compile for, as '80 90' (default: 75 to 120).
 # On the CPU convolutions are computed by oneDNN, which pip fetches; CAFFE_ONEDNN=off leaves it out.
@@ -20,13 +20,6 @@
 # Exit codes: 0 done, 1 failed while working, 2 wrong usage, 3 something needed is missing.
 set -euo pipefail
 
-# BVLC's master branch as it was on 2018-08-21
-readonly VERSION='1.0.0+git20180821.99bd997' DEBIAN_REVISION=8
-readonly ORIG_FILE="caffe_$VERSION.orig.tar.gz" DEBIAN_FILE="caffe_$VERSION-$DEBIAN_REVISION.debian.tar.xz"
-readonly ORIG_SHA256=e0eb3f06794f7402c77b7dec8e8480273ee1a1bb192e9122b621a69d4147ad0c
-readonly DEBIAN_SHA256=07cf073227494a6b07234e40cb5df91db566616593eef9baafdc4d06ad159f21
-# oneDNN 3.2 for libgomp, the OpenMP that Caffe and OpenBLAS use
-readonly ONEDNN_WHEELS=2023.2.0
 readonly MEMORY_PER_COMPILER_MB=1000 # ten source files compiled as one, or pycaffe's, with room to spare
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -54,65 +47,11 @@ failed() {
     die 1 "$1 failed (the whole log: $prefix.log)"
 }
 
-# apt-get that reads only the lists below $work/apt, so that it works without root and leaves the machine's alone.
-apt_beside() {
-    apt-get -o Dir::State::Lists="$work/apt/lists" -o Dir::Cache="$work/apt/cache" -o APT::Sandbox::User= \
-        -o Acquire::Retries=2 "$@" >>"$log" 2>&1 </dev/null
-}
-
-# Prints the addresses of the mirrors that this machine takes Debian 12 itself from.
-debian_mirrors() {
-    local format='$(REPO_URI)|$(CODENAME)|$(COMPONENT)|$(ORIGIN)'
-    local targets
-    targets=$(apt-get indextargets --format "$format" 'Created-By: Packages' 2>>"$log") || targets=
-    if [[ -z $targets ]]; then # no `apt-get update` has been run here yet
-        apt_beside update || true
-        targets=$(apt-get -o Dir::State::Lists="$work/apt/lists" indextargets --format "$format" \
-            'Created-By: Packages' 2>>"$log") || targets=
-    fi
-    sed -n 's/|bookworm|main|Debian$//p' <<<"$targets" | sort -u
-}
-
-# Leaves the two source archives in $work/download.
-fetch_source() {
-    local mirror list="$work/apt/bullseye.list" keys=/usr/share/keyrings/debian-archive-keyring.gpg
-    mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial" "$work/download"
-    if [[ -n ${CAFFE_SOURCE_DIR:-} ]]; then
-        local file
-        for file in "$ORIG_FILE" "$DEBIAN_FILE"; do
-            [[ -r $CAFFE_SOURCE_DIR/$file ]] || die 3 "CAFFE_SOURCE_DIR=$CAFFE_SOURCE_DIR has no file $file"
-            cp -- "$CAFFE_SOURCE_DIR/$file" "$work/download/"
-        done
-        step "source: $CAFFE_SOURCE_DIR"
-        return
-    fi
-    while read -r mirror; do
-        step "source: package caffe of Debian bullseye from $mirror"
-        echo "deb-src [signed-by=$keys] $mirror bullseye main" >"$list"
-        if apt_beside -o Dir::Etc::SourceList="$list" -o Dir::Etc::SourceParts=- update &&
-            (cd "$work/download" &&
-                apt_beside -o Dir::Etc::SourceList="$list" -o Dir::Etc::SourceParts=- \
-                    source --download-only "caffe=$VERSION-$DEBIAN_REVISION"); then
-            return
-        fi
-    done < <(debian_mirrors)
-    mv -f -- "$log" "$prefix.log"
-    grep -E '^(E|W|Err):' "$prefix.log" | tail -n 5 >&2 || true
-    die 3 "apt cannot deliver Debian bullseye's source package caffe $VERSION-$DEBIAN_REVISION (its suite may have" \
-        "moved to Debian's archive): put $ORIG_FILE and $DEBIAN_FILE into a folder and name it in CAFFE_SOURCE_DIR"
-}
-
-verify() {
-    local file=$work/download/$1 expected=$2 found
-    found=$(sha256sum <"$file" | cut -d' ' -f1)
-    [[ $found == "$expected" ]] || die 1 "$1 is not the expected file: sha256 $found, not $expected"
-}
-
 unpack_and_patch() {
     local patch_file
     mkdir "$work/source"
-    tar -xzf "$work/download/$ORIG_FILE" -C "$work/source" --no-same-owner
-    tar -xJf "$work/download/$DEBIAN_FILE" -C "$work/source" --no-same-owner
+    tar -xzf "$source/$ORIG_FILE" -C "$work/source" --no-same-owner
+    tar -xJf "$source/$DEBIAN_FILE" -C "$work/source" --no-same-owner
     cd "$work/source"
     applied=()
     while read -r patch_file; do
@@ -140,18 +79,24 @@ add_files() {
 # NumPy's headers must be those of the NumPy that will be used (2.x), which is newer than Debian's.
 make_build_python() {
     logged 'python3 -m venv' /usr/bin/python3 -m venv "$work/python"
-    pip_install 'numpy>=2,<3' 'protobuf<8' six ||
-        die 3 "pip cannot install numpy, protobuf and six (the whole log: $prefix.log)"
+    pip_locked python "$work/python" 'numpy>=2,<3' 'protobuf<8' six
 }
 
-# On failure the log is kept and its last errors are shown.
-pip_install() {
-    "$work/python/bin/pip" install --no-input --disable-pip-version-check "$@" >>"$log" 2>&1 </dev/null || {
+# Installs the wheels of a list in locked/ into a folder; with SRN_LOCK=off those that are named here, unchecked.
+pip_locked() {
+    local list=$here/locked/$1.txt folder=$2 options=(--no-deps)
+    shift 2
+    if [[ ${SRN_LOCK:-on} == off ]]; then options+=("$@"); else options+=(--require-hashes -r "$list"); fi
+    [[ $folder == "$work/python" ]] || options+=(--target "$folder")
+    "$work/python/bin/pip" install --no-input --disable-pip-version-check "${options[@]}" >>"$log" 2>&1 </dev/null || {
         mv -f -- "$log" "$prefix.log"
-        grep -E '^(ERROR|WARNING: Retrying)' "$prefix.log" | tail -n 3 >&2 || true
-        return 1
+        grep -E '^ *(ERROR|WARNING: Retrying|Expected sha256|Got  )' "$prefix.log" | tail -n 3 >&2 || true
+        die 3 "pip cannot install what $list names (the whole log: $prefix.log); SRN_LOCK=off takes files whose hashes" \
+            'are not checked'
     }
 }
+# The versions that a list in locked/ names, as pip takes them.
+locked_versions() { sed -n 's/^\([a-z0-9-]*==[^ ;]*\).*/\1/p' "$here/locked/$1.txt"; }
 
 # Leaves oneDNN in $work/python/{include,lib,share} and cmake's options for it in `onednn`.
 fetch_onednn() {
@@ -160,9 +105,8 @@ fetch_onednn() {
         step 'without oneDNN (CAFFE_ONEDNN=off): convolutions are computed by Caffe, which is slower'
         return
     fi
-    step "oneDNN: wheels of $ONEDNN_WHEELS"
-    pip_install --no-deps {onednn-cpu-gomp,onednn-devel-cpu-gomp}=="$ONEDNN_WHEELS" ||
-        die 3 "pip cannot install oneDNN's wheels (the whole log: $prefix.log); CAFFE_ONEDNN=off builds without it"
+    step "oneDNN: wheels $(locked_versions onednn | paste -sd' ')"
+    pip_locked onednn "$work/python" $(locked_versions onednn)
     onednn=(-DUSE_ONEDNN=ON "-DONEDNN_INCLUDE_DIR=$work/python/include"
         "-DONEDNN_LIBRARY=$work/python/lib/libdnnl.so")
 }
@@ -251,7 +195,7 @@ onednn_record() {
     }
     local header=$work/python/include/oneapi/dnnl/dnnl_version.h
     printf '{"version": "%s", "wheels": "%s", "licence": "Apache-2.0", "text": "share/doc/onednn/LICENSE"}' \
-        "$(sed -n 's/^#define DNNL_VERSION_[MP][A-Z]* *\([0-9]*\)$/\1/p' "$header" | paste -sd.)" "$ONEDNN_WHEELS"
+        "$(sed -n 's/^#define DNNL_VERSION_[MP][A-Z]* *\([0-9]*\)$/\1/p' "$header" | paste -sd.)" "$(locked_versions onednn | sed -n '1s/.*==//p')"
 }
 
 write_record() {
@@ -260,7 +204,7 @@ write_record() {
   "version": "${VERSION%%+*}",
   "commit": "${VERSION##*.}",
   "source": "$VERSION-$DEBIAN_REVISION",
-  "source_sha256": {"$ORIG_FILE": "$ORIG_SHA256", "$DEBIAN_FILE": "$DEBIAN_SHA256"},
+  "source_sha256": {"$ORIG_FILE": "${SHA256[$ORIG_FILE]}", "$DEBIAN_FILE": "${SHA256[$DEBIAN_FILE]}"},
   "patches": $(json_list "${applied[@]}"),
   "files": $(json_list "${added[@]}"),
   "options": $(json_list "${options[@]}"),
@@ -280,6 +224,7 @@ check_result() {
         "$work/python/bin/python" -c 'import caffe; assert {"Python", "Data"} <= set(caffe.layer_type_list())'
 }
 
+. "$here/source.sh"
 . "$here/cuda.sh"
 cuda='' tests=''
 while [[ ${1:-} == @(--cuda|--tests) ]]; do
@@ -317,9 +262,7 @@ trap 'exit 143' TERM HUP
 mkdir "$work"
 log=$work/build.log
 
-fetch_source
-verify "$ORIG_FILE" "$ORIG_SHA256"
-verify "$DEBIAN_FILE" "$DEBIAN_SHA256"
+source=$("$here/fetch-source" "${prefix%/*}/caffe-source")
 step 'unpacking and patching'
 unpack_and_patch
 add_files

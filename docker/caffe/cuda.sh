@@ -42,8 +42,7 @@ make_toolkit() {
     if [[ -n ${CUDA_TOOLKIT_DIR:-} ]]; then
         logged 'copying the CUDA toolkit' cp -r -- "$CUDA_TOOLKIT_DIR/." "$work/toolkit"
     else
-        pip_install --no-deps --target "$work/toolkit" -r "$CUDA_WHEELS" ||
-            die 3 "pip cannot install the CUDA toolkit of docker/cuda-wheels.txt (the whole log: $prefix.log)"
+        pip_locked cuda "$work/toolkit" $(cuda_wheels)
     fi
     toolkit=$work/toolkit/nvidia
     for library in "${CUDA_LIBRARIES[@]}"; do

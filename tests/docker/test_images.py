@@ -45,16 +45,32 @@ def test_both_docker_files_are_alike_but_for_cuda():
 @pytest.mark.parametrize("name", ["Dockerfile.cpu", "Dockerfile"])
 def test_docker_files_install_from_the_shared_lists_only(name):
     text = instructions(name)
-    for shared in ("docker/packages.txt", "docker/constraints.txt", "docker/caffe/build.sh", "setup.py"):
+    for shared in (
+        "docker/packages.txt",
+        "docker/locked",
+        "docker/caffe/build.sh",
+        "docker/install-python",
+        "setup.py",
+    ):
         assert shared in text
     assert not re.search("apt-get|pip install|https?:", text)
     installed = re.findall(r"^ +\S*/install-packages (.*?)(?: &&.*)?$", text, re.MULTILINE)
-    assert installed == ["$(sed 's/#.*//' docker/packages.txt)", "python3 $(cat /opt/runtime-packages.txt)"]
+    assert installed == ["$(docker/missing-packages)", "python3 $(cat /opt/runtime-packages.txt)"]
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("gpu",), ("--full",), ("cpu", "--tag"), ("cpu", "--tag", "--full"), ("cpu", "--quick"), ("cuda", "x")],
+    [
+        (),
+        ("gpu",),
+        ("--full",),
+        ("cpu", "--tag"),
+        ("cpu", "--tag", "--full"),
+        ("cpu", "--quick"),
+        ("cuda", "x"),
+        ("cpu", "--release"),
+        ("cpu", "--release", "bullseye"),
+    ],
 )
 def test_wrong_usage(arguments):
     result = run(BUILD, *arguments)

@@ -68,7 +68,7 @@ def test_same_inputs_same_environment(clone):
     assert where(clone) == where(REPOSITORY)
 
 
-@pytest.mark.parametrize("name", ["setup.py", "docker/constraints.txt"])
+@pytest.mark.parametrize("name", ["setup.py", "docker/install-python", "docker/locked/all.txt"])
 def test_python_inputs_change_the_python_key_only(clone, name):
     before = where(clone)
     with (clone / name).open("a") as file:
@@ -128,6 +128,58 @@ def test_packages_of_the_tests_are_listed_apart(clone):
     for words, expected in (([], 1), (["test"], 2)):
         listed = subprocess.run([clone / "docker/missing-packages", *words], capture_output=True, text=True, check=True)
         assert sum(name.startswith("srn-no-such-packages") for name in listed.stdout.split()) == expected
+
+
+def test_a_release_calls_packages_by_its_own_names(clone):
+    """This machine as a release that has another name for one package, and no package for another."""
+    (clone / "docker/packages.txt").write_text("srn-one\nsrn-two  # words\nsrn-three\n")
+    releases = clone / "docker/releases.txt"
+    ours = subprocess.run([clone / "docker/release"], capture_output=True, text=True, check=True).stdout.split()
+    releases.write_text(f"# ours\n{' '.join(ours[:3])}  srn-one=srn-one-t64 srn-three=-\n")
+    listed = subprocess.run([clone / "docker/missing-packages"], capture_output=True, text=True, check=True)
+    assert listed.stdout == "srn-one-t64 srn-two\n"
+    releases.write_text("debian 99  next\nubuntu 24.04 noble\n")
+    for command in ("docker/release", "docker/missing-packages"):
+        refused = subprocess.run([clone / command], capture_output=True, text=True, check=False)
+        assert refused.returncode == 3
+        assert refused.stderr.startswith("one of these is needed: Debian 99, Ubuntu 24.04; this machine is: ")
+        assert refused.stderr.count("\n") == 1
+    assert local(clone, "true").returncode == 3
+
+
+def test_every_release_has_its_line(clone):
+    lines = [line.split() for line in (clone / "docker/releases.txt").read_text().splitlines() if line[:1].isalpha()]
+    assert {line[2] for line in lines} == {"bookworm", "trixie", "noble"}
+    names = "".join((clone / "docker" / name).read_text() for name in ("packages.txt", "packages-test.txt")).split()
+    assert all(pair.split("=")[0] in names and pair.count("=") == 1 for line in lines for pair in line[3:])
+
+
+def test_remove_takes_what_was_made_and_says_what_stays(clone, tmp_path):
+    cache = tmp_path / "cache"
+    for name in ("caffe-1", "caffe-source", "python-1", "precious"):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "file").write_text(name)
+    (cache / "last.log").touch()
+    done = local(clone, "--remove", SRN_CACHE=str(cache))
+    assert done.returncode == 0 and not done.stdout
+    assert [path.name for path in cache.iterdir()] == ["precious"]
+    assert "not made by this script: precious" in done.stderr
+    assert "its data/ and runs/" in done.stderr and "protobuf-compiler" in done.stderr
+    (cache / "precious/file").unlink()
+    (cache / "precious").rmdir()
+    assert local(clone, "--remove", SRN_CACHE=str(cache)).returncode == 0 and not cache.exists()
+    assert local(clone, "--remove", SRN_CACHE=str(cache)).returncode == 0
+
+
+def test_remove_waits_for_nobody(clone, tmp_path):
+    (tmp_path / "caffe-1").mkdir()
+    with subprocess.Popen(["flock", tmp_path / "lock", "cat"], stdin=subprocess.PIPE) as first:
+        while subprocess.run(["flock", "-n", tmp_path / "lock", "true"], check=False).returncode == 0:
+            assert first.poll() is None
+        refused = local(clone, "--remove", SRN_CACHE=str(tmp_path))
+        first.communicate(b"")
+    assert refused.returncode == 3 and "another docker/local is making an environment" in refused.stderr
+    assert (tmp_path / "caffe-1").exists()
 
 
 def test_missing_packages_are_named_to_an_ordinary_user(clone, tmp_path):
