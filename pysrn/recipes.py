@@ -118,7 +118,12 @@ class StageSpec:
     # supplement of Sarafianos et al. (ECCV 2018), their recipe for SRN's data; no system's own
     min_lr: float = option(1e-5, kind="positive", metavar="X", help="plateau: the lowest rate")
     # The recipe has no such stage: the one behind it starts from what this one would have started from.
-    left_out: bool = False
+    left_out: bool = option(
+        False,
+        kind="optional stages",
+        metavar="STAGES",
+        help="none, or numbers of stages that are not trained: those that the system can do without",
+    )
 
 
 @dataclass(frozen=True)

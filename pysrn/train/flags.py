@@ -151,9 +151,7 @@ def fractions(text: str) -> list[tuple[float, ...]]:
 
 def stages_of_batch_statistics(text: str) -> Callable[[Recipe], list[bool]]:
     """Which stages follow the batch: `none`, or numbers divided by commas; for a recipe, a value each stage."""
-    words = [] if text == "none" else text.split(",")
-    if not all(word.isdecimal() for word in words):
-        raise argparse.ArgumentTypeError("none, or numbers of stages divided by commas")
+    words = _numbers_or_none(text)
 
     def each(recipe: Recipe) -> list[bool]:
         free = [str(stage.number) for stage in recipe.system.stages if not stage.fixed_trunk]
@@ -162,6 +160,29 @@ def stages_of_batch_statistics(text: str) -> Callable[[Recipe], list[bool]]:
         return [str(stage.number) in words for stage in recipe.system.stages]
 
     return each
+
+
+def stages_left_out(text: str) -> Callable[[Recipe], list[bool]]:
+    """Which stages are not trained: `none`, or numbers divided by commas; for a recipe, a value each stage."""
+    words = _numbers_or_none(text)
+
+    def each(recipe: Recipe) -> list[bool]:
+        able = [str(stage.number) for stage in recipe.system.stages if stage.optional]
+        if not set(words) <= set(able):
+            raise UsageError(
+                f"--left-out {text}: {recipe.system.title} needs its stages",
+                f"give none, or of the stages {', '.join(able)}" if able else "give none",
+            )
+        return [str(stage.number) in words for stage in recipe.system.stages]
+
+    return each
+
+
+def _numbers_or_none(text: str) -> list[str]:
+    words = [] if text == "none" else text.split(",")
+    if not all(word.isdecimal() for word in words):
+        raise argparse.ArgumentTypeError("none, or numbers of stages divided by commas")
+    return words
 
 
 def views(text: str) -> Callable[[Recipe], list[int | None]]:
@@ -176,5 +197,6 @@ OF_STAGES = {
     "positive": numbers(float),
     "fractions": fractions,
     "stages": stages_of_batch_statistics,
+    "optional stages": stages_left_out,
     "views": views,
 }

@@ -98,8 +98,11 @@ def choose_settings(
         raise UsageError(what, "give another --run")
     recipe = earlier.recipe if earlier else (system or default_system()).recipe(dataset or EMBEDDED)
     recipe = asked.applied_to(recipe)
+    first = recipe.stage_numbers[0]
+    if from_scratch and earlier is None and recipe.system.stage(first).fixed_trunk:
+        what = f"stage {first} would learn on a trunk that nobody has trained"
+        raise UsageError(what, "give --weights FILE, or --left-out none to train the trunk before")
     if from_scratch and "train_bn" not in asked.stages:  # nothing else would fill the trunk's BN statistics
-        first = recipe.stage_numbers[0]
         stages = (replace(plan, train_bn=True) if n == first else plan for n, plan in enumerate(recipe.stages, 1))
         recipe = replace(recipe, stages=tuple(stages))
     name = recipe.dataset.name
@@ -109,7 +112,7 @@ def choose_settings(
     weights = None if from_scratch else weights or known
     if weights is None and not from_scratch and earlier is None and name != EMBEDDED:
         raise MissingError(
-            f"stage 1 of {name} starts from ImageNet weights",
+            f"stage {first} of {name} starts from ImageNet weights",
             "give --weights FILE (a caffemodel of the same trunk), or --from-scratch",
         )
     _check(recipe, weights)

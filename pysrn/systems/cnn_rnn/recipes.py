@@ -60,7 +60,7 @@ def recipes(system: System) -> dict[str, Recipe]:
         "coco": plain,
         "nus_wide": _on(plain, DATASETS["nus_wide"], heads=nus_wide),
         "voc2007": _on(plain, DATASETS["voc2007"]),
-        OWN_DATASET: _on(plain, OWN, stages=(MAIN, RECURRENT)),
+        OWN_DATASET: _on(plain, OWN),
         # The embedded data set is ours: its numbers are chosen for a CPU run of a few minutes from scratch. Those of
         # stage 1 are SRN's, so that both begin with the same main net.
         EMBEDDED: _on(

@@ -25,7 +25,7 @@ SYSTEM = System(
     input=recipes.INPUT,
     parts=(TRUNK, CLASSIFIER, RECURRENT),
     stages=(
-        Stage(nets.MAIN, "main", (CLASSIFIER,)),
+        Stage(nets.MAIN, "main", (CLASSIFIER,), optional=True),
         Stage(nets.RECURRENT, "recurrent", (RECURRENT,), fixed_trunk=True, drops=(CLASSIFIER,), solver=recipes.SOLVER),
     ),
     scores=(

@@ -28,7 +28,7 @@ SYSTEM = System(
     small_input=recipes.SMALL_INPUT,
     parts=(TRUNK, CLASSIFIER, LABELS, TAPS, FUSION),
     stages=(
-        Stage(nets.MAIN, "main", (CLASSIFIER,)),
+        Stage(nets.MAIN, "main", (CLASSIFIER,), optional=True),
         Stage(nets.MSRN, "msrn", (LABELS, TAPS, FUSION), drops=(CLASSIFIER,)),
     ),
     scores=(
