@@ -117,6 +117,7 @@ class StageSpec:
     )
     # supplement of Sarafianos et al. (ECCV 2018), their recipe for SRN's data; no system's own
     min_lr: float = option(1e-5, kind="positive", metavar="X", help="plateau: the lowest rate")
+    least_iterations: int = 0  # that the recipe's own epochs come to, however few images there are
     # The recipe has no such stage: the one behind it starts from what this one would have started from.
     left_out: bool = option(
         False,
@@ -178,7 +179,7 @@ class Recipe:
         if plan.iterations is not None:
             return plan.iterations
         samples = plan.epochs * (self.dataset.train_images - self.validation_images)
-        return max(1, math.ceil(samples / (self.batch_size * self.iter_size)))
+        return max(1, plan.least_iterations, math.ceil(samples / (self.batch_size * self.iter_size)))
 
 
 @cache

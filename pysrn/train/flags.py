@@ -94,7 +94,7 @@ def _with_stage_values(recipe: Recipe, name: str, values: list | Callable[[Recip
             f"--{name.replace('_', '-')} has {len(each)} values, {recipe.system.title} has {count} stages",
             "give one value, or one for each stage",
         )
-    other = {"iterations": None} if name == "epochs" else {}
+    other = {"iterations": None, "least_iterations": 0} if name == "epochs" else {}
     stages = zip(recipe.stages, each * (count // len(each)), strict=True)
     return replace(recipe, stages=tuple(replace(stage, **{name: value}, **other) for stage, value in stages))
 
