@@ -117,8 +117,11 @@ class StageSpec:
     )
     # supplement of Sarafianos et al. (ECCV 2018), their recipe for SRN's data; no system's own
     min_lr: float = option(1e-5, kind="positive", metavar="X", help="plateau: the lowest rate")
-    # The recipe has no such stage: the one behind it starts from what this one would have started from.
-    left_out: bool = False
+    # The recipe has no such stage: the one behind it starts from what this one would have started from, and draws what
+    # this one would have added.
+    left_out: bool = option(
+        False, kind="absent", metavar="STAGES", help="none, or numbers of stages that are not trained"
+    )
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,24 @@ def stages_of_batch_statistics(text: str) -> Callable[[Recipe], list[bool]]:
     return each
 
 
+def left_out(text: str) -> Callable[[Recipe], list[bool]]:
+    """Which stages are not trained: `none`, or numbers divided by commas; for a recipe, a value each stage."""
+    words = [] if text == "none" else text.split(",")
+    if not all(word.isdecimal() for word in words):
+        raise argparse.ArgumentTypeError("none, or numbers of stages divided by commas")
+
+    def each(recipe: Recipe) -> list[bool]:
+        *may, last = (str(stage.number) for stage in recipe.system.stages)
+        if not set(words) <= set(may):
+            raise UsageError(
+                f"--left-out {text}: none, or of the stages {', '.join(may) or '(none)'}",
+                f"stage {last} makes the result",
+            )
+        return [str(stage.number) in words for stage in recipe.system.stages]
+
+    return each
+
+
 def views(text: str) -> Callable[[Recipe], list[int | None]]:
     """How many views an image has in each stage; where nothing can be cached, new ones always."""
     number = None if text == "new" else positive(text)
@@ -176,5 +194,6 @@ OF_STAGES = {
     "positive": numbers(float),
     "fractions": fractions,
     "stages": stages_of_batch_statistics,
+    "absent": left_out,
     "views": views,
 }

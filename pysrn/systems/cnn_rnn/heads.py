@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pysrn.recipes import option
 
 CELLS = ("lstm", "paper")
-FREQUENT, RARE = "frequent", "rare"
+FREQUENT, RARE, RANDOM = "frequent", "rare", "random"
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,10 @@ class HeadSpec:
     dropout: float = option(0.5, kind="fraction", metavar="F", help="of the joint space, in training")  # STU
     # By frequency in the training set, frequent first: abstract of Orderless-RNN, STU.
     label_order: str = option(
-        FREQUENT, kind="path", metavar="ORDER", help="of the labels in a path: frequent, rare (first), or a list's FILE"
+        FREQUENT,
+        kind="path",
+        metavar="ORDER",
+        help="of the labels in a path: frequent, rare (first), random (by the seed), or a list's FILE",
     )
     longest_path: int | None = option(
         None, kind="count", metavar="N", help="labels of a path in training (default: as many as an image has)"
