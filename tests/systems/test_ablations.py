@@ -38,7 +38,10 @@ ABLATED = {
         for one in srn_heads.INPUTS[1:]
     },
     "msrn one tap": ("msrn", replace(MSRN, tapped_depths=1)),
-    "msrn two taps, per class": ("msrn", msrn_heads.HeadSpec(12, 10, 8, 6, 2048, 0.5, fusion="per_class", tapped_depths=2)),
+    "msrn two taps, per class": (
+        "msrn",
+        msrn_heads.HeadSpec(12, 10, 8, 6, 2048, 0.5, fusion="per_class", tapped_depths=2),
+    ),
     "msrn no groups": ("msrn", replace(MSRN, pool_ratio=0.2, group_rows=False)),
 }  # fmt: skip
 
