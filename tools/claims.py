@@ -136,6 +136,7 @@ def row(arguments, record, system, claim, data) -> float:
             for seed in seeds:
                 look(jobs[side.training, seed], side.measure.stages)
     command = f"tools/claims.py {claim.key} --data {data.name.removesuffix('-shuffled')} --seeds {len(seeds)}"
+    command += f" --training {shlex.quote(shlex.join(data.words))}" if data.words else ""
     command += " --shuffle-labels" if arguments.shuffle_labels else ""
     print(f"{claim.key} on {data.name}: {record.finish(claim, data, seeds, jobs, command)}")
     write(record, arguments.out)

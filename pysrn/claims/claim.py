@@ -124,7 +124,6 @@ class Claim:
     data: tuple[str, ...]
     rows: tuple[Row, ...] = ()
     facts: tuple[Fact, ...] = ()
-    missing: str = ""  # why no row of it can be run yet
 
     def rows_on(self, dataset: str) -> list[Row]:
         """Those of a pair that was made from this data set."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pysrn.claims.claim import Claim, claims
 from pysrn.claims.record import COUNTED, Record
 from pysrn.claims.verdict import FACT, NOT_RUN, RULE
 
+SEEDS = 5  # of a command that was not given yet
 HEAD = """\
 # Claims
 
@@ -33,6 +34,8 @@ tools/claims.py S1 --shuffle-labels         # a check of the tool: nothing can b
 `--data NAME` is the LMDB pair `data/NAME`. `--training WORDS` are words for `tools/run_stage.py` in all runs of it.
 `--boxes FOLDER` has its annotations, where a claim needs places.
 Both are kept in `claims.json`, so later commands need not repeat them.
+`shapes` has labels of drawn pictures, `posters` concepts of film posters, `coco_photos` objects of photographs.
+Any pair of one's own will do.
 
 """
 
@@ -40,40 +43,45 @@ Both are kept in `claims.json`, so later commands need not repeat them.
 def page(record: Record) -> str:
     """The whole page, Markdown."""
     known = [claim for _, claim in claims().values()]
-    parts = [HEAD, RULE, "\n## Verdicts\n\n", _verdicts(known, record), "\n## What was run\n\n", _rows(known, record)]
+    parts = [HEAD, _table(("", "claim", "test"), [(one.key, one.says, one.test) for one in known]), "\n", RULE]
+    parts += ["\n## Verdicts\n\n", _verdicts(known, record), "\n## What was run\n\n", _rows(known, record)]
     return "".join([*parts, "\n## What was chosen\n\n", _choices(record)])
 
 
+def _table(titles: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in [titles, ["---"] * len(titles), *lines])
+
+
 def _verdicts(known: Iterable[Claim], record: Record) -> str:
-    lines = ["| | claim | test | data | seeds | verdict | looks at the test images | command |\n", f"|{'---|' * 8}\n"]
+    lines = []
     for claim in known:
         names = [COUNTED] if claim.facts else []
-        names += list(dict.fromkeys([*claim.data, *_run_on(claim, record)])) if claim.rows or not claim.facts else []
-        for name in names:
+        names += [*claim.data, *_run_on(claim, record)]
+        for name in dict.fromkeys(names):
             lines.append(_line(claim, name, record.results.get(f"{claim.key} {name}")))
-    return "".join(lines)
+    return _table(("", "data", "seeds", "verdict", "looks at the test images", "command"), lines)
 
 
 def _run_on(claim: Claim, record: Record) -> list[str]:
-    """Further data sets that there are results of."""
+    """Data sets that there are results of."""
     names = [key.removeprefix(f"{claim.key} ") for key in record.results if key.startswith(f"{claim.key} ")]
     return [name for name in names if name != COUNTED]
 
 
-def _line(claim: Claim, name: str, found: dict | None) -> str:
-    command = found["command"] if found else default_command(claim, name)
-    seeds = len(found["seeds"]) if found and name != COUNTED else ""
-    why = claim.missing if claim.missing and name != COUNTED else "its runs are still to be made"
-    verdict = f"**{found['verdict']}**" if found else f"{NOT_RUN}: {why}"
-    looks = found["looks"] if found and name != COUNTED else ""
-    return f"| {claim.key} | {claim.says} | {claim.test} | {name} | {seeds} | {verdict} | {looks} | `{command}` |\n"
+def _line(claim: Claim, name: str, found: dict | None) -> list[str]:
+    if found is None:
+        count = SEEDS * len({side.training for row in claim.rows for side in row.sides})
+        why = NOT_RUN if name == COUNTED else f"{NOT_RUN}: {count} trainings"
+        return [claim.key, name, "", why, "", f"`{default_command(claim, name)}`"]
+    counts = ("", "") if name == COUNTED else (str(len(found["seeds"])), str(found["looks"]))
+    return [claim.key, name, counts[0], f"**{found['verdict']}**", counts[1], f"`{found['command']}`"]
 
 
 def default_command(claim: Claim, name: str) -> str:
     """What runs a claim on a data set."""
     if name == COUNTED:
         return f"tools/claims.py {claim.key} --facts"
-    return f"tools/claims.py {claim.key} --data {name} --seeds 5"
+    return f"tools/claims.py {claim.key} --data {name} --seeds {SEEDS}"
 
 
 def _rows(known: Iterable[Claim], record: Record) -> str:
@@ -82,22 +90,18 @@ def _rows(known: Iterable[Claim], record: Record) -> str:
         for key, found in record.results.items():
             if key.split()[0] == claim.key:
                 lines += [_row(key, row, found) for row in found["rows"]]
-    if not lines:
-        return "Nothing yet.\n"
     titles = ("row", "kind", "favoured", "points", "other", "points", "difference", "interval", "verdict", "hours")
-    return "".join([f"| {' | '.join(titles)} |\n", f"|{'---|' * len(titles)}\n", *lines])
+    return _table(titles, lines) if lines else "Nothing yet.\n"
 
 
-def _row(key: str, row: dict, found: dict) -> str:
+def _row(key: str, row: dict, found: dict) -> list[str]:
     if row["kind"] == FACT:
         within = f"{row['low']:g} to {row['high']:g} {row['unit']}"
-        cells = [key, FACT, row["title"], f"{row['value']:.3f}", within, "", "", "", row["verdict"], ""]
-    else:
-        values = [sum(row[name]) / len(row[name]) for name in ("favoured_values", "other_values")]
-        ends = "-" if row["low"] is None else f"{row['low']:+.2f} to {row['high']:+.2f}"
-        cells = [key, row["kind"], row["favoured"], f"{values[0]:.2f}", row["other"], f"{values[1]:.2f}"]
-        cells += [f"{row['mean']:+.2f}", ends, row["verdict"], f"{hours(found):.2f}"]
-    return f"| {' | '.join(cells)} |\n"
+        return [key, FACT, row["title"], f"{row['value']:.3f}", within, "", "", "", row["verdict"], ""]
+    values = [sum(row[name]) / len(row[name]) for name in ("favoured_values", "other_values")]
+    ends = "-" if row["low"] is None else f"{row['low']:+.2f} to {row['high']:+.2f}"
+    cells = [key, row["kind"], row["favoured"], f"{values[0]:.2f}", row["other"], f"{values[1]:.2f}"]
+    return [*cells, f"{row['mean']:+.2f}", ends, row["verdict"], f"{hours(found):.2f}"]
 
 
 def hours(found: dict) -> float:
@@ -110,11 +114,8 @@ def _choices(record: Record) -> str:
     if not record.choices:
         return "Nothing yet: rows take the recipes as they are.\n"
     lines = [
-        "| system and data | recipe of | tried: mAP on held-out training images | taken |\n",
-        "|---|---|---|---|\n",
+        (key, family, ", ".join(f"{name} {value:.2f}" for name, value in one["tries"].items()), one["taken"]["name"])
+        for key, families in record.choices.items()
+        for family, one in families.items()
     ]
-    for key, families in record.choices.items():
-        for family, found in families.items():
-            tried = ", ".join(f"{name} {value:.2f}" for name, value in found["tries"].items())
-            lines.append(f"| {key} | {family} | {tried} | {found['taken']['name']} |\n")
-    return "".join(lines)
+    return _table(("system and data", "recipe of", "tried: mAP on held-out training images", "taken"), lines)

@@ -31,8 +31,8 @@ def relatedness(labels: np.ndarray) -> np.ndarray:
 
 
 def large_and_small(area: np.ndarray, related: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the labels above both medians, and of those at or below both; labels without a number are in none."""
+    """Numbers of the labels at or above both medians, and of those below both; labels without a number are in none."""
     known = ~(np.isnan(area) | np.isnan(related))
     middle = [np.median(values[known]) if known.any() else np.nan for values in (area, related)]
-    above = [values > half for values, half in zip((area, related), middle, strict=True)]
+    above = [values >= half for values, half in zip((area, related), middle, strict=True)]
     return np.flatnonzero(known & above[0] & above[1]), np.flatnonzero(known & ~above[0] & ~above[1])
