@@ -53,6 +53,8 @@ def work(arguments: argparse.Namespace) -> None:
 
     if arguments.seeds < 1:
         raise UsageError("--seeds: a whole number from 1")
+    if arguments.plan and arguments.shuffle_labels:
+        raise UsageError("--shuffle-labels writes a pair, --plan writes nothing", "give one of them")
     if arguments.training is not None and not arguments.data:
         raise UsageError("--training is for one data set", "name it: --data NAME")
     chosen = [claim_named(key) for key in arguments.claims or claims()]

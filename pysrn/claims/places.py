@@ -20,8 +20,9 @@ Judge = Callable[[np.ndarray, list, Places], float]  # maps, boxes of each image
 
 def boxes_of_test(trained: Trained) -> tuple[PairReader, list]:
     """The test images, and for each of them label -> boxes."""
-    pair = PairReader(trained.data, "test")
-    return pair, read_boxes(trained.boxes, trained.data / "images" / "test", pair, range(len(pair)))
+    pair, drawn = PairReader(trained.data, "test"), trained.data / "images" / "test"
+    images = drawn if drawn.is_dir() else trained.boxes.parent
+    return pair, read_boxes(trained.boxes, images, pair, range(len(pair)))
 
 
 def of_map(name: str, stage: int, title: str, judge: Judge) -> Measure:
