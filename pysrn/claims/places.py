@@ -9,8 +9,7 @@ import numpy as np
 from pysrn.claims.claim import Measure, Trained
 from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.nets.map_places import Places
-from pysrn.pictures.activation_map import activation_maps_of
-from pysrn.pictures.attention import compute_maps
+from pysrn.pictures.attention import activation_maps_of, compute_maps
 from pysrn.pictures.overlap import box_overlap
 from pysrn.pictures.pointing import pointing, read_boxes
 from pysrn.predict.deploy import DeployNet
