@@ -13,10 +13,11 @@ from pysrn.evaluate.rank_correlation import of_pairs, rank_correlation, together
 from pysrn.evaluate.selectivity import areas_under_curves, selectivity
 from pysrn.nets.map_places import Places, Side
 from pysrn.pictures.overlap import box_overlap, own_less_other
+from pysrn.predict.deploy import DeployNet
 from pysrn.predict.predictions import Predictions
-from pysrn.systems.srn.selectivity import configurations, mean_selectivity, places
+from pysrn.systems.srn.selectivity import answers_of, configurations, mean_selectivity, places
 from pysrn.train.run_folder import RunFolder
-from tests.srn import SYSTEM
+from tests.srn import SYSTEM, check_images
 
 GRID = Places(*[Side(56, 56)] * 2)  # a cell a pixel
 
@@ -130,6 +131,15 @@ def test_mean_selectivity_of_made_neurons():
     assert mean_selectivity(answers, questions) == 0.5
     assert abs(mean_selectivity(random.normal(size=(200, 3)), questions)) < 0.15
     assert np.isnan(mean_selectivity(answers, questions[2:]))
+
+
+def test_answers_are_those_of_the_net(shapes_model):
+    net = DeployNet(shapes_model, folded=True, kept=["sr_conv3", "sr_conv4"])
+    found = net.forward(check_images(3)[:1], ["sr_conv3", "sr_conv4"])
+    kernels, bias = (blob.data for blob in net.net.params["sr_conv4"])
+    expected = found["sr_conv4"].reshape(1, -1)
+    np.testing.assert_allclose(answers_of(found["sr_conv3"], kernels, bias), expected, rtol=1e-3, atol=1e-5)
+    assert (expected > 0).mean() > 0.1
 
 
 def trained(folder, scores, labels):

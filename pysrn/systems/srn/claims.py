@@ -146,10 +146,11 @@ CLAIMS = (
     ),
     Claim(
         "S8", "neurons of f_sr respond to places of labels and to configurations of several",
-        "how well the best neuron, chosen on half of the images, tells on the others: half of the picture; A above B",
+        "how well the best neuron, chosen on half of the images, tells on the others: half of the picture; A above B; "
+        "against the same neurons with the places of their kernels shuffled",
         (DRAWN,),
         tuple(
-            Row(_of(selectivity.measure(title, questions, LAST)), None)
+            Row(*(_of(selectivity.measure(title, questions, LAST, shuffled)) for shuffled in (False, True)))
             for title, questions in (
                 ("selectivity for places above chance", selectivity.places),
                 ("selectivity for configurations above chance", selectivity.configurations),

@@ -12,7 +12,7 @@ from pysrn.evaluate.selectivity import selectivity
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.splits import batches, whole_views
 
-NEURONS, CHANCE = "sr_conv4", 0.5
+READ, NEURONS, CHANCE = "sr_conv3", "sr_conv4", 0.5
 RELATION = " above "  # between the names of two labels, in that of the one that says how they stand: `shapes`
 FEWEST = 20  # images that a question is asked of; assumed
 BATCH = 16
@@ -54,20 +54,34 @@ def mean_selectivity(answers: np.ndarray, questions: Sequence[tuple[np.ndarray, 
     return float(np.mean(found)) - CHANCE if found else float("nan")
 
 
-def measure(title: str, questions: Questions, stage: int) -> Measure:
-    """The mean selectivity of the neurons of a stage's weights, less chance."""
+def answers_of(channels: np.ndarray, kernels: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """N x K: what conv4's neurons, rectified, make of N x W x 14 x 14 channels; kernels are K x 1 x 14 x 14."""
+    grouped = kernels.reshape(channels.shape[1], -1, kernels[0].size)
+    found = np.einsum("nwp,wkp->nwk", channels.reshape(*channels.shape[:2], -1), grouped, optimize=True)
+    return np.maximum(found.reshape(len(channels), -1) + bias, 0)
+
+
+def measure(title: str, questions: Questions, stage: int, shuffled: bool = False) -> Measure:
+    """The mean selectivity of the neurons of a stage's weights, less chance.
+
+    `shuffled`: with the places of each kernel dealt out anew: as much weight on the same labels, and no arrangement.
+    """
 
     def measured(trained: Trained) -> float:
         pair, boxes = boxes_of_test(trained)
-        net = DeployNet(trained.run.weights(stage), BATCH, folded=True, kept=[NEURONS])
+        net = DeployNet(trained.run.weights(stage), BATCH, folded=True, kept=[READ])
+        kernels, bias = (blob.data.copy() for blob in net.net.params[NEURONS])
+        if shuffled:
+            kernels = (
+                np.random.default_rng(0).permuted(kernels.reshape(len(kernels), -1), axis=1).reshape(kernels.shape)
+            )
         parts = [
-            net.forward(whole_views(pair, part, net.architecture.input), [NEURONS])[NEURONS]
+            answers_of(net.forward(whole_views(pair, part, net.architecture.input), [READ])[READ], kernels, bias)
             for part in batches(len(pair), BATCH)
         ]
-        answers = np.concatenate(parts).reshape(len(pair), -1)
-        return mean_selectivity(answers, questions(pair.all_labels(), pair.classes, boxes))
+        return mean_selectivity(np.concatenate(parts), questions(pair.all_labels(), pair.classes, boxes))
 
-    return Measure(title, measured, boxes=True)
+    return Measure(title + ", kernels shuffled" * shuffled, measured, boxes=True)
 
 
 def _middle(box: Sequence[float]) -> tuple[float, float]:
