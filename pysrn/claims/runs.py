@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,8 @@ from pysrn.systems.registry import run_prefix
 from pysrn.systems.system import System
 from pysrn.train.flags import add_flags, asked_for
 from pysrn.train.run_folder import RunFolder
-from pysrn.train.settings import choose_settings, with_real_counts
+from pysrn.train.settings import Settings, choose_settings, with_real_counts
+from pysrn.train.shared_stage import share_first_stage
 
 # Seconds of an image, forward and backward through the whole net, on 2 cores; rough, for the plan alone. Measured:
 # `shapes` and 3,200 posters; the third is of docs/training.md, core seconds halved. Other trunks count as the slowest.
@@ -77,17 +79,22 @@ class Job:
     @cached_property
     def _own_words(self) -> list[str]:
         data = [*self.data.words]
-        plain = _recipe_of(self.system, self.data, data)
+        plain = _settings_of(self.system, self.data, data).recipe
         whole = [*data, *self.chosen.get(WHOLE, AS_IT_IS).words(plain)]
-        of_whole = _recipe_of(self.system, self.data, whole)
+        of_whole = _settings_of(self.system, self.data, whole).recipe
         budget = sum(map(of_whole.iterations, of_whole.stage_numbers))
         words = whole if self.training.family == WHOLE else [*data, *self._try.words(plain)]
-        return [*words, *self.training.words(plain, budget)]
+        return [*words, *self.training.words(plain, budget), "--seed", str(self.seed)]
 
     @cached_property
+    def settings(self) -> Settings:
+        """What it is trained with, as run.json will have it."""
+        return _settings_of(self.system, self.data, self._own_words)
+
+    @property
     def recipe(self) -> Recipe:
-        """What it is trained with."""
-        return _recipe_of(self.system, self.data, self._own_words)
+        """Its recipe."""
+        return self.settings.recipe
 
     @property
     def last(self) -> int:
@@ -98,7 +105,7 @@ class Job:
     def words(self) -> list[str]:
         """For tools/run_stage.py."""
         common = ["--system", self.system.name, "--dataset", self.data.dataset, "--data", str(self.data.folder)]
-        common += ["--runs", str(self.runs), "--run", self.run.path.name, "--seed", str(self.seed)]
+        common += ["--runs", str(self.runs), "--run", self.run.path.name]
         return [str(self.last), *common, *self._own_words]
 
     @property
@@ -133,8 +140,16 @@ class Job:
         return path.is_file() and load_predictions(path).about.get("weights_sha256") == sha256_of(weights)
 
 
-def _recipe_of(system: System, data: DataSet, words: Sequence[str]) -> Recipe:
-    """The recipe of a data set with words for tools/run_stage.py; UsageError where these are none."""
+def share_first_stage_of(wholes: Sequence[Job], job: Job) -> None:
+    """Give a job that is not begun the first stage of one of `wholes`, where that is done and the same to the bit."""
+    for whole in wholes:
+        if whole.run.path != job.run.path and job.run.state(job.numbers[0]).word == "not begun":
+            with suppress(UsageError):  # another net, other numbers, or not done: the job trains its own
+                share_first_stage(whole.run, job.run, job.settings)
+
+
+def _settings_of(system: System, data: DataSet, words: Sequence[str]) -> Settings:
+    """What tools/run_stage.py makes of words on a data set; UsageError where they are none of a recipe's."""
     parser = argparse.ArgumentParser(exit_on_error=False, add_help=False)
     parser.add_argument("--weights")
     parser.add_argument("--from-scratch", action="store_true")
@@ -155,7 +170,7 @@ def _recipe_of(system: System, data: DataSet, words: Sequence[str]) -> Recipe:
         asked=asked_for(found),
         system=system,
     )
-    return with_real_counts(settings).recipe
+    return with_real_counts(settings)
 
 
 def families(system: System, data: DataSet, runs: Path) -> dict[str, Job]:
