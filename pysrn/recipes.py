@@ -118,12 +118,10 @@ class StageSpec:
     # supplement of Sarafianos et al. (ECCV 2018), their recipe for SRN's data; no system's own
     min_lr: float = option(1e-5, kind="positive", metavar="X", help="plateau: the lowest rate")
     least_iterations: int = 0  # that the recipe's own epochs come to, however few images there are
-    # The recipe has no such stage: the one behind it starts from what this one would have started from.
+    # The recipe has no such stage: the one behind it starts from what this one would have started from, and draws what
+    # this one would have added.
     left_out: bool = option(
-        False,
-        kind="optional stages",
-        metavar="STAGES",
-        help="none, or numbers of stages that are not trained: those that the system can do without",
+        False, kind="absent", metavar="STAGES", help="none, or numbers of stages that are not trained"
     )
 
 

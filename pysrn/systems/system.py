@@ -43,7 +43,6 @@ class Stage:
     folded, and the trunk's features may be cached. What a stage learns and its losses stand in the net that
     `add_stage` makes. `drops`: parts of the stages before it that have no place in its weights any more.
     `solver`: fields of SolverParameter that it has in place of the system's; None: none.
-    `optional`: the stages behind it do without it, too; whether it is trained is the recipe's.
     """
 
     number: int
@@ -52,7 +51,6 @@ class Stage:
     fixed_trunk: bool = False
     drops: tuple[Part, ...] = ()
     solver: Mapping[str, Any] | None = None
-    optional: bool = False
 
 
 @dataclass(frozen=True)

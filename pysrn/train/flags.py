@@ -162,16 +162,16 @@ def stages_of_batch_statistics(text: str) -> Callable[[Recipe], list[bool]]:
     return each
 
 
-def stages_left_out(text: str) -> Callable[[Recipe], list[bool]]:
+def left_out(text: str) -> Callable[[Recipe], list[bool]]:
     """Which stages are not trained: `none`, or numbers divided by commas; for a recipe, a value each stage."""
     words = _numbers_or_none(text)
 
     def each(recipe: Recipe) -> list[bool]:
-        able = [str(stage.number) for stage in recipe.system.stages if stage.optional]
-        if not set(words) <= set(able):
+        *may, last = (str(stage.number) for stage in recipe.system.stages)
+        if not set(words) <= set(may):
             raise UsageError(
-                f"--left-out {text}: {recipe.system.title} needs its stages",
-                f"give none, or of the stages {', '.join(able)}" if able else "give none",
+                f"--left-out {text}: none, or of the stages {', '.join(may) or '(none)'}",
+                f"stage {last} makes the result",
             )
         return [str(stage.number) in words for stage in recipe.system.stages]
 
@@ -197,6 +197,6 @@ OF_STAGES = {
     "positive": numbers(float),
     "fractions": fractions,
     "stages": stages_of_batch_statistics,
-    "optional stages": stages_left_out,
+    "absent": left_out,
     "views": views,
 }

@@ -48,8 +48,8 @@ def run_up_to(
     recipe = settings.recipe
     if last not in recipe.stage_numbers:
         there = ", ".join(f"{number} {recipe.system.stage(number).name}" for number in recipe.stage_numbers)
-        optional = any(stage.optional and stage.number == last for stage in recipe.system.stages)
-        cure = f"it has {there}" + ("; --left-out says which are trained" if optional else "")
+        absent = any(stage.number == last for stage in recipe.system.stages)
+        cure = f"it has {there}" + ("; --left-out says which are trained" if absent else "")
         raise UsageError(f"{recipe.system.title} on {recipe.dataset.name} has no stage {last}", cure)
     with nullcontext() if dry_run else run.locked():
         if settings.data == EMBEDDED_DATA and unfinished_shapes(settings.data):

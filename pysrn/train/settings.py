@@ -169,10 +169,11 @@ def _flat(values: dict) -> dict:
 
 def _check(recipe: Recipe, weights: str | None) -> None:
     """Raise UsageError for numbers that contradict each other."""
-    starts_from_weights = bool(recipe.system.leaves)
-    if starts_from_weights and weights is None and not recipe.stages[recipe.stage_numbers[0] - 1].train_bn:
+    starts_from_weights, first = bool(recipe.system.leaves), recipe.stage_numbers[0]
+    if starts_from_weights and weights is None and not recipe.stages[first - 1].train_bn:
         raise UsageError(
-            "stage 1 without ImageNet weights has no BN statistics to keep", "give --weights FILE, or --train-bn with 1"
+            f"stage {first} without ImageNet weights has no BN statistics to keep",
+            f"give --weights FILE, or --train-bn with {first}",
         )
     for number, plan in enumerate(recipe.stages, 1):
         if plan.gamma > 1:

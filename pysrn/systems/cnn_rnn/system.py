@@ -25,7 +25,7 @@ SYSTEM = System(
     input=recipes.INPUT,
     parts=(TRUNK, CLASSIFIER, RECURRENT),
     stages=(
-        Stage(nets.MAIN, "main", (CLASSIFIER,), optional=True),
+        Stage(nets.MAIN, "main", (CLASSIFIER,)),
         Stage(nets.RECURRENT, "recurrent", (RECURRENT,), fixed_trunk=True, drops=(CLASSIFIER,), solver=recipes.SOLVER),
     ),
     scores=(
@@ -48,6 +48,10 @@ SYSTEM = System(
     fit=paths.fit,
     probable="score_visits",
     searching="pysrn.systems.cnn_rnn.searching:Searching",
-    modules={"labels": "pysrn.systems.cnn_rnn.label_picture", "steps": "pysrn.systems.cnn_rnn.looks"},
+    modules={
+        "claims": "pysrn.systems.cnn_rnn.claims",
+        "labels": "pysrn.systems.cnn_rnn.label_picture",
+        "steps": "pysrn.systems.cnn_rnn.looks",
+    },
 )
 SYSTEM.recipes.update(recipes.recipes(SYSTEM))  # each of which says whose it is

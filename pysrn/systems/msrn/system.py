@@ -28,7 +28,7 @@ SYSTEM = System(
     small_input=recipes.SMALL_INPUT,
     parts=(TRUNK, CLASSIFIER, LABELS, TAPS, FUSION),
     stages=(
-        Stage(nets.MAIN, "main", (CLASSIFIER,), optional=True),
+        Stage(nets.MAIN, "main", (CLASSIFIER,)),
         Stage(nets.MSRN, "msrn", (LABELS, TAPS, FUSION), drops=(CLASSIFIER,)),
     ),
     scores=(
@@ -53,6 +53,7 @@ SYSTEM = System(
     modules={
         "authors": "pysrn.systems.msrn.released",
         "benchmark": "pysrn.systems.msrn.benchmark",
+        "claims": "pysrn.systems.msrn.claims",
         "labels": "pysrn.systems.msrn.labels.picture",
     },
 )

@@ -140,9 +140,9 @@ def test_a_snapshot_with_the_imagenet_classifier_predicts_what_the_weights_do(st
 
 def test_what_cannot_be_left_out_is_refused(straight, call):
     for words, said in (
-        (("--system", "cnn_rnn", "--left-out", "2"), "give none, or of the stages 1"),
+        (("--system", "cnn_rnn", "--left-out", "2"), "none, or of the stages 1"),
         (("--system", "cnn_rnn", "--left-out", "1", "--from-scratch"), "a trunk that nobody has trained"),
-        (("--system", "srn", "--left-out", "1"), "give none"),
+        (("--system", "srn", "--left-out", "2"), "those behind them build on them"),
         (("--system", "cnn_rnn", "--left-out", "main"), "numbers of stages divided by commas"),
     ):
         assert said in call("run_stage", "--run", "refused", *words, "--data", "data", code=2).stderr
