@@ -117,8 +117,12 @@ class StageSpec:
     )
     # supplement of Sarafianos et al. (ECCV 2018), their recipe for SRN's data; no system's own
     min_lr: float = option(1e-5, kind="positive", metavar="X", help="plateau: the lowest rate")
-    # The recipe has no such stage: the one behind it starts from what this one would have started from.
-    left_out: bool = False
+    least_iterations: int = 0  # that the recipe's own epochs come to, however few images there are
+    # The recipe has no such stage: the one behind it starts from what this one would have started from, and draws what
+    # this one would have added.
+    left_out: bool = option(
+        False, kind="absent", metavar="STAGES", help="none, or numbers of stages that are not trained"
+    )
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,7 @@ class Recipe:
         if plan.iterations is not None:
             return plan.iterations
         samples = plan.epochs * (self.dataset.train_images - self.validation_images)
-        return max(1, math.ceil(samples / (self.batch_size * self.iter_size)))
+        return max(1, plan.least_iterations, math.ceil(samples / (self.batch_size * self.iter_size)))
 
 
 @cache

@@ -10,11 +10,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from pysrn.console import run_main, seed_number
+from pysrn.console import UsageError, existing_folder, run_main, seed_number
 from pysrn.data.build import build_dataset, shapes_counts
+from pysrn.data.cut import cut_pair
 from pysrn.data.pair.build_lock import end_like_an_interrupt
 from pysrn.data.pair.datum import SIGNED, ZERO_ONE
 from pysrn.data.pair.encoding import JPEG_QUALITY, Encoding
+from pysrn.data.pair.manifest import read_manifest
 from pysrn.data.pair.pixels import INTERPOLATIONS
 from pysrn.data.readers.options import ReaderOptions, add_own_flags
 from pysrn.data.readers.registry import AVAILABLE
@@ -54,6 +56,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--drop-unlabelled", action="store_true", help="leave out images without a positive label")
     parser.add_argument("--lists", type=Path, help="folder of the authors' *_imglist.txt and *_label.txt to read")
     add_own_flags(parser)
+    parser.add_argument(
+        "--cut", type=Path, metavar="PAIR", help="build nothing: divide the training images of this pair, by --seed"
+    )
+    parser.add_argument(
+        "--validation-fraction", type=float, metavar="F", help="with --cut: so much becomes the test split of --out"
+    )
     parser.add_argument("--train", type=_count, default=counts["train"], help="shapes only: training images")
     parser.add_argument("--test", type=_count, default=counts["test"], help="shapes only: test images")
     parser.add_argument("--workers", type=_count, help="processes or threads (default: one a CPU)")
@@ -68,7 +76,9 @@ def _work(arguments: argparse.Namespace) -> None:
     end_like_an_interrupt()
     out = arguments.out or f"data/{arguments.dataset}"
     root = arguments.root or (arguments.coco_json and arguments.coco_json[0].parent)
-    if arguments.verify:
+    if arguments.cut or arguments.validation_fraction is not None:
+        counts = _cut(arguments, out)
+    elif arguments.verify:
         counts = verify_dataset(arguments.dataset, out, arguments.workers)
     else:
         counts = build_dataset(
@@ -90,6 +100,16 @@ def _work(arguments: argparse.Namespace) -> None:
         )
     for split, count in counts.items():
         print(f"{out} {split}: {count} images")
+
+
+def _cut(arguments: argparse.Namespace, out: str) -> dict[str, int]:
+    """Divide the training images of a pair: recipes can be chosen on the second part, and no test image is seen."""
+    if not arguments.cut or arguments.validation_fraction is None:
+        raise UsageError("--cut PAIR and --validation-fraction F go together", "give both")
+    held = (read_manifest(existing_folder(arguments.cut, "LMDB folder")) or {}).get("dataset")
+    if held != arguments.dataset:
+        raise UsageError(f"{arguments.cut} holds {held or 'no pair'}, not {arguments.dataset}")
+    return cut_pair(arguments.cut, Path(out), arguments.validation_fraction, arguments.seed)
 
 
 def _count(text: str) -> int:

@@ -102,8 +102,7 @@ def fill_strictly(
                 f"{source} holds two different copies of what {owner} and {name} share", "give a file that Caffe wrote"
             )
     own = {name: blobs for name, blobs in weights.items() if owners.get(name, name) == name}
-    shapes = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in net.params.items() if owners[name] == name}
-    report = plan_copy(shapes, own, source, may_initialise, may_leave)
+    report = plan_copy(own_shapes(net), own, source, may_initialise, may_leave)
     for name in report.copied:
         if not _finite(own[name]):
             raise SrnError(f"{source}: layer {name} holds NaN or infinity", "give weights of a training that went well")
@@ -118,6 +117,12 @@ def owners_of(net) -> dict[str, str]:
         name: first.setdefault(tuple(blob.data.ctypes.data for blob in blobs), name)
         for name, blobs in net.params.items()
     }
+
+
+def own_shapes(net) -> dict[str, list[tuple[int, ...]]]:
+    """Layer of a pycaffe net -> shapes of its blobs, without the layers that share those of another."""
+    owners = owners_of(net)
+    return {name: [tuple(blob.shape) for blob in net.params[name]] for name in owners if owners[name] == name}
 
 
 def fingerprint(blobs) -> str:

@@ -50,6 +50,8 @@ class DeployNet:
         weights = read_weights(path)
         self.path = path
         self.architecture = architecture_of(weights, path)
+        for name in self.system.leaves:  # a snapshot of a first stage whose trunk is fixed still has them
+            weights.pop(name, None)
         self.message = deploy_message(self.architecture, weights, batch_size)
         blobs = {top for layer in self.message.layer for top in layer.top}
         self.searching = self._searching(weights, blobs, search or {})

@@ -117,8 +117,11 @@ def check_of_recipe(weights: Weights, found: Architecture, recipe: Recipe, sourc
 
 
 def new_layers(net: messages.NetParameter, recipe: Recipe, stage: Stage) -> set[str]:
-    """Names of the layers with weights that a stage itself initialises."""
-    return {name for name in parameter_layers(net) if recipe.system.part_of(name) in stage.adds}
+    """Names of the layers with weights that a stage itself initialises: its own, and those of stages left out."""
+    before = zip(recipe.system.stages, recipe.stages, strict=True)
+    skipped = [one for one, plan in before if plan.left_out and one.number < stage.number]
+    added = {part for one in (stage, *skipped) for part in one.adds}
+    return {name for name in parameter_layers(net) if recipe.system.part_of(name) in added}
 
 
 def _ancestors(net: messages.NetParameter, output: str) -> set[int]:

@@ -94,7 +94,7 @@ def _with_stage_values(recipe: Recipe, name: str, values: list | Callable[[Recip
             f"--{name.replace('_', '-')} has {len(each)} values, {recipe.system.title} has {count} stages",
             "give one value, or one for each stage",
         )
-    other = {"iterations": None} if name == "epochs" else {}
+    other = {"iterations": None, "least_iterations": 0} if name == "epochs" else {}
     stages = zip(recipe.stages, each * (count // len(each)), strict=True)
     return replace(recipe, stages=tuple(replace(stage, **{name: value}, **other) for stage, value in stages))
 
@@ -151,9 +151,7 @@ def fractions(text: str) -> list[tuple[float, ...]]:
 
 def stages_of_batch_statistics(text: str) -> Callable[[Recipe], list[bool]]:
     """Which stages follow the batch: `none`, or numbers divided by commas; for a recipe, a value each stage."""
-    words = [] if text == "none" else text.split(",")
-    if not all(word.isdecimal() for word in words):
-        raise argparse.ArgumentTypeError("none, or numbers of stages divided by commas")
+    words = _numbers_or_none(text)
 
     def each(recipe: Recipe) -> list[bool]:
         free = [str(stage.number) for stage in recipe.system.stages if not stage.fixed_trunk]
@@ -162,6 +160,29 @@ def stages_of_batch_statistics(text: str) -> Callable[[Recipe], list[bool]]:
         return [str(stage.number) in words for stage in recipe.system.stages]
 
     return each
+
+
+def left_out(text: str) -> Callable[[Recipe], list[bool]]:
+    """Which stages are not trained: `none`, or numbers divided by commas; for a recipe, a value each stage."""
+    words = _numbers_or_none(text)
+
+    def each(recipe: Recipe) -> list[bool]:
+        *may, last = (str(stage.number) for stage in recipe.system.stages)
+        if not set(words) <= set(may):
+            raise UsageError(
+                f"--left-out {text}: none, or of the stages {', '.join(may) or '(none)'}",
+                f"stage {last} makes the result",
+            )
+        return [str(stage.number) in words for stage in recipe.system.stages]
+
+    return each
+
+
+def _numbers_or_none(text: str) -> list[str]:
+    words = [] if text == "none" else text.split(",")
+    if not all(word.isdecimal() for word in words):
+        raise argparse.ArgumentTypeError("none, or numbers of stages divided by commas")
+    return words
 
 
 def views(text: str) -> Callable[[Recipe], list[int | None]]:
@@ -176,5 +197,6 @@ OF_STAGES = {
     "positive": numbers(float),
     "fractions": fractions,
     "stages": stages_of_batch_statistics,
+    "absent": left_out,
     "views": views,
 }

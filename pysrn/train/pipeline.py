@@ -48,7 +48,9 @@ def run_up_to(
     recipe = settings.recipe
     if last not in recipe.stage_numbers:
         there = ", ".join(f"{number} {recipe.system.stage(number).name}" for number in recipe.stage_numbers)
-        raise UsageError(f"{recipe.system.title} on {recipe.dataset.name} has no stage {last}", f"it has {there}")
+        absent = any(stage.number == last for stage in recipe.system.stages)
+        cure = f"it has {there}" + ("; --left-out says which are trained" if absent else "")
+        raise UsageError(f"{recipe.system.title} on {recipe.dataset.name} has no stage {last}", cure)
     with nullcontext() if dry_run else run.locked():
         if settings.data == EMBEDDED_DATA and unfinished_shapes(settings.data):
             message(f"data: make the embedded data set in {settings.data}")

@@ -98,8 +98,11 @@ def choose_settings(
         raise UsageError(what, "give another --run")
     recipe = earlier.recipe if earlier else (system or default_system()).recipe(dataset or EMBEDDED)
     recipe = asked.applied_to(recipe)
+    first = recipe.stage_numbers[0]
+    if from_scratch and earlier is None and recipe.system.stage(first).fixed_trunk:
+        what = f"stage {first} would learn on a trunk that nobody has trained"
+        raise UsageError(what, "give --weights FILE, or --left-out none to train the trunk before")
     if from_scratch and "train_bn" not in asked.stages:  # nothing else would fill the trunk's BN statistics
-        first = recipe.stage_numbers[0]
         stages = (replace(plan, train_bn=True) if n == first else plan for n, plan in enumerate(recipe.stages, 1))
         recipe = replace(recipe, stages=tuple(stages))
     name = recipe.dataset.name
@@ -109,7 +112,7 @@ def choose_settings(
     weights = None if from_scratch else weights or known
     if weights is None and not from_scratch and earlier is None and name != EMBEDDED:
         raise MissingError(
-            f"stage 1 of {name} starts from ImageNet weights",
+            f"stage {first} of {name} starts from ImageNet weights",
             "give --weights FILE (a caffemodel of the same trunk), or --from-scratch",
         )
     _check(recipe, weights)
@@ -166,10 +169,11 @@ def _flat(values: dict) -> dict:
 
 def _check(recipe: Recipe, weights: str | None) -> None:
     """Raise UsageError for numbers that contradict each other."""
-    starts_from_weights = bool(recipe.system.leaves)
-    if starts_from_weights and weights is None and not recipe.stages[recipe.stage_numbers[0] - 1].train_bn:
+    starts_from_weights, first = bool(recipe.system.leaves), recipe.stage_numbers[0]
+    if starts_from_weights and weights is None and not recipe.stages[first - 1].train_bn:
         raise UsageError(
-            "stage 1 without ImageNet weights has no BN statistics to keep", "give --weights FILE, or --train-bn with 1"
+            f"stage {first} without ImageNet weights has no BN statistics to keep",
+            f"give --weights FILE, or --train-bn with {first}",
         )
     for number, plan in enumerate(recipe.stages, 1):
         if plan.gamma > 1:

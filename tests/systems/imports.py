@@ -14,8 +14,8 @@ SYSTEMS_TOOLS = "tools of the systems"
 # other.
 ORDER = (
     "console", "whole_files", "json_file", "processes", "locks", "recipes", "nets", "data", "systems", "train/fixed",
-    "train/stage", "train", "predict", "evaluate", "pictures", "convert", SYSTEMS_TOOLS, "report", "benchmark",
-    "tools",
+    "train/stage", "train", "predict", "evaluate", "pictures", "claims", "convert", SYSTEMS_TOOLS, "report",
+    "benchmark", "tools",
 )  # fmt: skip
 BASIS = ORDER[: ORDER.index("recipes")]
 

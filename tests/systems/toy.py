@@ -85,6 +85,7 @@ SYSTEM = System(
     add_deploy=add_deploy,
     recognise=recognise,
     torch_model="tests.systems.toy_torch:ToyNet",
+    modules={"claims": "tests.systems.toy_claims"},
 )
 SYSTEM.recipes["shapes"] = Recipe(
     SYSTEM,

@@ -12,7 +12,7 @@ from pysrn.recipes import option
 
 CELLS = ("lstm", "paper")
 WIDEST_BEAM = 1000  # assumed: every step of a search is so many rows an image
-FREQUENT, RARE = "frequent", "rare"
+FREQUENT, RARE, RANDOM = "frequent", "rare", "random"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,10 @@ class HeadSpec:
     dropout: float = option(0.5, kind="fraction", metavar="F", help="of the joint space, in training")  # STU
     # By frequency in the training set, frequent first: abstract of Orderless-RNN, STU.
     label_order: str = option(
-        FREQUENT, kind="path", metavar="ORDER", help="of the labels in a path: frequent, rare (first), or a list's FILE"
+        FREQUENT,
+        kind="path",
+        metavar="ORDER",
+        help="of the labels in a path: frequent, rare (first), random (by the seed), or a list's FILE",
     )
     longest_path: int | None = option(
         None, kind="count", metavar="N", help="labels of a path in training (default: as many as an image has)"

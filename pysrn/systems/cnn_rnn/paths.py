@@ -15,10 +15,10 @@ from pysrn.console import SrnError, UsageError, existing_file
 from pysrn.data.pair.pair_reader import PairReader
 from pysrn.data.readers.label_text import printable, text_lines
 from pysrn.recipes import Recipe
-from pysrn.systems.cnn_rnn.heads import FREQUENT, RARE, WIDEST_BEAM
+from pysrn.systems.cnn_rnn.heads import FREQUENT, RANDOM, RARE, WIDEST_BEAM
 
 IGNORED = -1  # a target behind the end of a path
-CURE = f"give {FREQUENT}, {RARE}, or a file with one label a line, in UTF-8"
+CURE = f"give {FREQUENT}, {RARE}, {RANDOM}, or a file with one label a line, in UTF-8"
 MOST_STEPS = 200  # assumed: every step of a path is so many layers, or so much memory
 
 
@@ -33,15 +33,17 @@ def fit(recipe: Recipe, pair: PairReader) -> Recipe:
     if heads.shortest_path > classes:
         raise UsageError(f"--shortest-path {heads.shortest_path}: there are {classes} labels", "give so many at most")
     labels = np.stack([pair.labels(index) > 0 for index in range(*recipe.training_records)])
-    order = order_of(heads.label_order, pair.classes, labels.sum(0))
+    order = order_of(heads.label_order, pair.classes, labels.sum(0), recipe.seed)
     most = heads.longest_path or int(labels.sum(1).max())
     if not 1 <= most < MOST_STEPS:
         raise UsageError(f"a path of {most} labels: from 1 to {MOST_STEPS - 1} can be", "give --longest-path N")
     return replace(recipe, heads=replace(heads, path_order=order, path_steps=most + 1))
 
 
-def order_of(wanted: str, classes: Sequence[str], counts: np.ndarray) -> tuple[int, ...]:
-    """Numbers of the labels, the first first: the most frequent, the rarest, or as the lines of a file have them."""
+def order_of(wanted: str, classes: Sequence[str], counts: np.ndarray, seed: int = 0) -> tuple[int, ...]:
+    """Numbers of the labels, the first first: the most frequent, the rarest, any (by `seed`), or as lines of a file."""
+    if wanted == RANDOM:
+        return tuple(int(number) for number in np.random.default_rng(seed).permutation(len(counts)))
     if wanted in (FREQUENT, RARE):
         sign = 1 if wanted == RARE else -1
         return tuple(int(number) for number in np.argsort(sign * counts, kind="stable"))

@@ -49,6 +49,7 @@ SYSTEM = System(
     probable="score_visits",
     searching="pysrn.systems.cnn_rnn.searching:Searching",
     modules={
+        "claims": "pysrn.systems.cnn_rnn.claims",
         "labels": "pysrn.systems.cnn_rnn.pictures.labels",
         "steps": "pysrn.systems.cnn_rnn.pictures.looks",
         "benchmark": "pysrn.systems.cnn_rnn.benchmark",

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from google.protobuf import json_format
 
+from pysrn.console import UsageError
 from pysrn.nets import messages
 from pysrn.nets.layers import Learning, add_layer, convolution, set_learning
 from pysrn.recipes import option
@@ -28,6 +29,9 @@ TAPS = (3, 4, 5)  # ResNet.py, forward: ends of layer2, layer3, layer4
 BUFFERED = (3, 4)  # ResNet.py: conv_buffer1 and conv_buffer2; the third tap has none
 FUSION_SLOPE = 0.01  # models.py: leaky_relu, PyTorch's default
 FUSIONS = ("flatten", "per_class")
+# The label graph's edges (ours, for tests of the paper's claims; the paper's are those of the labels): none, or as many
+# as the labels have, between any two, by the seed.
+EDGES = LABELS, NO_EDGES, RANDOM = ("labels", "none", "random")
 TWIN = {"module": "pysrn.systems.msrn.semantic_attention", "layer": "SemanticAttention"}
 
 
@@ -54,15 +58,38 @@ class HeadSpec:
         metavar="FILE",
         help="vectors of words in GloVe's text form (default: those shipped for the known data sets, else PPMI)",
     )
+    tapped_depths: int = option(  # ResNet.py: all three
+        len(TAPS), kind="count", metavar="N", help="depths of the trunk that labels look at: the last N of 3"
+    )
+    group_rows: bool = option(  # models.py: DiffPool
+        True, kind="switch", help="whether groups of labels look, too (default: yes), or labels alone"
+    )
+    graph_edges: str = option(
+        LABELS,
+        kind="choice",
+        choices=EDGES,
+        help="edges of the label graph: of the labels (default), none, random ones",
+    )
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a fusion that there is not."""
+        """Raises ValueError for a fusion or edges that there are not, UsageError for numbers that contradict."""
         if self.fusion not in FUSIONS:
             raise ValueError(f"no fusion {self.fusion}")
+        if self.graph_edges not in EDGES:
+            raise ValueError(f"no edges {self.graph_edges}")
+        if not 1 <= self.tapped_depths <= len(TAPS):
+            raise UsageError(f"--tapped-depths {self.tapped_depths}: the trunk has 1 to {len(TAPS)}")
+        if not self.group_rows and self.fusion != "flatten":
+            raise UsageError(f"--fusion {self.fusion} is made of groups", "leave --no-group-rows out")
+
+    @property
+    def taps(self) -> tuple[tuple[int, int], ...]:
+        """(number, stage of the trunk) of the taps: a tap keeps its number where others are left out."""
+        return tuple(enumerate(TAPS, 1))[-self.tapped_depths :]
 
     def groups(self, classes: int) -> int:
         """How many groups so many labels have; at least one, where the released code would have none."""
-        return max(1, int(self.pool_ratio * classes))
+        return max(1, int(self.pool_ratio * classes)) if self.group_rows else 0
 
 
 def uniform(bound: float) -> dict:
@@ -99,9 +126,9 @@ def tap_channels(trunk: TrunkSpec, stage: int) -> int:
 def add_taps(
     net: messages.NetParameter, trunk: TrunkSpec, heads: HeadSpec, learning: Learning, inside: Learning
 ) -> list[str]:
-    """The three taps, pooled and projected: N x D x H x W each. `inside`: of the buffers, which learn as the trunk."""
+    """The taps, pooled and projected: N x D x H x W each. `inside`: of the buffers, which learn as the trunk."""
     tops = []
-    for number, stage in enumerate(TAPS, 1):
+    for number, stage in heads.taps:
         top, channels = block_names(trunk, stage)[-1], tap_channels(trunk, stage)
         if stage in BUFFERED:
             filler = {"type": "gaussian", "std": math.sqrt(2 / channels)}  # ResNet.py: sqrt(2 / (k * k * outputs))
@@ -117,21 +144,21 @@ def add_taps(
     return tops
 
 
-def add_attention(net: messages.NetParameter, taps: list[str], rows: str) -> str:
-    """What every row finds in every tap, side by side and squashed: N x R x 3D."""
+def add_attention(net: messages.NetParameter, taps: list[str], rows: str, heads: HeadSpec) -> str:
+    """What every row finds in every tap, side by side and squashed: N x R x 3D, less for fewer taps."""
     found = [
         add_layer(net, f"fuse_seen{number}", "SemanticAttention", [tap, rows], python_param=TWIN)
-        for number, tap in enumerate(taps, 1)
+        for (number, _), tap in zip(heads.taps, taps, strict=True)
     ]
     add_layer(net, "fuse_all", "Concat", found, concat_param={"axis": 2})
     return add_layer(net, "fuse_tanh", "TanH", "fuse_all")
 
 
 def add_fusion(
-    net: messages.NetParameter, seen: str, assignment: str, classes: int, heads: HeadSpec, learning: Learning
+    net: messages.NetParameter, seen: str, assignment: str | None, classes: int, heads: HeadSpec, learning: Learning
 ) -> str:
     """`score`, N x C logits, of what the rows have seen; `assignment`: C x m, how far a label is of a group."""
-    groups, width = heads.groups(classes), len(TAPS) * heads.embedding_width
+    groups, width = heads.groups(classes), heads.tapped_depths * heads.embedding_width
     if heads.fusion == "flatten":
         flat = (classes + groups) * width
         top = dense(net, "fuse_fc1", seen, (flat, heads.fusion_width), learning)

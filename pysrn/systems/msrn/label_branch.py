@@ -24,14 +24,21 @@ LEAST_SQUARE = 1e-12
 LABELS, GROUPS, ROWS, ASSIGNMENT = "emb_labels", "emb_groups", "emb_rows", "emb_assignment"
 
 
-def add_label_branch(net: messages.NetParameter, classes: int, heads: HeadSpec, learning: Learning) -> tuple[str, str]:
-    """Add all of it but the loss; returns the rows (labels, then groups: C + m x D) and the assignment (C x m)."""
+def add_label_branch(
+    net: messages.NetParameter, classes: int, heads: HeadSpec, learning: Learning
+) -> tuple[str, str | None]:
+    """Add all of it but the loss; returns the rows (labels, then groups: C + m x D) and the assignment (C x m).
+
+    Without groups the rows are the labels, and there is no assignment.
+    """
     width, groups = heads.embedding_width, heads.groups(classes)
     _constant(net, VECTORS, (classes, heads.vector_width))
     _constant(net, GRAPH, (classes, classes))
     dense(net, "emb_fc", VECTORS, (heads.vector_width, heads.label_width), learning)
     _add_gat(net, "emb_gat1", "emb_fc", classes, (heads.label_width, heads.graph_width), learning)
     _add_gat(net, "emb_gat2", "emb_gat1", classes, (heads.graph_width, width), learning, LABELS)
+    if not groups:
+        return LABELS, None
     add_layer(net, "emb_rectified", "ReLU", LABELS)
     _add_gat(net, "emb_gatz", "emb_rectified", classes, (width, width), learning)
     _add_gat(net, "emb_gats", "emb_rectified", classes, (width, groups), learning)

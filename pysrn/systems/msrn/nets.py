@@ -38,7 +38,8 @@ def add_stage(net: messages.NetParameter, recipe: Recipe, stage: int) -> None:
     # MultiLabelSoftMarginLoss (demo_*.py) is the mean over images and labels.
     full = {"normalization": "FULL"}
     add_layer(net, "loss_score", "SigmoidCrossEntropyLoss", [score, "label"], loss_param=full)
-    add_group_loss(net, classes)
+    if recipe.heads.group_rows:
+        add_group_loss(net, classes)
     _learn_as_in_torch(net)
 
 
@@ -63,7 +64,7 @@ def _add_msrn(
 ) -> str:
     """Label branch, taps, attention, fusion -> `score`."""
     rows, assignment = add_label_branch(net, classes, heads, learning)
-    seen = add_attention(net, add_taps(net, trunk, heads, learning, inside), rows)
+    seen = add_attention(net, add_taps(net, trunk, heads, learning, inside), rows, heads)
     return add_fusion(net, seen, assignment, classes, heads, learning)
 
 

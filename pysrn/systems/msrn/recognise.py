@@ -27,17 +27,22 @@ def recognise(weights: Weights, source: str, system: System) -> Architecture:
 
 def _heads_of(weights: Weights) -> HeadSpec:
     """Widths and structure; KeyError names a layer that is not there."""
-    (classes, vector), groups = weights["emb_vectors"][0].shape[-2:], weights["emb_gats_W"][0].shape[-2]
-    width = weights["tap_project1"][0].shape[0]
+    classes, vector = weights["emb_vectors"][0].shape[-2:]
+    width = weights[f"tap_project{len(TAPS)}"][0].shape[0]
+    depths = sum(f"tap_project{number}" in weights for number in range(1, len(TAPS) + 1))
+    groups = {"group_rows": False}
+    if "emb_gats_W" in weights:
+        groups = {"pool_ratio": _ratio(weights["emb_gats_W"][0].shape[-2], classes)}
     heads = {
         "vector_width": vector,
         "label_width": weights["emb_fc"][0].shape[-2],
         "graph_width": weights["emb_gat1_W"][0].shape[-2],
         "embedding_width": width,
-        "pool_ratio": _ratio(groups, classes),
+        "tapped_depths": depths,
+        **groups,
     }
     if "fuse_class" in weights:
-        if weights["fuse_class"][0].shape[1] != 2 * len(TAPS) * width:
+        if weights["fuse_class"][0].shape[1] != 2 * depths * width:
             raise ValueError("its fusion is of another width than its taps")
         return HeadSpec(**heads, fusion="per_class")
     return HeadSpec(**heads, fusion_width=weights["fuse_fc1"][0].shape[-2])

@@ -95,6 +95,8 @@ def to_ours(
 
 def from_ours(values: Mapping[str, Tensor], spec: TrunkSpec) -> tuple[dict[str, Tensor], list[str]]:
     """The released names of our state dict, and what takes no part there and is therefore zero."""
+    if "emb_gats.W.weight" not in values or "tap_project1.weight" not in values:
+        raise UsageError("the released code knows no net of fewer taps, or without groups", "leave --authors out")
     per_class = "fuse_class.weight" in values
     result = {TRUNK + name: value for name, value in _their_trunk(values, spec).items()}
     for theirs, ours in (LAYERS | ({} if per_class else FLATTEN)).items():

@@ -53,6 +53,7 @@ SYSTEM = System(
     modules={
         "authors": "pysrn.systems.msrn.released",
         "benchmark": "pysrn.systems.msrn.benchmark",
+        "claims": "pysrn.systems.msrn.claims",
         "labels": "pysrn.systems.msrn.labels.picture",
     },
 )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils import _pytree
 
-from pysrn.systems.msrn.heads import BUFFERED, FUSION_SLOPE, TAPS, HeadSpec, tap_channels
+from pysrn.systems.msrn.heads import BUFFERED, FUSION_SLOPE, HeadSpec, tap_channels
 from pysrn.systems.msrn.label_branch import GAT_SLOPE, GROUP_LOSS, LEAST_SQUARE
 from pysrn.systems.msrn.recipes import INPUT
 from pysrn.systems.system import Architecture
@@ -67,14 +67,15 @@ class MSRN(nn.Module):
         self.emb_fc = nn.Linear(heads.vector_width, heads.label_width)
         self.emb_gat1 = GraphAttention(heads.label_width, heads.graph_width)
         self.emb_gat2 = GraphAttention(heads.graph_width, width)
-        self.emb_gatz = GraphAttention(width, width)
-        self.emb_gats = GraphAttention(width, groups)
-        for number, stage in enumerate(TAPS, 1):
+        if groups:
+            self.emb_gatz = GraphAttention(width, width)
+            self.emb_gats = GraphAttention(width, groups)
+        for number, stage in heads.taps:
             channels = tap_channels(trunk, stage)
             if stage in BUFFERED:
                 self.add_module(f"tap_buffer{number}", nn.Conv2d(channels, channels, 1))
             self.add_module(f"tap_project{number}", nn.Conv2d(channels, width, 1))
-        all_depths = len(TAPS) * width
+        all_depths = heads.tapped_depths * width
         if heads.fusion == "flatten":
             self.fuse_fc1 = nn.Linear((classes + groups) * all_depths, heads.fusion_width)
             self.fuse_fc2 = nn.Linear(heads.fusion_width, classes)
@@ -103,9 +104,11 @@ class MSRN(nn.Module):
         return MSRNOutput(self.fuse_class(both.flatten(1)[:, :, None, None]).flatten(1))
 
     def embeddings(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Labels (C x D), groups (m x D), and how far each label belongs to each group (C x m)."""
+        """Labels (C x D), groups (m x D), and how far each label belongs to each group (C x m); m may be 0."""
         graph = self.emb_graph()
         labels = self.emb_gat2(self.emb_gat1(self.emb_fc(self.emb_vectors()), graph), graph)
+        if not self.heads.group_rows:
+            return labels, labels[:0], labels[:, :0]
         rectified = functional.relu(labels)
         assignment = functional.softmax(self.emb_gats(rectified, graph), dim=1)
         return labels, assignment.T @ self.emb_gatz(rectified, graph), assignment
@@ -113,14 +116,16 @@ class MSRN(nn.Module):
     def group_loss(self) -> Tensor:
         """1e-4 times the sum of the labels' distances to the group that they belong to most."""
         labels, groups, assignment = self.embeddings()
+        if not self.heads.group_rows:
+            return labels.new_zeros(())
         off = labels - groups[assignment.argmax(1)]
         return GROUP_LOSS * (off.square().sum(1) + LEAST_SQUARE).sqrt().sum()
 
     def taps(self, images: Tensor) -> list[Tensor]:
-        """The three taps, pooled and projected: N x D x H x W each."""
+        """The taps, pooled and projected: N x D x H x W each."""
         ends = dict(zip((2, 3, 4, 5), self.trunk.ends(images), strict=True))
         found = []
-        for number, stage in enumerate(TAPS, 1):
+        for number, stage in self.heads.taps:
             end = getattr(self, f"tap_buffer{number}")(ends[stage]) if stage in BUFFERED else ends[stage]
             found.append(getattr(self, f"tap_project{number}")(functional.max_pool2d(end, 2)))
         return found

@@ -34,6 +34,11 @@ VARIANTS = ("paper", "released")
 POSITIONS = FEATURE_SIZE * FEATURE_SIZE
 RESIDUAL_BLOCKS = 2  # variant `released`: official repo issue 15; 1024-256-256-1024 each
 FC_STD = 0.01  # assumed: the fillers are not published
+# What f_sr reads (ours, for tests of the paper's claims; the paper's is U): U; plain A, at half its size, which U has
+# while every gate is half open; the sum of U over the places; U with an image's places in the order of their strength.
+# A fixed shuffle is no test: conv4 sees all places at once, so that it learns any fixed order as well as the true one.
+INPUTS = WEIGHTED, ATTENTION, POOLED, RANKED = ("weighted", "attention", "pooled", "ranked")
+RANKING = {"module": "pysrn.systems.srn.ranked_places", "layer": "RankedPlaces"}
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,32 @@ class HeadSpec:
         kind="switch",
         help="released: whether the confidence branch reads the residual blocks (default: yes) or X; sources differ",
     )
+    regulariser_input: str = option(
+        WEIGHTED,
+        kind="choice",
+        choices=INPUTS,
+        help="what the regulariser reads: U (default), plain A, U summed over the places, U with its places ranked",
+    )
+    regulariser_grouped: bool = option(  # Fig. 4: conv4 has 512 groups
+        True, kind="switch", help="whether a kernel of the regulariser's conv4 sees one channel (default: yes) or all"
+    )
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a variant that there is not."""
+        """Raises ValueError for a variant or an input of the regulariser that there is not."""
         if self.variant not in VARIANTS:
             raise ValueError(f"no variant {self.variant}")
+        if self.regulariser_input not in INPUTS:
+            raise ValueError(f"no input {self.regulariser_input} of the regulariser")
+
+    @property
+    def conv2(self) -> str:
+        """The first layer of f_sr. Its name says in a weight file what f_sr reads: weights alone would not."""
+        return "sr_conv2" if self.regulariser_input == WEIGHTED else f"sr_{self.regulariser_input}_conv2"
+
+    @property
+    def kernel(self) -> int:
+        """Cells of a side of conv4's kernels."""
+        return 1 if self.regulariser_input == POOLED else FEATURE_SIZE
 
 
 def map_filler(classes: int, heads: HeadSpec) -> dict:
@@ -73,6 +99,8 @@ def map_filler(classes: int, heads: HeadSpec) -> dict:
     signals that small in every layer and hardly learns (measured on the embedded data set).
     """
     gain = math.sqrt(4 * POSITIONS * heads.attended_cells)
+    if heads.regulariser_input == POOLED:  # of a half gated map the sum is a half, however it is spread
+        gain = 2.0
     return {"type": "gaussian", "std": round(gain * math.sqrt(2 / classes), 3)}
 
 
@@ -130,8 +158,10 @@ def add_attention_score(net: messages.NetParameter, attention: str, confidence: 
     return add_layer(net, "score_att", "Reduction", top, reduction_param={"operation": "SUM", "axis": 2})
 
 
-def add_weighted_maps(net: messages.NetParameter, attention: str, confidence: str) -> str:
-    """U = sigmoid(S) * A, element by element (Eq. 8)."""
+def add_weighted_maps(net: messages.NetParameter, attention: str, confidence: str, heads: HeadSpec) -> str:
+    """U = sigmoid(S) * A, element by element (Eq. 8); without S: A / 2."""
+    if heads.regulariser_input == ATTENTION:
+        return add_layer(net, "sr_map", "Power", attention, power_param={"scale": 0.5})
     gate = add_layer(net, "conf_gate", "Sigmoid", confidence)
     return add_layer(net, "sr_map", "Eltwise", [gate, attention], eltwise_param={"operation": "PROD"})
 
@@ -141,12 +171,17 @@ def add_regulariser(
 ) -> str:
     """f_sr: U -> conv2, conv3 (1x1) -> conv4 (14x14, one channel a group) -> fc -> `score_sr` (Fig. 4)."""
     width = heads.regulariser_width
+    if heads.regulariser_input == POOLED:
+        add_layer(net, "sr_sum", "Reduction", weighted, reduction_param={"operation": "SUM", "axis": 2})
+        weighted = add_layer(net, "sr_pooled", "Reshape", "sr_sum", reshape_param={"shape": {"dim": [0, 0, 1, 1]}})
+    elif heads.regulariser_input == RANKED:
+        weighted = add_layer(net, "sr_ranked", "Python", weighted, python_param=RANKING)
     # With BN behind it the weights' size is no matter, but for how fast they turn: He's.
     filler = map_filler(classes, heads) if heads.variant == "paper" else None
-    top = _hidden(net, "sr_conv2", "sr_relu2", weighted, width, 1, heads, learning, filler=filler)
+    top = _hidden(net, heads.conv2, "sr_relu2", weighted, width, 1, heads, learning, filler=filler)
     top = _hidden(net, "sr_conv3", "sr_relu3", top, width, 1, heads, learning)
-    wide = width * heads.neurons_per_channel
-    top = _hidden(net, "sr_conv4", "sr_relu4", top, wide, FEATURE_SIZE, heads, learning, group=width)
+    wide, group = width * heads.neurons_per_channel, width if heads.regulariser_grouped else 1
+    top = _hidden(net, "sr_conv4", "sr_relu4", top, wide, heads.kernel, heads, learning, group=group)
     return inner_product(net, "sr_fc", top, classes, learning, top="score_sr", std=FC_STD)
 
 

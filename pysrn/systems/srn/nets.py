@@ -55,10 +55,11 @@ def add_stage(net: messages.NetParameter, recipe: Recipe, stage: int) -> None:
         srn.add_attention_score(net, *_add_maps(net, spec, classes, heads, new))
     elif stage == 3:
         resnet.add_trunk(net, spec, FIXED, "data", up_to=resnet.FEATURE_STAGE)
-        weighted = srn.add_weighted_maps(net, *_add_maps(net, spec, classes, heads, FIXED))
+        weighted = srn.add_weighted_maps(net, *_add_maps(net, spec, classes, heads, FIXED), heads)
         srn.add_regulariser(net, weighted, classes, heads, new)
     else:
-        score_cls, score_sr = _add_scores(net, spec, classes, heads, everything)
+        from_the_start = recipe.stage_numbers == [stage]  # nothing was trained before: all but the trunk is new
+        score_cls, score_sr = _add_scores(net, spec, classes, heads, everything, new if from_the_start else everything)
         if "score" in stage_losses(recipe, stage):
             srn.add_final_score(net, score_cls, score_sr)
     for score in stage_losses(recipe, stage):
@@ -68,7 +69,7 @@ def add_stage(net: messages.NetParameter, recipe: Recipe, stage: int) -> None:
 def add_deploy(net: messages.NetParameter, architecture: Architecture, learning: Learning) -> None:
     """Add all of the net for prediction to a net with `data`."""
     trunk = TRUNKS[architecture.trunk]
-    srn.add_final_score(net, *_add_scores(net, trunk, architecture.classes, architecture.heads, learning))
+    srn.add_final_score(net, *_add_scores(net, trunk, architecture.classes, architecture.heads, learning, learning))
 
 
 def _add_maps(
@@ -79,12 +80,12 @@ def _add_maps(
 
 
 def _add_scores(
-    net: messages.NetParameter, spec: TrunkSpec, classes: int, heads: HeadSpec, learning: Learning
+    net: messages.NetParameter, spec: TrunkSpec, classes: int, heads: HeadSpec, trunk: Learning, learning: Learning
 ) -> tuple[str, str]:
     """The whole of SRN but the final score: `score_cls`, `score_att` and `score_sr`; returns the first and the last."""
-    top = resnet.add_trunk(net, spec, learning, "data")
+    top = resnet.add_trunk(net, spec, trunk, "data")
     score_cls = srn.add_classifier(net, top, classes, learning)
     maps = _add_maps(net, spec, classes, heads, learning)
     srn.add_attention_score(net, *maps)
-    weighted = srn.add_weighted_maps(net, *maps)
+    weighted = srn.add_weighted_maps(net, *maps, heads)
     return score_cls, srn.add_regulariser(net, weighted, classes, heads, learning)

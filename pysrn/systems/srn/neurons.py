@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from pysrn.console import UsageError
 from pysrn.predict.deploy import DeployNet
+from pysrn.systems.srn.heads import POOLED, RANKED
 
 COLOURS = "RdBu_r"  # red: a label there raises the neuron's answer, blue: lowers it
 VOTES_SHOWN = 3  # labels that a neuron speaks for, in its title
@@ -55,8 +56,11 @@ def regulariser_of(net: DeployNet) -> Regulariser:
     """The linear path of a net that was built with `folded=True`; UsageError for weights without f_sr."""
     if "score_sr" not in net.scores:
         raise UsageError(f"{net.path} has no regulariser", "give the weights of stage 3 or 4")
+    heads = net.architecture.heads
+    if heads.regulariser_input in (POOLED, RANKED) or not heads.regulariser_grouped:
+        raise UsageError(f"{net.path}: no neuron of its regulariser has one kernel on the places of a label")
     conv2, conv3, conv4, votes = (
-        net.net.params[name][0].data.astype(np.float64) for name in ("sr_conv2", "sr_conv3", "sr_conv4", "sr_fc")
+        net.net.params[name][0].data.astype(np.float64) for name in (heads.conv2, "sr_conv3", "sr_conv4", "sr_fc")
     )
     channels = conv3[:, :, 0, 0] @ conv2[:, :, 0, 0]
     channel_of = np.arange(len(conv4)) // (len(conv4) // len(channels))  # Caffe: the outputs of a group lie together

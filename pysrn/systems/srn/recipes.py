@@ -55,8 +55,15 @@ def in_variant(recipe: Recipe, variant: str) -> Recipe:
 def settle(recipe: Recipe) -> Recipe:
     """Let the trunk follow the heads: variant `released` has a pre-activation trunk of the same depth.
 
-    UsageError for a trunk that only `released` has: another would be trained than was asked for.
+    UsageError for a trunk that only `released` has: another would be trained than was asked for. Likewise where stages
+    are left out that others build on: what they would have learned would be fixed as it was drawn.
     """
+    left = [number for number, plan in enumerate(recipe.stages, 1) if plan.left_out]
+    if left not in ([], [1], [1, 2, 3]):
+        raise UsageError(
+            f"stages {', '.join(map(str, left))} cannot be left out: those behind them build on them",
+            "give --left-out 1,2,3 (all at once from the start), or 1",
+        )
     trunk = TRUNKS[recipe.trunk]
     if recipe.heads.variant == "released":
         trunk = trunk if trunk.preact else trunk.counterpart(PREACT)

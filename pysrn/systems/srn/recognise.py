@@ -7,7 +7,7 @@ from dataclasses import replace
 from pysrn.console import SrnError
 from pysrn.nets.folding import Weights
 from pysrn.nets.layers import batch_norm_names
-from pysrn.systems.srn.heads import HeadSpec, blocks_prefix
+from pysrn.systems.srn.heads import INPUTS, HeadSpec, blocks_prefix
 from pysrn.systems.system import Architecture, System
 from pysrn.systems.trunks import resnet
 from pysrn.systems.trunks.resnet import TRUNKS
@@ -49,7 +49,9 @@ def _heads_of(weights: Weights, source: str, preact: bool) -> HeadSpec:
 
     Without any head (stage 1) the trunk's family decides the variant, as in a recipe.
     """
-    hidden = [name for name in ("att_conv1", "conf_conv1", "sr_conv2") if name in weights]
+    firsts = {HeadSpec(regulariser_input=one).conv2: one for one in INPUTS}
+    conv2 = next((name for name in firsts if name in weights), "sr_conv2")
+    hidden = [name for name in ("att_conv1", "conf_conv1", conv2) if name in weights]
     normalised = any(batch_norm_names(name)[0] in weights for name in hidden)
     heads = HeadSpec(variant="released" if normalised or (preact and not hidden) else "paper")
     if "att_conv1" in weights:
@@ -58,8 +60,10 @@ def _heads_of(weights: Weights, source: str, preact: bool) -> HeadSpec:
         apart = replace(heads, confidence_sees_blocks=False)
         shared = not any(name.startswith(f"{blocks_prefix(apart)}res") for name in weights)
         heads = replace(heads, confidence_width=_width(weights, "conf_conv1"), confidence_sees_blocks=shared)
-    if "sr_conv2" in weights and "sr_conv4" in weights:
-        width = _width(weights, "sr_conv2")
+    if conv2 in weights and "sr_conv4" in weights:
+        width = _width(weights, conv2)
+        grouped = weights["sr_conv4"][0].shape[1] == 1
+        heads = replace(heads, regulariser_input=firsts[conv2], regulariser_grouped=grouped)
         heads = replace(heads, regulariser_width=width, neurons_per_channel=_width(weights, "sr_conv4") // width)
     if min(value for name, value in vars(heads).items() if name.endswith(("_width", "_channel"))) < 1:
         raise SrnError(f"{source} contradicts itself: its heads have no channels ({heads})")

@@ -59,8 +59,10 @@ SYSTEM = System(
     against_paper=fidelity.against_the_paper,
     modules={
         "benchmark": "pysrn.systems.srn.benchmark",
+        "claims": "pysrn.systems.srn.claims",
         "neurons": "pysrn.systems.srn.neurons",
         "official": "pysrn.systems.srn.official",
+        "selectivity": "pysrn.systems.srn.selectivity",
     },
 )
 SYSTEM.recipes.update(recipes.recipes(SYSTEM))  # each of which says whose it is

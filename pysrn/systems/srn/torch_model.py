@@ -20,7 +20,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils import _pytree
 
-from pysrn.systems.srn.heads import RESIDUAL_BLOCKS, SCORE_WEIGHT, HeadSpec, blocks_prefix
+from pysrn.systems.srn.heads import (
+    ATTENTION,
+    POOLED,
+    RANKED,
+    RESIDUAL_BLOCKS,
+    SCORE_WEIGHT,
+    HeadSpec,
+    blocks_prefix,
+)
 from pysrn.systems.srn.recipes import INPUT
 from pysrn.systems.system import Architecture
 from pysrn.systems.torch_parts import BatchNorm2d, Preprocessing
@@ -60,7 +68,8 @@ class SRN(nn.Module):
     `half()` a variance of inputs up to 255 may go beyond 65,504, and the scores are wrong without a word.
     """
 
-    __constants__ = ("released", "shared")  # TorchScript compiles only the branch that they choose
+    # TorchScript compiles only the branch that they choose.
+    __constants__ = ("released", "shared", "plain", "pooled", "ranked")
 
     def __init__(self, trunk: TrunkSpec, classes: int, heads: HeadSpec | None = None) -> None:
         super().__init__()
@@ -70,6 +79,7 @@ class SRN(nn.Module):
         self.cls_fc = nn.Linear(self.trunk.channels, classes)
         features, attention, width = self.trunk.feature_channels, heads.attention_width, heads.regulariser_width
         self.heads, self.released, self.shared = heads, heads.variant == "released", heads.confidence_sees_blocks
+        self.plain, self.pooled, self.ranked = (heads.regulariser_input == one for one in (ATTENTION, POOLED, RANKED))
         self.classes, self.side, self.score_weight = classes, FEATURE_SIZE, SCORE_WEIGHT
         if self.released:
             prefix = blocks_prefix(heads)
@@ -84,9 +94,10 @@ class SRN(nn.Module):
             self.conf_conv2 = nn.Conv2d(heads.confidence_width, classes, 1)
         else:
             self.conf_conv1 = nn.Conv2d(features, classes, 1)  # the paper's conv1
-        self._add_hidden("sr_conv2", classes, width, 1)  # f_sr, Fig. 4
+        self._add_hidden(heads.conv2, classes, width, 1)  # f_sr, Fig. 4
         self._add_hidden("sr_conv3", width, width, 1)
-        self._add_hidden("sr_conv4", width, width * heads.neurons_per_channel, FEATURE_SIZE, groups=width)
+        groups = width if heads.regulariser_grouped else 1
+        self._add_hidden("sr_conv4", width, width * heads.neurons_per_channel, heads.kernel, groups=groups)
         self.sr_fc = nn.Linear(width * heads.neurons_per_channel, classes)
 
     @classmethod
@@ -121,7 +132,7 @@ class SRN(nn.Module):
         att_map = self.attention(blocks)
         conf_map = self.confidence(blocks if self.shared else features)
         score_att = (conf_map * att_map).sum((2, 3))  # the raw confidence
-        sr_map = torch.sigmoid(conf_map) * att_map  # Eq. 8
+        sr_map = self.weighted(att_map, conf_map)
         score_sr = self.regulariser(sr_map)
         score = self.score_weight * score_cls + (1 - self.score_weight) * score_sr
         return SRNOutput(score_cls, score_att, score_sr, score, att_map, conf_map, sr_map)
@@ -151,9 +162,27 @@ class SRN(nn.Module):
         else:  # TorchScript leaves out a branch, not what stands behind it
             return self.conf_conv1(features)
 
+    def weighted(self, att_map: Tensor, conf_map: Tensor) -> Tensor:
+        """Attention A and confidence S -> weighted attention maps U (Eq. 8)."""
+        if self.plain:
+            return 0.5 * att_map
+        else:
+            return torch.sigmoid(conf_map) * att_map
+
+    def first_hidden(self, maps: Tensor) -> Tensor:
+        """U -> the first hidden layer of f_sr, which is called after what it reads."""
+        if self.plain:
+            return functional.relu(self.sr_attention_conv2_bn(self.sr_attention_conv2(maps)))
+        elif self.pooled:
+            return functional.relu(self.sr_pooled_conv2_bn(self.sr_pooled_conv2(maps.sum((2, 3), keepdim=True))))
+        elif self.ranked:
+            return functional.relu(self.sr_ranked_conv2_bn(self.sr_ranked_conv2(by_strength(maps))))
+        else:
+            return functional.relu(self.sr_conv2_bn(self.sr_conv2(maps)))
+
     def regulariser(self, weighted: Tensor) -> Tensor:
         """Weighted attention maps U -> `score_sr`."""
-        x = functional.relu(self.sr_conv2_bn(self.sr_conv2(weighted)))
+        x = self.first_hidden(weighted)
         x = functional.relu(self.sr_conv3_bn(self.sr_conv3(x)))
         return self.sr_fc(functional.relu(self.sr_conv4_bn(self.sr_conv4(x))).flatten(1))
 
@@ -161,3 +190,10 @@ class SRN(nn.Module):
         """A hidden convolution; in variant `released` with BN and therefore no bias."""
         self.add_module(name, nn.Conv2d(inputs, outputs, kernel, bias=not self.released, **options))
         self.add_module(f"{name}_bn", BatchNorm2d(outputs) if self.released else nn.Identity())
+
+
+def by_strength(maps: Tensor) -> Tensor:
+    """N x C x H x W with the places of each image in the order of their sums over the labels, the greatest first."""
+    flat = maps.flatten(2)
+    order = torch.sort(flat.sum(1, keepdim=True), dim=2, descending=True)[1]
+    return flat.gather(2, order.expand(flat.shape)).reshape(maps.shape)

@@ -38,5 +38,5 @@ class StageScores(nn.Module):
         if self.stage == 2:
             return {"score_att": (confidence * attention).sum((2, 3))}
         with torch.no_grad():
-            weighted = torch.sigmoid(confidence) * attention
+            weighted = model.weighted(attention, confidence)
         return {"score_sr": model.regulariser(weighted)}

@@ -232,4 +232,8 @@ TRUNKS = _families(
     TrunkSpec("resnet152", (3, 8, 36, 3), FULL_WIDTH, True, "ResNet-152"),
     # The embedded data set's trunk: same topology, small enough to be trained from scratch on two cores.
     TrunkSpec("resnet14", (1, 1, 1, 1), 8, False, "ResNet-14"),
+    # With two more blocks, as the paper's ResNet-107 (Sec. 4): is it depth alone that SRN gains? Where the paper has
+    # them is not known; assumed: at the end of res5.
+    TrunkSpec("resnet107", (3, 4, 23, 5), FULL_WIDTH, True, "ResNet-107"),
+    TrunkSpec("resnet20", (1, 1, 1, 3), 8, False, "ResNet-20"),
 )

@@ -24,8 +24,8 @@ from pysrn.systems.stage_nets import DataSource, new_layers, stage_net
 from pysrn.train.fixed.settings import fed_by_input, feed_of
 
 _SHAPES = (
-    "import sys, json, caffe; net = caffe.Net(sys.argv[1], caffe.TEST); "
-    "print(json.dumps({name: [list(b.shape) for b in blobs] for name, blobs in net.params.items()}))"
+    "import sys, json, caffe; from pysrn.nets.surgery import own_shapes; "
+    "print(json.dumps(own_shapes(caffe.Net(sys.argv[1], caffe.TEST))))"
 )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pysrn.data.build import build_dataset
-from pysrn.nets.caffemodel import read_weights, write_weights
+from pysrn.nets.caffemodel import read_layers, read_weights, write_weights
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.predictions import load_predictions
 from pysrn.systems.cnn_rnn import cells
@@ -104,6 +104,50 @@ def test_a_snapshot_goes_on_bit_for_bit(trained, call, place):
     done = train(call, "from6")
     assert "going on from the snapshot of iteration 6" in done.stderr
     assert_same_weights(other / "stage2" / "weights.caffemodel", run / "stage2" / "weights.caffemodel")
+
+
+@pytest.fixture(scope="module")
+def straight(trained, call, place):
+    """A run of stage 2 alone on a trunk from ImageNet, as the recipes of photographs have it."""
+    layers = read_layers(trained[0] / "stage1" / "weights.caffemodel")
+    layers["fc1000"] = layers.pop("cls_fc")
+    write_weights(place / "imagenet.caffemodel", "imagenet", layers)
+    words = ("--left-out", "1", "--weights", "imagenet.caffemodel", "--cache-features", "fp32")
+    done = train(call, "straight", *words, iterations="1,4")
+    return place / "runs" / "straight", done.stderr
+
+
+def test_the_first_stage_can_be_left_out(straight, call, place):
+    run, said = straight
+    assert "stage 1" not in said and "dropped        1  fc1000" in said and not (run / "stage1").exists()
+    first, last = read_weights(place / "imagenet.caffemodel"), read_weights(run / "stage2" / "weights.caffemodel")
+    assert all(first[name][0].tobytes() == last[name][0].tobytes() for name in first if name != "fc1000")
+    assert "fc1000" not in last
+    assert "stage 2 (recurrent): keep" in call("run_stage", "--run", "straight", "--data", "data").stderr
+
+
+def test_a_snapshot_with_the_imagenet_classifier_predicts_what_the_weights_do(straight, call, place):
+    run, _ = straight
+    snapshot = run / "stage2" / "iter_000004.caffemodel"
+    assert "fc1000" in read_weights(snapshot)
+    call("predict", "runs/straight")
+    call("predict", snapshot, "--data", "data", "-o", "snapshot.npz")
+    ours, theirs = (
+        load_predictions(path).scores for path in (run / "stage2/predictions_test.npz", place / "snapshot.npz")
+    )
+    assert ours.keys() == theirs.keys() and all((ours[name] == theirs[name]).all() for name in ours)
+
+
+def test_what_cannot_be_left_out_is_refused(straight, call):
+    for words, said in (
+        (("--system", "cnn_rnn", "--left-out", "2"), "none, or of the stages 1"),
+        (("--system", "cnn_rnn", "--left-out", "1", "--from-scratch"), "a trunk that nobody has trained"),
+        (("--system", "srn", "--left-out", "2"), "those behind them build on them"),
+        (("--system", "cnn_rnn", "--left-out", "main"), "numbers of stages divided by commas"),
+    ):
+        assert said in call("run_stage", "--run", "refused", *words, "--data", "data", code=2).stderr
+    done = call("run_stage", 1, "--run", "straight", "--data", "data", code=2)
+    assert "has no stage 1" in done.stderr and "--left-out says" in done.stderr
 
 
 def test_two_different_copies_of_shared_weights_are_refused(trained, call, place):

@@ -163,7 +163,9 @@ def test_a_trunk_of_one_variant_is_not_changed_in_silence():
     with pytest.raises(UsageError, match="resnet101_preact_fb is one of variant released") as caught:
         SYSTEM.settle(dataclasses.replace(RECIPES["coco"], trunk="resnet101_preact_fb"))  # as flags give it
     assert caught.value.cure == "--variant released"
-    assert {name for name in SYSTEM.offered if "preact" in name} == {f"resnet{n}_preact_fb" for n in (14, 50, 101, 152)}
+    assert {name for name in SYSTEM.offered if "preact" in name} == {
+        f"resnet{n}_preact_fb" for n in (14, 20, 50, 101, 107, 152)
+    }
 
 
 @pytest.mark.parametrize("depth", ["resnet14", "resnet101"])

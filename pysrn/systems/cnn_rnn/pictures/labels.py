@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pysrn.console import UsageError
+from pysrn.evaluate.rank_correlation import cosines
 from pysrn.predict.deploy import DeployNet
 
 LAYER = "rnn_embed"
@@ -20,13 +21,6 @@ def embedding_of(net: DeployNet) -> np.ndarray:
     if LAYER not in net.net.params:
         raise UsageError(f"{net.path} has no embedding of labels yet", "give the weights of the last stage")
     return net.net.params[LAYER][0].data[: net.architecture.classes].astype(np.float64)
-
-
-def cosines(rows: np.ndarray) -> np.ndarray:
-    """C x C: cosine of the angle between each two rows; a row of zeros is at right angles to all."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    directions = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
-    return directions @ directions.T
 
 
 def on_a_plane(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

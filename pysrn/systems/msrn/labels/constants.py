@@ -13,8 +13,9 @@ from pysrn.console import SrnError, UsageError
 from pysrn.data.pair.pair_reader import PairReader
 from pysrn.nets.folding import Weights
 from pysrn.recipes import Recipe
+from pysrn.systems.msrn.heads import LABELS, RANDOM
 from pysrn.systems.msrn.label_branch import GRAPH, NO_EDGE, VECTORS
-from pysrn.systems.msrn.labels.graph import cooccurrence, edges
+from pysrn.systems.msrn.labels.graph import cooccurrence, edges, other_edges
 from pysrn.systems.msrn.labels.vectors import SHIPPED, label_statistics_vectors, read_vectors, shipped_vectors
 from pysrn.systems.msrn.nets import MSRN
 from pysrn.systems.msrn.recipes import SAFE_RATE
@@ -41,7 +42,10 @@ def constants(recipe: Recipe, data: Path) -> Weights:
         vectors = shipped_vectors(recipe.dataset.name, classes)
     else:
         vectors = label_statistics_vectors(labels, heads.vector_width)
-    graph = np.where(edges(*cooccurrence(labels), heads.edge_threshold), 0, NO_EDGE)
+    graph = edges(*cooccurrence(labels), heads.edge_threshold)
+    if heads.graph_edges != LABELS:
+        graph = other_edges(graph, recipe.seed if heads.graph_edges == RANDOM else None)
+    graph = np.where(graph, 0, NO_EDGE)
     return {VECTORS: [vectors], GRAPH: [graph.astype(np.float32)]}
 
 

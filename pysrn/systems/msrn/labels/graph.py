@@ -43,3 +43,16 @@ def normalised(together: np.ndarray, images: np.ndarray, threshold: float) -> np
 def edges(together: np.ndarray, images: np.ndarray, threshold: float) -> np.ndarray:
     """C x C, true where label i looks at label j; the diagonal is true."""
     return normalised(together, images, threshold) > 0
+
+
+def other_edges(graph: np.ndarray, seed: int | None) -> np.ndarray:
+    """C x C: as many edges as `graph` has, between any two labels, drawn with the seed; None: no edges.
+
+    The diagonal is true. Ours, to test whether the graph matters.
+    """
+    found, off = np.identity(len(graph), bool), ~np.identity(len(graph), dtype=bool)
+    if seed is not None:
+        places = np.flatnonzero(off)
+        count = int((graph & off).sum())
+        found.flat[np.random.default_rng(seed).choice(places, count, replace=False)] = True
+    return found
