@@ -15,8 +15,8 @@ from pysrn.pictures.overlap import own_less_other
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.splits import whole_views
 from pysrn.systems.cnn_rnn.heads import RANDOM, RARE
-from pysrn.systems.cnn_rnn.label_picture import embedding_of
-from pysrn.systems.cnn_rnn.looks import Looks
+from pysrn.systems.cnn_rnn.pictures.labels import embedding_of
+from pysrn.systems.cnn_rnn.pictures.looks import Looks
 from pysrn.systems.msrn.labels.vectors import SHIPPED, shipped_vectors
 
 MAIN, LAST = 1, 2
