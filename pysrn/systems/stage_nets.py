@@ -106,7 +106,7 @@ def recipe_deploy_net(recipe: Recipe) -> messages.NetParameter:
 def check_of_recipe(weights: Weights, found: Architecture, recipe: Recipe, source: str) -> None:
     """Raise SrnError unless weights of the architecture `found` are of the net that a recipe trains, or of a part."""
     nets = [recipe_deploy_net(recipe), *(stage_net(recipe, n, DataSource("", workers=0)) for n in recipe.stage_numbers)]
-    known = {layer.name for net in nets for layer in net.layer}
+    known = {*recipe.system.leaves, *(layer.name for net in nets for layer in net.layer)}  # snapshots have the leaves
     foreign = next((name for name in weights if name not in known), None)
     if found.trunk != recipe.trunk or foreign:
         what = f"has {foreign}" if foreign else f"has the trunk {found.trunk}"

@@ -1,6 +1,7 @@
 """tools/claims.py with the toy system on real Caffe: plan, run, resume, choose, second looks, rows that are broken."""
 
 import json
+import subprocess
 
 import cv2
 import numpy as np
@@ -9,12 +10,27 @@ import pytest
 from pysrn.data.pair.lmdb_pair import Encoding, write_pair
 from pysrn.data.readers.records import Sample
 from pysrn.recipes import class_names
-from tests.systems.conftest import call, place  # noqa: F401 - fixtures
+from tests.holding import HANG
+from tests.systems.conftest import command, environment, place  # noqa: F401 - a fixture
 from tests.systems.toy import STORED
 
 CONVERSION = cv2.COLOR_HSV2BGR
 TRAINING = ("--training", "--iterations 400")
 SEEDS = ("--seeds", "3")
+
+
+@pytest.fixture(scope="module")
+def call(place):  # noqa: F811
+    """Calls the tool, which calls others; asserts its exit code and that it never ends in a traceback."""
+
+    def calling(name, *arguments, code=0):
+        options = {"capture_output": True, "text": True, "timeout": HANG, "check": False}
+        done = subprocess.run(command(name, *arguments), cwd=place, env=environment(), **options)
+        assert done.returncode == code, (done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    return calling
 
 
 @pytest.fixture(scope="module")
@@ -126,5 +142,5 @@ def test_facts_are_counted(call, place):  # noqa: F811
         (("T1", "--data", "shapes", "--training", "--iterations 3", "--out", "out"), 2, "T1 shapes"),
     ],
 )
-def test_mistakes_are_said(call, claimed, words, code, said):  # noqa: F811
+def test_mistakes_are_said(call, claimed, words, code, said):
     assert said in call("claims", *words, code=code).stderr

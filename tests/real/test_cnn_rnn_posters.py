@@ -44,7 +44,8 @@ def test_sets_are_as_good_as_a_logistic_regression_s(shared_data, tool, tmp_path
     with capfd.disabled():
         print(f"\nF1-O {ours:.1f}, exact sets {100 * sets.exact_sets:.1f}; logistic regression {theirs:.1f}, ", end="")
         print(", ".join(f"C {c:g}: {f1_o(one):.1f}" for c, one in zip(STRENGTHS, regressions, strict=True)))
-    assert theirs > 30  # features and labels belong together: chance has less than 20
+    chance = (found.labels > 0).mean()
+    assert max(one.mean_ap for one in regressions) > 1.5 * chance  # features and labels belong together
     assert ours >= theirs - POINTS
 
 
