@@ -69,7 +69,7 @@ class Training:
 
     def __init__(self, job: Job) -> None:
         weights = read_weights(job.weights)
-        recipe, inputs = recipe_of(weights, job.weights), job.arrays()
+        recipe, inputs = recipe_of(weights, job.weights, job.dataset), job.arrays()
         shapes = {name: array.shape for name, array in inputs.items()}
         self.message = fed_by_input(whole_net(recipe, job.stage), shapes)
         self.solver = make_solver(self.message, recipe, job.stage, RATE)

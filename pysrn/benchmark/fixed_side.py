@@ -40,7 +40,7 @@ class TrainingSplit(Training):
 
     def __init__(self, job: Job) -> None:
         weights, inputs = read_weights(job.weights), job.arrays()
-        recipe = recipe_of(weights, job.weights)
+        recipe = recipe_of(weights, job.weights, job.dataset)
         trunk = recipe.system.trunks[recipe.trunk]
         parts = split(whole_net(recipe, job.stage), trunk.features, recipe.input.size)
         self._folder = tempfile.TemporaryDirectory()

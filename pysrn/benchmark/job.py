@@ -16,10 +16,10 @@ INFER, TRAIN = "infer", "train"
 class Job:
     """What a contestant computes, again and again.
 
-    `work`: `train` (a step of `stage`) or `infer`. `inputs`: an .npz of `data` and `label`. `losses`: names of the
-    stage's losses, each with the score that it is of. `folded`: batch normalisation in the weights of what is fixed,
-    and that apart from what learns; `cached`: its features from a cache. `round_seconds`: how long a round of fast
-    passes lasts.
+    `work`: `train` (a step of `stage`) or `infer`. `dataset`: whose recipe. `inputs`: an .npz of `data` and `label`.
+    `losses`: names of the stage's losses, each with the score that it is of. `folded`: batch normalisation in the
+    weights of what is fixed, and that apart from what learns; `cached`: its features from a cache. `round_seconds`: how
+    long a round of fast passes lasts.
     """
 
     framework: str
@@ -29,6 +29,7 @@ class Job:
     threads: int
     round_seconds: float
     stage: int | None = None
+    dataset: str | None = None
     losses: tuple[tuple[str, str], ...] = ()
     folded: bool = False
     cached: bool = False

@@ -17,7 +17,7 @@ import numpy as np
 from pysrn.benchmark.contender import Contender
 from pysrn.benchmark.job import CAFFE, INFER, TORCH, TRAIN, Job
 from pysrn.benchmark.nets import losses_of, recipe_of, whole_net
-from pysrn.benchmark.plan import INFERENCE, OURS, Plan, contestants
+from pysrn.benchmark.plan import FORMATS, INFERENCE, OURS, Plan, contestants
 from pysrn.benchmark.realistic_weights import random_weights
 from pysrn.benchmark.timing import alternate, summary
 from pysrn.console import MissingError, ToleranceError, message
@@ -27,6 +27,7 @@ from pysrn.predict.trained import find_weights
 # Largest difference between two contestants that still compute the same net. Rounding alone makes 1e-5 of the scores
 # and 1e-2 of the gradients (stock Caffe with another BLAS kernel); another net would differ by about 1.
 SCORE_TOLERANCE, GRADIENT_TOLERANCE = 1e-3, 5e-2
+BLOCK = 1 << 20  # numbers compared at a time
 TRIAL_ROUNDS = 3  # of contiguous against channels_last
 
 
@@ -43,7 +44,9 @@ def measure(plan: Plan) -> dict:
         agreement = {}
         for name, (differences, environment) in contestants(plan).items():
             message(f"starting {name}")
-            contender, found, agreement[name] = _start(name, replace(job, **differences), environment, reference)
+            contender, found, agreement[name] = _start(
+                name, replace(job, **differences), environment, reference, plan.formats
+            )
             contenders[name] = stack.enter_context(contender)
             reference = reference or found
         message(f"{plan.rounds} rounds")
@@ -72,17 +75,21 @@ def compare(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray],
         raise ToleranceError(f"{name} computes another net: only one side has {odd}")
     scores, squares, total = 0.0, 0.0, 0.0
     for key, values in expected.items():
-        difference = found[key].reshape(values.shape).astype(np.float64) - values
         if "/" in key:
-            squares, total = squares + np.sum(difference**2), total + np.sum(values.astype(np.float64) ** 2)
+            values, other = values.reshape(-1), found[key].reshape(-1)
+            for begin in range(0, len(values), BLOCK):  # a gradient may be a GB
+                block = values[begin : begin + BLOCK].astype(np.float64)
+                squares += np.sum((other[begin : begin + BLOCK] - block) ** 2)
+                total += np.sum(block**2)
         else:
+            difference = found[key].reshape(values.shape).astype(np.float64) - values
             scores = float(np.maximum(scores, np.abs(difference).max() / max(1.0, np.abs(values).max())))
     result = {"scores": scores}
     if total:
         result["gradients"] = float(np.sqrt(squares / total))
     # `not <=` finds NaN, too
     if not (scores <= SCORE_TOLERANCE and result.get("gradients", 0.0) <= GRADIENT_TOLERANCE):
-        raise ToleranceError(f"{name} computes another net than stock Caffe: {result}")
+        raise ToleranceError(f"{name} computes another net than the first contestant: {result}")
     return result
 
 
@@ -90,7 +97,7 @@ def report_lines(figures: Mapping) -> list[str]:
     """The lines that say what was measured."""
     plan, seconds = figures["plan"], figures["seconds"]
     stage = "" if plan["part"] == INFERENCE else f", stage {plan['stage']}"
-    net = ", ".join(filter(None, (plan["trunk"], plan["variant"])))
+    net = ", ".join(filter(None, (plan["trunk"], plan["variant"], plan.get("dataset"))))
     lines = [
         f"{plan['part']}{stage}: {net}, batch {plan['batch']}, {plan['threads']} threads, {plan['rounds']} rounds",
         f"  {'':<24}{'seconds':>9}   {'time of ours / its time':<26}{'peak MB':>8}{'scores':>10}{'gradients':>11}",
@@ -110,9 +117,13 @@ def report_lines(figures: Mapping) -> list[str]:
 
 
 def _start(
-    name: str, job: Job, environment: Mapping[str, str], reference: Mapping[str, np.ndarray]
+    name: str,
+    job: Job,
+    environment: Mapping[str, str],
+    reference: Mapping[str, np.ndarray],
+    tried: tuple[str, ...],
 ) -> tuple[Contender, dict[str, np.ndarray], dict[str, float]]:
-    """A contestant, warmed up, what it computes, and how that differs from `reference`.
+    """A contestant, warmed up, what it computes where there is no `reference`, and how it differs from that.
 
     PyTorch's is in the memory format in which it is faster here.
 
@@ -120,9 +131,8 @@ def _start(
     description says so: torch.compile 2.13 has been seen to give wrong gradients in one of the two. Raises
     ToleranceError when none is left.
     """
-    formats = {"contiguous": job}
-    if job.framework == TORCH:
-        formats["channels_last"] = replace(job, channels_last=True)
+    formats = {name: replace(job, channels_last=name == FORMATS[1]) for name in tried} if job.framework == TORCH else {}
+    formats = formats or {FORMATS[0]: job}
     started = {key: Contender(name, which, environment) for key, which in formats.items()}
     file = Path(job.inputs).with_name("check.npz")
     checked: dict[str, tuple[dict[str, np.ndarray], dict[str, float]]] = {}
@@ -130,12 +140,13 @@ def _start(
     for key, contender in started.items():
         found = contender.check(file)
         try:
-            checked[key] = found, compare(reference or found, found, f"{name}, {key},")
+            checked[key] = {} if reference else found, compare(reference or found, found, f"{name}, {key},")
         except ToleranceError as error:
             wrong[key] = error
             contender.close()
         else:
             contender.prepare()
+        del found
     if not checked:
         raise next(iter(wrong.values()))
     best = next(iter(checked))
@@ -160,7 +171,7 @@ def _material(plan: Plan, work: Path) -> Job:
         raise MissingError(f"the peers need the Python package {error.name}", "pip install -e .[torch]") from None
     os.environ.setdefault("GLOG_minloglevel", "2")
     weights = find_weights(plan.run) if plan.run else random_weights(plan.recipe(), work)
-    recipe = recipe_of(read_weights(weights), weights)
+    recipe = recipe_of(read_weights(weights), weights, plan.dataset)
     labels = np.random.default_rng(1).integers(0, 2, (plan.batch, len(recipe.dataset.classes))).astype(np.float32)
     np.savez(work / "inputs.npz", data=check_images(recipe.input, plan.batch, seed=1), label=labels)
     training = plan.part != INFERENCE
@@ -172,5 +183,6 @@ def _material(plan: Plan, work: Path) -> Job:
         threads=plan.threads,
         round_seconds=plan.round_seconds,
         stage=plan.stage,
+        dataset=plan.dataset,
         losses=losses_of(whole_net(recipe, plan.stage)) if training else (),
     )

@@ -59,7 +59,7 @@ class Training:
 
     def __init__(self, job: Job) -> None:
         self._model, self._images, self._labels = _loaded(job)
-        recipe = recipe_of(read_weights(job.weights), job.weights)
+        recipe = recipe_of(read_weights(job.weights), job.weights, job.dataset)
         net = whole_net(recipe, job.stage)
         learning = learning_layers(net)
         for name, parameter in self._model.named_parameters():

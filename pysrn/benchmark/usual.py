@@ -14,9 +14,11 @@ from pysrn.systems.system import System
 MODULE = "benchmark"  # in `System.modules`
 
 
-def usual_recipe(system: System, variant: str | None = None, trunk: str | None = None) -> Recipe:
-    """The recipe of the system's first data set, in a variant and with a trunk other than its own where named."""
-    recipe = system.recipe(next(iter(system.recipes)), variant)
+def usual_recipe(
+    system: System, variant: str | None = None, trunk: str | None = None, dataset: str | None = None
+) -> Recipe:
+    """The recipe of a data set (the system's first), in a variant and with a trunk other than its own where named."""
+    recipe = system.recipe(dataset or next(iter(system.recipes)), variant)
     return system.settle(replace(recipe, trunk=trunk)) if trunk else recipe
 
 

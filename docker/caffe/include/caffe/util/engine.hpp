@@ -24,6 +24,7 @@ enum Part {
   GROUPED,      // convolutions with one channel a group that cover the map
   FUSION,       // chains of layers as one pass
   MEMORY,       // buffers shared between blobs that are not in use together
+  LARGE,        // what only large nets gain from: see large.hpp
   PART_COUNT
 };
 
