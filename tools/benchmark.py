@@ -96,18 +96,26 @@ def add_system_option(parser: argparse.ArgumentParser) -> None:
 
 def add_speed_options(parts, name: str, **words) -> None:
     """One of the three parts that time the net, and its options."""
+    from pysrn.benchmark.plan import FORMATS
+
     parser = parts.add_parser(name, **words)
     known = systems().values()
     trunks = dict.fromkeys(name for system in known for name in system.trunks)
     variants = dict.fromkeys(name for system in known for name in system.variants if name)
+    datasets = dict.fromkeys(name for system in known for name in system.recipes)
     add_system_option(parser)
     parser.add_argument("--batch", type=int, default=4, help="images (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: one a core")
-    parser.add_argument("--trunk", choices=sorted(trunks), help="default: the system's usual one")
+    parser.add_argument("--dataset", choices=list(datasets), help="whose recipe (default: the system's first)")
+    parser.add_argument("--trunk", choices=sorted(trunks), help="default: the recipe's")
     parser.add_argument("--variant", choices=list(variants), help="default: the system's first")
     parser.add_argument("--run", help="a run's folder or a caffemodel (default: random weights of realistic size)")
     parser.add_argument("--engine", default="", metavar="LIST", help="CAFFE_ENGINE of ours (default: every part)")
     parser.add_argument("--no-compile", dest="compiled", action="store_false", help="leave torch.compile out")
+    parser.add_argument("--no-stock", dest="stock", action="store_false", help="leave stock Caffe out")
+    parser.add_argument(
+        "--formats", nargs="+", choices=FORMATS, default=FORMATS, help="of PyTorch's memory (default: the faster one)"
+    )
     if name != "inference":
         parser.add_argument("--stage", type=int, metavar="N", help="default: of step the last, of frozen the first")
     parser.set_defaults(part=name, measure=measure_speed)

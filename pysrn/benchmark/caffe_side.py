@@ -82,7 +82,7 @@ class Training:
 
     def __init__(self, job: Job) -> None:
         weights, inputs = read_weights(job.weights), job.arrays()
-        recipe = recipe_of(weights, job.weights)
+        recipe = recipe_of(weights, job.weights, job.dataset)
         net, inputs = self._prepared(whole_net(recipe, job.stage), recipe, job, inputs)
         self.message = fed_by_input(net, {name: array.shape for name, array in inputs.items()})
         self.solver = make_solver(self.message, recipe, job.stage, RATE)

@@ -30,8 +30,8 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # of O
 class Job:
     """What a contestant computes, again and again.
 
-    `work`: `train` (a step of `stage`), `infer`, or a work of `recurrent/sides.py`. `inputs`: an .npz of `data` and
-    `label`, or of what that work reads. `losses`: names of the stage's losses, each with the score that it is of.
+    `work`: `train` (a step of `stage`), `infer`, or a work of `recurrent/sides.py`. `dataset`: whose recipe. `inputs`:
+    an .npz of `data` and `label`, or of what that work reads. `losses`: names of the stage's losses, each with its score.
     `folded`: batch normalisation in the weights of what is fixed, and that apart from what learns; `cached`: its
     features from a cache. `round_seconds`: how long a round of fast passes lasts.
     """
@@ -43,6 +43,7 @@ class Job:
     threads: int
     round_seconds: float
     stage: int | None = None
+    dataset: str | None = None
     losses: tuple[tuple[str, str], ...] = ()
     folded: bool = False
     cached: bool = False

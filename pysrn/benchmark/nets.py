@@ -24,11 +24,11 @@ RATE = 1e-9  # of the solver: most weights change in every step, and the losses 
 KNOWN_LOSS = "SigmoidCrossEntropyLoss"  # what PyTorch's side has
 
 
-def recipe_of(weights: Weights, source: str | Path) -> Recipe:
-    """The usual recipe with the trunk, the heads and the number of labels of the weights."""
+def recipe_of(weights: Weights, source: str | Path, dataset: str | None = None) -> Recipe:
+    """The recipe of a data set with the trunk, the heads and the number of labels of the weights."""
     found = architecture_of(weights, source)
     labels = tuple(f"label {number}" for number in range(found.classes))
-    usual = usual_recipe(found.system)
+    usual = usual_recipe(found.system, dataset=dataset)
     return replace(usual, dataset=replace(OWN, labels=labels), trunk=found.trunk, heads=found.heads)
 
 

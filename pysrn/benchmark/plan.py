@@ -15,14 +15,15 @@ from pysrn.systems.system import System
 STOCK = {"CAFFE_ENGINE": "stock"}
 OURS, CACHED = "ours", "ours, cached features"
 STEP, FIXED, INFERENCE = "step", "fixed", "inference"
+FORMATS = ("contiguous", "channels_last")
 
 
 @dataclass(frozen=True)
 class Plan:
     """What is measured. `run`: a run's folder or a caffemodel; None: random weights of realistic size.
 
-    What is left out is filled in: the system (the run's, or the default one), its usual trunk, its first variant, and
-    the first stage that the part is of. UsageError for what the system has not.
+    What is left out is filled in: the system (the run's, or the default one), its first data set, the usual trunk of
+    that, its first variant, and the first stage that the part is of. UsageError for what the system has not.
     """
 
     part: str
@@ -35,8 +36,11 @@ class Plan:
     run: str | None = None
     engine: str = ""  # CAFFE_ENGINE of ours; "": all parts
     compiled: bool = True  # torch.compile, which takes a minute or two
+    stock: bool = True
+    formats: tuple[str, ...] = FORMATS  # of PyTorch's memory: the fastest is timed, and all are alive until it is found
     round_seconds: float = 1.0  # assumed: long enough for the clock, short enough for the machine to stay as it is
     system: str | None = None
+    dataset: str | None = None
 
     def __post_init__(self) -> None:
         system = system_named(self.system) if self.system else system_of(self.run) if self.run else default_system()
@@ -45,7 +49,8 @@ class Plan:
             raise UsageError(f"{self.part}: {system.title} has no such stage")
         for name, known, usual in (
             ("system", None, system.name),
-            ("trunk", system.trunks, usual_recipe(system).trunk),
+            ("dataset", system.recipes, next(iter(system.recipes))),
+            ("trunk", system.trunks, system.recipes.get(self.dataset, next(iter(system.recipes.values()))).trunk),
             ("variant", system.variants, next(iter(system.variants))),
             ("stage", stages, stages[0]),
         ):
@@ -59,7 +64,7 @@ class Plan:
 
     def recipe(self) -> Recipe:
         """The recipe whose net gets random weights."""
-        return usual_recipe(system_named(self.system), self.variant, self.trunk)
+        return usual_recipe(system_named(self.system), self.variant, self.trunk, self.dataset)
 
 
 def stages_of(system: System, part: str) -> tuple[int, ...]:
@@ -71,7 +76,10 @@ def stages_of(system: System, part: str) -> tuple[int, ...]:
 
 
 def contestants(plan: Plan) -> dict[str, tuple[dict, dict[str, str]]]:
-    """Name -> (what its job differs in, environment). The first one is stock Caffe as it has always been."""
+    """Name -> (what its job differs in, environment).
+
+    All have to agree with the first one: stock Caffe as it has always been, or ours where that is left out.
+    """
     ours = {"CAFFE_ENGINE": plan.engine} if plan.engine else {}
     caffe, torch = {"framework": CAFFE}, {"framework": TORCH}
     folded, compiled = {"folded": True}, {"compiled": True}
@@ -87,4 +95,5 @@ def contestants(plan: Plan) -> dict[str, tuple[dict, dict[str, str]]]:
         else:
             found |= {"ours, not folded": (caffe, ours), "PyTorch": (torch, {})}
         compile_as = {"torch.compile, folded": (torch | folded | compiled, {})}
-    return found | compile_as if plan.compiled else found
+    found |= compile_as if plan.compiled else {}
+    return found if plan.stock else {name: one for name, one in found.items() if one[1] != STOCK}

@@ -16,7 +16,7 @@ import numpy as np
 
 from pysrn.benchmark.contender import CAFFE, INFER, TORCH, TRAIN, Contender, Job
 from pysrn.benchmark.nets import losses_of, recipe_of, whole_net
-from pysrn.benchmark.plan import INFERENCE, OURS, Plan, contestants
+from pysrn.benchmark.plan import FORMATS, INFERENCE, OURS, Plan, contestants
 from pysrn.benchmark.realistic_weights import random_weights
 from pysrn.benchmark.timing import alternate, summary
 from pysrn.console import MissingError, ToleranceError, message
@@ -26,8 +26,8 @@ from pysrn.predict.trained import find_weights
 # Largest difference between two contestants that still compute the same net. Rounding alone makes 1e-5 of the scores
 # and 1e-2 of the gradients (stock Caffe with another BLAS kernel); another net would differ by about 1.
 SCORE_TOLERANCE, GRADIENT_TOLERANCE = 1e-3, 5e-2
-FORMATS = ("contiguous", "channels_last")  # of PyTorch's memory
-TRIAL_ROUNDS = 3  # of one against the other
+BLOCK = 1 << 20  # numbers compared at a time
+TRIAL_ROUNDS = 3  # of one memory format of PyTorch against the other
 
 
 def measure(plan: Plan) -> dict:
@@ -43,7 +43,9 @@ def measure(plan: Plan) -> dict:
         agreement = {}
         for name, (differences, environment) in contestants(plan).items():
             message(f"starting {name}")
-            contenders[name], found, agreement[name] = _start(name, replace(job, **differences), environment, reference)
+            contenders[name], found, agreement[name] = _start(
+                name, replace(job, **differences), environment, reference, plan.formats
+            )
             stack.callback(contenders[name].close)
             reference = reference or found
         message(f"{plan.rounds} rounds")
@@ -70,17 +72,21 @@ def compare(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray],
         raise ToleranceError(f"{name} computes another net: only one side has {odd}")
     scores, squares, total = 0.0, 0.0, 0.0
     for key, values in expected.items():
-        difference = found[key].reshape(values.shape).astype(np.float64) - values
         if "/" in key:
-            squares, total = squares + np.sum(difference**2), total + np.sum(values.astype(np.float64) ** 2)
+            values, other = values.reshape(-1), found[key].reshape(-1)
+            for begin in range(0, len(values), BLOCK):  # a gradient may be a GB
+                block = values[begin : begin + BLOCK].astype(np.float64)
+                squares += np.sum((other[begin : begin + BLOCK] - block) ** 2)
+                total += np.sum(block**2)
         else:
+            difference = found[key].reshape(values.shape).astype(np.float64) - values
             scores = float(np.maximum(scores, np.abs(difference).max() / max(1.0, np.abs(values).max())))
     result = {"scores": scores}
     if total:
         result["gradients"] = float(np.sqrt(squares / total))
     # `not <=` finds NaN, too
     if not (scores <= SCORE_TOLERANCE and result.get("gradients", 0.0) <= GRADIENT_TOLERANCE):
-        raise ToleranceError(f"{name} computes another net than stock Caffe: {result}")
+        raise ToleranceError(f"{name} computes another net than the first contestant: {result}")
     return result
 
 
@@ -88,7 +94,7 @@ def report_lines(figures: Mapping) -> list[str]:
     """The lines that say what was measured."""
     plan, seconds = figures["plan"], figures["seconds"]
     stage = "" if plan["part"] == INFERENCE else f", stage {plan['stage']}"
-    net = ", ".join(filter(None, (plan["trunk"], plan["variant"])))
+    net = ", ".join(filter(None, (plan["trunk"], plan["variant"], plan.get("dataset"))))
     lines = [
         f"{plan['part']}{stage}: {net}, batch {plan['batch']}, {plan['threads']} threads, {plan['rounds']} rounds",
         f"  {'':<24}{'seconds':>9}   {'time of ours / its time':<26}{'peak MB':>8}{'scores':>10}{'gradients':>11}",
@@ -108,9 +114,13 @@ def report_lines(figures: Mapping) -> list[str]:
 
 
 def _start(
-    name: str, job: Job, environment: Mapping[str, str], reference: Mapping[str, np.ndarray]
+    name: str,
+    job: Job,
+    environment: Mapping[str, str],
+    reference: Mapping[str, np.ndarray],
+    tried: tuple[str, ...],
 ) -> tuple[Contender, dict[str, np.ndarray], dict[str, float]]:
-    """A contestant, warmed up, what it computes, and how that differs from `reference`.
+    """A contestant, warmed up, what it computes where there is no `reference`, and how it differs from that.
 
     PyTorch's is in the memory format in which it is faster here.
 
@@ -120,15 +130,20 @@ def _start(
     """
     checked: dict[str, tuple[Contender, dict[str, np.ndarray], dict[str, float]]] = {}
     wrong: dict[str, ToleranceError] = {}
-    for layout in FORMATS if job.framework == TORCH else FORMATS[:1]:
+    for layout in tried if job.framework == TORCH else FORMATS[:1]:
         contender = Contender(name, replace(job, channels_last=layout == FORMATS[1]), environment)
         found = contender.check(Path(job.inputs).with_name("check.npz"))
         try:
-            checked[layout] = contender, found, compare(reference or found, found, f"{name}, {layout},")
+            checked[layout] = (
+                contender,
+                {} if reference else found,
+                compare(reference or found, found, f"{name}, {layout},"),
+            )
             contender.prepare()
         except ToleranceError as error:
             wrong[layout] = error
             contender.close()
+        del found
     if not checked:
         raise next(iter(wrong.values()))
     best = next(iter(checked))
@@ -153,7 +168,7 @@ def _material(plan: Plan, work: Path) -> Job:
         raise MissingError(f"the peers need the Python package {error.name}", "pip install -e .[torch]") from None
     os.environ.setdefault("GLOG_minloglevel", "2")
     weights = find_weights(plan.run) if plan.run else random_weights(plan.recipe(), work)
-    recipe = recipe_of(read_weights(weights), weights)
+    recipe = recipe_of(read_weights(weights), weights, plan.dataset)
     labels = np.random.default_rng(1).integers(0, 2, (plan.batch, len(recipe.dataset.classes))).astype(np.float32)
     np.savez(work / "inputs.npz", data=check_images(recipe.input, plan.batch, seed=1), label=labels)
     training = plan.part != INFERENCE
@@ -165,5 +180,6 @@ def _material(plan: Plan, work: Path) -> Job:
         threads=plan.threads,
         round_seconds=plan.round_seconds,
         stage=plan.stage,
+        dataset=plan.dataset,
         losses=losses_of(whole_net(recipe, plan.stage)) if training else (),
     )

@@ -55,7 +55,7 @@ class Training:
 
     def __init__(self, job: Job) -> None:
         self._model, self._images, self._labels = _loaded(job)
-        recipe = recipe_of(read_weights(job.weights), job.weights)
+        recipe = recipe_of(read_weights(job.weights), job.weights, job.dataset)
         net = whole_net(recipe, job.stage)
         learning = {layer.name for layer in net.layer if any(param.lr_mult for param in layer.param)}
         for name, parameter in self._model.named_parameters():

@@ -15,10 +15,14 @@ MODULE = "benchmark"  # in `System.modules`
 
 
 def usual_recipe(
-    system: System, variant: str | None = None, trunk: str | None = None, batch_size: int | None = None
+    system: System,
+    variant: str | None = None,
+    trunk: str | None = None,
+    batch_size: int | None = None,
+    dataset: str | None = None,
 ) -> Recipe:
-    """The recipe of the system's first data set; variant, trunk and batch size are others where they are named."""
-    recipe = system.recipe(next(iter(system.recipes)), variant)
+    """The recipe of a data set (the system's first); variant, trunk and batch size are others where they are named."""
+    recipe = system.recipe(dataset or next(iter(system.recipes)), variant)
     recipe = system.settle(replace(recipe, trunk=trunk)) if trunk else recipe
     return replace(recipe, batch_size=batch_size or recipe.batch_size)
 

@@ -21,16 +21,19 @@ def parts() -> list[str]:
 
 @pytest.fixture(scope="session")
 def computed(parts, tmp_path_factory):
-    """A function (module, cases) -> setting -> Result, with `stock`, every part alone, `all`, and `kernel <name>`."""
+    """A function (module, cases) -> setting -> Result, with `stock`, every part alone, `all`, and `kernel <name>`.
+
+    `chosen`: settings in place of every part alone.
+    """
     kept: dict = {}
 
-    def compute(module: str, cases: tuple[str, ...], nets: tuple[str, ...] = ()) -> dict[str, engine.Result]:
+    def compute(module: str, cases: tuple[str, ...], nets: tuple[str, ...] = (), chosen: tuple[str, ...] = ()):
         if (module, cases) not in kept:
             folder = tmp_path_factory.mktemp(module)
             if nets:
                 command = [sys.executable, "-m", "tests.caffe.net_cases", str(folder), *nets]
                 subprocess.run(command, check=True, cwd=engine.ROOT, env=engine.environment(engine.STOCK))
-            settings = {setting: (setting, None) for setting in (engine.STOCK, *parts, engine.ALL)}
+            settings = {setting: (setting, None) for setting in (engine.STOCK, *(chosen or parts), engine.ALL)}
             settings |= {f"kernel {name}": (engine.STOCK, name) for name in engine.other_kernels()}
             kept[module, cases] = {
                 name: engine.run_cases(folder / name.replace(" ", "_"), module, cases, *setting)

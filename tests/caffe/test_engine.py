@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.caffe import engine, layer_cases, net_cases, state_cases
+from tests.caffe import engine, large_cases, layer_cases, net_cases, state_cases
 from tests.caffe.comparing import (
     LUCK,
     OUTPUT_TOLERANCE,
@@ -17,6 +17,7 @@ from tests.caffe.comparing import (
 
 SETTINGS = (*engine.PARTS, engine.ALL)
 SOME = (engine.STOCK, engine.ALL)
+LARGE = ("large", "elementwise,large")  # the second part is what BatchNorm needs
 SAME_GRADIENT = 1e-5  # assumed: relative L2, ten times what BLAS kernels differ by in these small nets
 HEADS = ("att_", "conf_", "sr_")
 
@@ -68,6 +69,12 @@ def test_layers(case, setting, computed):
 @pytest.mark.parametrize("case", state_cases.CASES)
 def test_what_happens_between_passes(case, setting, computed):
     judge(computed("state_cases", tuple(state_cases.CASES)), case, setting)
+
+
+@pytest.mark.parametrize("setting", [*LARGE, engine.ALL])
+@pytest.mark.parametrize("case", large_cases.CASES)
+def test_large_nets(case, setting, computed):
+    judge(computed("large_cases", tuple(large_cases.CASES), chosen=LARGE), case, setting)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

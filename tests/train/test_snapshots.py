@@ -2,11 +2,15 @@
 
 import resource
 from contextlib import contextmanager
+from pathlib import Path
 
 import caffe
+import numpy as np
 import pytest
+from caffe.proto import caffe_pb2
 
 from pysrn.console import SrnError
+from pysrn.nets.wire_format import head
 from pysrn.train.stage import snapshots
 
 NET = """name: "tiny"
@@ -141,3 +145,34 @@ def test_files_that_caffe_wrote_short_are_no_snapshot(solver, tmp_path):
     with pytest.raises(SrnError, match="Caffe wrote less"):
         snapshots.take(Short(), tmp_path, {"best_iteration": None}, 2)
     assert snapshots.iterations(tmp_path) == [1] and len(names(tmp_path)) == 3
+
+
+def test_a_snapshot_takes_less_memory_than_the_weights(tmp_path):
+    """A net of one product with many weights: neither they nor their momentum are copied."""
+    wide, blob = 2**24, 4 * 2**24  # weights; bytes
+    layers = NET.replace("dim: 300", f"dim: {wide // 50}").replace("std: 0.1", "std: 0.001")
+    (tmp_path / "net.prototxt").write_text(layers)
+    (tmp_path / "solver.prototxt").write_text(SOLVER.format(folder=tmp_path))
+    solver = caffe.get_solver(str(tmp_path / "solver.prototxt"))
+    solver.step(2)
+    carried = tmp_path / "carried.caffemodel"
+    with open(carried, "wb") as file:  # a field that no message has, as long as the weights
+        file.write(head(1000, blob) + bytes(blob))
+    before = memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
+    snapshots.take(solver, tmp_path, {"best_iteration": None}, 2, carried)
+    assert memory("VmHWM") - before < blob / 4
+    written = caffe_pb2.NetParameter.FromString(
+        snapshots.weights_path(tmp_path, 2).read_bytes()[carried.stat().st_size :]
+    )
+    weights = next(layer for layer in written.layer if layer.name == "fc").blobs[0].data
+    assert np.array(weights, np.float32).tobytes() == solver.net.params["fc"][0].data.tobytes()
+    state = caffe_pb2.SolverState.FromString(snapshots.state_path(tmp_path, 2).read_bytes())
+    assert state.iter == 2 and not state.HasField("learned_net") and len(state.history[0].data) == wide // 50 * 50
+    assert state.SerializeToString() == snapshots.state_path(tmp_path, 2).read_bytes()
+
+
+def memory(what):
+    """Bytes of this process, by the name that proc(5) has for them."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(what)) * 1024

@@ -12,17 +12,21 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from pathlib import Path
+from typing import BinaryIO
 
 from google.protobuf.message import DecodeError
 
 from pysrn.console import SrnError
 from pysrn.nets.caffemodel import sha256_of
+from pysrn.nets.wire_format import Field, WireError, WireFile
 from pysrn.whole_files import replace_text
 
 WEIGHTS, STATE, RECORD = ".caffemodel", ".solverstate", ".json"
 SUFFIXES = (WEIGHTS, STATE)
 ROOM_FOR_NAMES = 2**20  # assumed: bytes of a file beside its numbers (ResNet-101: 0.2 MiB)
+BLOCK = 1 << 20  # bytes of a file that are moved at a time
 _NAME = re.compile(r"iter_(\d+)\.json")
 
 
@@ -76,8 +80,7 @@ def take(solver, folder: Path, schedule: dict, kept: int, carried: Path | None =
         _check_room({path: size + others * (suffix == WEIGHTS) for suffix, path in partial.items()})
         solver.snapshot()
         if carried:  # messages of Protocol Buffers one behind the other are one message with the fields of both
-            path = partial[WEIGHTS]
-            path.write_bytes(carried.read_bytes() + path.read_bytes())
+            _put_before(partial[WEIGHTS], carried)
         hashes = _finish(partial, iteration)
         for suffix, path in partial.items():
             os.replace(path, file_of(folder, iteration, suffix))
@@ -156,20 +159,60 @@ def _finish(partial: dict[str, Path], iteration: int) -> dict[str, str]:
     """Make the files that Caffe wrote final, sure to be whole and on disk; returns suffix -> SHA-256.
 
     Caffe ends the process when it cannot write, but does not ask whether closing the file (NFS) or the disk lost some
-    of it. Raises OSError when that happened.
+    of it. Raises OSError when that happened. The files may be larger than what is left of the memory, so no message is
+    made of them.
     """
     from pysrn.nets import messages
 
-    try:
-        messages.NetParameter.FromString(partial[WEIGHTS].read_bytes())
-        state = messages.SolverState.FromString(partial[STATE].read_bytes())
-    except DecodeError:
-        raise OSError(0, "Caffe wrote less than it should have") from None
-    if state.iter != iteration:
-        raise OSError(0, f"Caffe wrote the state of iteration {state.iter}")
-    state.ClearField("learned_net")
-    partial[STATE].write_bytes(state.SerializeToString())
+    numbers = messages.SolverState.DESCRIPTOR.fields_by_name
+    with open(partial[WEIGHTS], "rb") as net, open(partial[STATE], "r+b") as state:
+        try:
+            if not list(_fields(net)):
+                raise WireError("it is empty")
+            fields = _fields(state)
+            small = b"".join(_part(state, field) for field in fields if field.number != numbers["history"].number)
+            found = messages.SolverState.FromString(small)
+        except (WireError, DecodeError):
+            raise OSError(0, "Caffe wrote less than it should have") from None
+        if found.iter != iteration:
+            raise OSError(0, f"Caffe wrote the state of iteration {found.iter}")
+        _take_out(state, [field for field in fields if field.number == numbers["learned_net"].number])
     for path in partial.values():
         with open(path, "rb") as file:
             os.fsync(file.fileno())
     return {suffix: sha256_of(path) for suffix, path in partial.items()}
+
+
+def _fields(file: BinaryIO) -> list[Field]:
+    """The fields of the message that a file holds; WireError where it ends too soon."""
+    whole = WireFile(file)
+    return list(whole.fields(0, whole.size))
+
+
+def _part(file: BinaryIO, field: Field) -> bytes:
+    file.seek(field.start)
+    return file.read(field.end - field.start)
+
+
+def _take_out(file: BinaryIO, fields: list[Field]) -> None:
+    """Take fields out of a file, in place: what follows moves up."""
+    for field in reversed(fields):
+        to, rest = field.start, field.end
+        while True:
+            file.seek(rest)
+            if not (block := file.read(BLOCK)):
+                break
+            file.seek(to)
+            file.write(block)
+            to, rest = to + len(block), rest + len(block)
+        file.truncate(to)
+
+
+def _put_before(path: Path, carried: Path) -> None:
+    """Put another file's bytes before those of `path`."""
+    whole = path.with_suffix(".whole")
+    with open(whole, "wb") as file:
+        for one in (carried, path):
+            with open(one, "rb") as part:
+                shutil.copyfileobj(part, file, BLOCK)
+    os.replace(whole, path)

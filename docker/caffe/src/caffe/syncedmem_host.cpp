@@ -60,7 +60,9 @@ void* SyncedMemory::overwritten_blocked_cpu_data(const BlockedLayout& layout) {
 }
 
 void SyncedMemory::free_ordered() {
-  if (!host_.blocked() || watched() || !own_cpu_data_) { return; }
+  if (!(host_.blocked() || deferred()) || watched() || !own_cpu_data_) {
+    return;
+  }
   CaffeFreeHost(cpu_ptr_, cpu_malloc_use_cuda_);
   cpu_ptr_ = NULL;
   own_cpu_data_ = false;

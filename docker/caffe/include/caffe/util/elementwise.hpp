@@ -51,6 +51,14 @@ void affine_backward(const Planes& planes, const float* dy, const float* gate,
     const float* factor, const float* x, const float* centre, float* dx,
     double* sum, double* product, const float* relu_shift = NULL);
 
+/// The mean and the variance of each channel.
+void moments(const Planes& planes, const float* x, double* mean,
+    double* variance);
+
+/// y = a * a_factor[c] + b * b_factor[c] + shift[c].
+void combine(const Planes& planes, const float* a, const float* a_factor,
+    const float* b, const float* b_factor, const float* shift, float* y);
+
 /// y = x, or slope * x where x is negative.
 void relu(size_t count, const float* x, float slope, float* y);
 

@@ -38,6 +38,15 @@ bool NormalizeForward(const Blob<float>& bottom, const Blob<float>& mean,
 bool NormalizeBackward(const Blob<float>& top, const Blob<float>& factor,
     Blob<float>* bottom);
 
+/// The mean and the variance of each channel.
+bool Moments(const Blob<float>& blob, vector<double>* mean,
+    vector<double>* variance);
+/// Backward through y = (x - mean) * factor, where mean and factor are those of
+/// the batch: `normalized` is y. In place or not.
+bool BatchNormalizeBackward(const Blob<float>& top,
+    const Blob<float>& normalized, const Blob<float>& factor,
+    Blob<float>* bottom);
+
 /// One step of SGD with L2 regularization for one parameter, in the order in
 /// which the gradient was computed, unless somebody looks on.
 bool Descend(float rate, float momentum, float decay, Blob<float>* parameter,
@@ -52,6 +61,8 @@ struct ScaleParts {
   Blob<Dtype>* factor;
   Blob<Dtype>* shift;  // NULL where there is none
   Blob<Dtype>* kept;   // for an input that is overwritten
+  // Where that input is as long as the bottom's data are deferred, or NULL
+  Blob<Dtype>* normalized;
 };
 
 /// The passes of one Scale layer, with what one leaves for the next.
@@ -82,6 +93,7 @@ class ScalePasses {
  private:
   int block_ = 1;  // the layout of what is kept, that of the data
   bool input_kept_ = true;
+  bool normalized_ = false;  // the input is ScaleParts::normalized
 };
 
 /// The passes of one Pooling layer, with what one leaves for the next.

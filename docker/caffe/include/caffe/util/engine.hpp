@@ -25,6 +25,7 @@ enum Part {
   FUSION,       // chains of layers as one pass
   MEMORY,       // buffers shared between blobs that are not in use together
   RECURRENT,    // LSTM by vectors, a sequence in a few large passes
+  LARGE,        // what only large nets gain from: see large.hpp
   PART_COUNT
 };
 

@@ -60,6 +60,8 @@ class HostBuffer {
   /// `compute` writes the numbers, by a pointer for one who reads none: the old
   /// numbers are gone. It is forgotten where they are written before.
   void Defer(const boost::function<void()>& compute);
+  /// What would do so; empty in any other state.
+  const boost::function<void()>& computation() const { return compute_; }
   /// DEFERRED only: has them written. If that throws, they stay deferred.
   void Compute();
 

@@ -48,6 +48,7 @@ elementwise::ScaleParts<Dtype> ScaleLayer<Dtype>::Parts() {
   parts.factor = this->blobs_[0].get();
   parts.shift = bias_layer_ ? this->blobs_[bias_param_id_].get() : NULL;
   parts.kept = &temp_;
+  parts.normalized = normalized_;
   return parts;
 }
 

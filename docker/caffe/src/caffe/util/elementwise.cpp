@@ -105,6 +105,41 @@ struct Parameters {
   }
 };
 
+// Calls work(row, begin, count, sums, products) for pieces of all rows, which
+// sets two sums of each lane, and adds them by channel. Each of the results may
+// be NULL. Each row's sums have a place of their own and are added in order.
+template <typename Work>
+void sum_rows(const Planes& planes, const Work& work, double* sum,
+    double* product) {
+  const size_t length = static_cast<size_t>(planes.inner) * planes.block;
+  const long rows = row_count(planes);
+  const int block = planes.block;
+  std::vector<double> partial(2 * rows * block);
+  double* const row_sums = partial.data();
+  double* const row_products = partial.data() + rows * block;
+  for_rows(rows, length, [&](long row) {
+    for (size_t done = 0; done < length; done += kFloatSum) {
+      float sums[kLanes], products[kLanes];
+      work(row, row * length + done, std::min(kFloatSum, length - done), sums,
+          products);
+      for (int lane = 0; lane < kLanes; ++lane) {
+        row_sums[row * block + lane % block] += sums[lane];
+        row_products[row * block + lane % block] += products[lane];
+      }
+    }
+  });
+  for (int c = 0; c < planes.channels; ++c) {
+    double total = 0, total_product = 0;
+    for (int n = 0; n < planes.outer; ++n) {
+      const size_t row = static_cast<size_t>(n) * planes.channels + c;
+      total += row_sums[row];
+      total_product += row_products[row];
+    }
+    if (sum) { sum[c] = total; }
+    if (product) { product[c] = total_product; }
+  }
+}
+
 template <bool kRelu, bool kCopy>
 CAFFE_INLINE void affine_row(size_t count, const float* x,
     const Lanes& mean, const Lanes& factor, const Lanes& shift, float* y,
@@ -222,6 +257,43 @@ void backward_row(size_t count, const float* dy, const float* gate,
     backward_row<ARRAY>(count, row, product, sums, products);
   } else {
     backward_row<OPEN>(count, row, product, sums, products);
+  }
+}
+
+CAFFE_CPU_CLONES
+void moments_row(size_t count, const float* x, const Parameters& centre,
+    float* sums, float* squares) {
+  const Lanes c = load(centre.lanes);
+  const size_t whole = count - count % kLanes;
+  Lanes sum = {}, square = {};
+  for (size_t i = 0; i < whole; i += kLanes) {
+    const Lanes off = load(x + i) - c;
+    sum += off;
+    square += off * off;
+  }
+  for (size_t i = whole; i < count; ++i) {
+    const float off = x[i] - centre.lanes[i - whole];
+    sum[i - whole] += off;
+    square[i - whole] += off * off;
+  }
+  store(sum, sums);
+  store(square, squares);
+}
+
+CAFFE_CPU_CLONES
+void combine_row(size_t count, const float* a, const Parameters& a_factor,
+    const float* b, const Parameters& b_factor, const Parameters& shift,
+    float* y) {
+  const Lanes fa = load(a_factor.lanes), fb = load(b_factor.lanes);
+  const Lanes s = load(shift.lanes);
+  const size_t whole = count - count % kLanes;
+  const int rest = count - whole;
+  for (size_t i = 0; i < whole; i += kLanes) {
+    store(load(a + i) * fa + load(b + i) * fb + s, y + i);
+  }
+  if (rest) {
+    store_part(load_part(a + whole, rest) * fa + load_part(b + whole, rest) *
+        fb + s, rest, y + whole);
   }
 }
 
@@ -420,40 +492,52 @@ void affine_backward(const Planes& blob, const float* dy, const float* gate,
     const float* factor, const float* x, const float* centre, float* dx,
     double* sum, double* product, const float* relu_shift) {
   const Planes planes = with_long_rows(blob);
-  const size_t length = static_cast<size_t>(planes.inner) * planes.block;
-  const long rows = row_count(planes);
-  const int block = planes.block;
-  // Each row's sums have a place of their own and are added in order.
-  std::vector<double> partial(2 * rows * block);
-  double* const row_sums = partial.data();
-  double* const row_products = partial.data() + rows * block;
-  for_rows(rows, length, [&](long row) {
+  sum_rows(planes, [&](long row, size_t begin, size_t count, float* sums,
+      float* products) {
     const Parameters row_factor(planes, row, factor);
     const Parameters row_centre(planes, row, centre);
     const Parameters row_shift(planes, row, relu_shift);
-    for (size_t done = 0; done < length; done += kFloatSum) {
-      const size_t begin = row * length + done;
-      float sums[kLanes], products[kLanes];
-      backward_row(std::min(kFloatSum, length - done), dy + begin,
-          gate ? gate + begin : NULL, row_factor, x ? x + begin : NULL,
-          row_centre, row_shift, relu_shift != NULL, product != NULL,
-          dx ? dx + begin : NULL, sums, products);
-      for (int lane = 0; lane < kLanes; ++lane) {
-        row_sums[row * block + lane % block] += sums[lane];
-        row_products[row * block + lane % block] += products[lane];
-      }
-    }
-  });
+    backward_row(count, dy + begin, gate ? gate + begin : NULL, row_factor,
+        x ? x + begin : NULL, row_centre, row_shift, relu_shift != NULL,
+        product != NULL, dx ? dx + begin : NULL, sums, products);
+  }, sum, product);
+}
+
+void moments(const Planes& blob, const float* x, double* mean,
+    double* variance) {
+  const Planes planes = with_long_rows(blob);
+  const int block = planes.block;
+  // Squares are those of distances from a number that is near the mean.
+  const int kNear = std::min(planes.inner, 64);
+  std::vector<float> centre(planes.channels);
   for (int c = 0; c < planes.channels; ++c) {
-    double total = 0, total_product = 0;
-    for (int n = 0; n < planes.outer; ++n) {
-      const size_t row = static_cast<size_t>(n) * planes.channels + c;
-      total += row_sums[row];
-      total_product += row_products[row];
-    }
-    if (sum) { sum[c] = total; }
-    if (product) { product[c] = total_product; }
+    const float* row = x + static_cast<size_t>(c / block) * planes.inner *
+        block + c % block;
+    for (int i = 0; i < kNear; ++i) { centre[c] += row[i * block] / kNear; }
   }
+  sum_rows(planes, [&](long row, size_t begin, size_t count, float* sums,
+      float* squares) {
+    moments_row(count, x + begin, Parameters(planes, row, centre.data()), sums,
+        squares);
+  }, mean, variance);
+  const double count = static_cast<double>(planes.outer) * planes.inner;
+  for (int c = 0; c < planes.channels; ++c) {
+    mean[c] /= count;
+    variance[c] = variance[c] / count - mean[c] * mean[c];
+    mean[c] += centre[c];
+  }
+}
+
+void combine(const Planes& blob, const float* a, const float* a_factor,
+    const float* b, const float* b_factor, const float* shift, float* y) {
+  const Planes planes = with_long_rows(blob);
+  const size_t length = static_cast<size_t>(planes.inner) * planes.block;
+  for_rows(row_count(planes), length, [&](long row) {
+    const size_t begin = row * length;
+    combine_row(length, a + begin, Parameters(planes, row, a_factor),
+        b + begin, Parameters(planes, row, b_factor),
+        Parameters(planes, row, shift), y + begin);
+  });
 }
 
 void relu(size_t count, const float* x, float slope, float* y) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "caffe/util/engine.hpp"
+#include "caffe/util/large.hpp"
 
 namespace caffe {
 namespace elementwise {
@@ -138,11 +139,48 @@ bool NormalizeBackward(const Blob<float>& top, const Blob<float>& factor,
   return true;
 }
 
+bool Moments(const Blob<float>& blob, vector<double>* mean,
+    vector<double>* variance) {
+  if (!enabled()) { return false; }
+  const int block = blob.data_block();
+  mean->resize(blob.shape(1));
+  variance->resize(blob.shape(1));
+  moments(planes_of(blob, blob.shape(1), block), blob.cpu_data_in(block),
+      mean->data(), variance->data());
+  return true;
+}
+
+bool BatchNormalizeBackward(const Blob<float>& top,
+    const Blob<float>& normalized, const Blob<float>& factor,
+    Blob<float>* bottom) {
+  if (!enabled()) { return false; }
+  const int channels = factor.count(), block = top.diff_block();
+  const float* dy = top.cpu_diff_in(block);
+  const float* y = normalized.cpu_data_in(block);
+  const float* a = factor.cpu_data();
+  const Planes planes = planes_of(*bottom, channels, block);
+  vector<double> sums(channels), products(channels);
+  affine_backward(planes, dy, NULL, a, y, NULL, NULL, sums.data(),
+      products.data());
+  const double count = bottom->count() / channels;
+  vector<float> b(channels), shift(channels);
+  for (int c = 0; c < channels; ++c) {
+    b[c] = -a[c] * products[c] / count;
+    shift[c] = -a[c] * sums[c] / count;
+  }
+  combine(planes, dy, a, y, b.data(), shift.data(),
+      bottom->overwritten_cpu_diff_in(block));
+  return true;
+}
+
 bool Descend(float rate, float momentum, float decay, Blob<float>* parameter,
     Blob<float>* history) {
   if (!enabled()) { return false; }
   // A fixed weight that has come to rest is not even read.
   if (rate == 0 && history->asum_data() == 0) { return true; }
+  if (large::DescendProduct(rate, momentum, decay, parameter, history)) {
+    return true;
+  }
   SyncedMemory* const memory[] = { parameter->diff().get(),
       history->data().get(), parameter->data().get() };
   bool blocked = memory[0]->block() > 1;
@@ -162,13 +200,15 @@ bool Descend(float rate, float momentum, float decay, Blob<float>* parameter,
 bool ScalePasses::Forward(const ScaleParts<float>& layer,
     const Blob<float>& bottom, Blob<float>* top) {
   if (!enabled()) { return false; }
-  block_ = layer.by_channel ? bottom.data_block() : 1;
+  normalized_ = layer.normalized && bottom.data()->deferred();
+  const Blob<float>& input = normalized_ ? *layer.normalized : bottom;
+  block_ = layer.by_channel ? input.data_block() : 1;
   input_kept_ = true;
-  const float* x = bottom.cpu_data_in(block_);
+  const float* x = input.cpu_data_in(block_);
   float* y = top->overwritten_cpu_data_in(block_);
   const Planes planes = { layer.outer, layer.channels, layer.inner, block_ };
   // Backward needs the input for the factor's own gradient only.
-  float* copy = &bottom == top && layer.factor_learns ?
+  float* copy = &bottom == top && layer.factor_learns && !normalized_ ?
       layer.kept->mutable_cpu_data() : NULL;
   affine(planes, x, NULL, layer.factor->cpu_data(),
       layer.shift ? layer.shift->cpu_data() : NULL, false, y, copy);
@@ -190,6 +230,7 @@ bool ScalePasses::Backward(const ScaleParts<float>& layer,
   }
   const float* dy = top.cpu_diff_in(block_);
   const float* x = !layer.factor_learns ? NULL :
+      normalized_ ? layer.normalized->cpu_data_in(block_) :
       in_place ? layer.kept->cpu_data() : bottom->cpu_data_in(block_);
   float* dx = propagate_down ? bottom->overwritten_cpu_diff_in(block_) : NULL;
   const Planes planes = { layer.outer, layer.channels, layer.inner, block_ };

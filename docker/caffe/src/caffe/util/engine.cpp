@@ -12,7 +12,7 @@ namespace engine {
 namespace {
 
 const char* const kNames[PART_COUNT] = {
-  "elementwise", "onednn", "grouped", "fusion", "memory", "recurrent"
+  "elementwise", "onednn", "grouped", "fusion", "memory", "recurrent", "large"
 };
 
 struct Selection {
@@ -32,7 +32,7 @@ struct Selection {
       CHECK_LT(part, PART_COUNT) << "CAFFE_ENGINE=" << value << ": there is no "
           << "part '" << name << "'. Allowed are: stock alone, or a list, "
           << "separated by commas, of elementwise, onednn, grouped, fusion, "
-          << "memory, recurrent.";
+          << "memory, recurrent, large.";
       asked[part] = true;
     }
   }
