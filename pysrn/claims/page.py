@@ -39,7 +39,7 @@ Any pair of one's own will do.
 
 Runs of one seed share their first stage where it is the same to the bit. So claims of one data set cost less together.
 `shapes`: choose its recipe anew before S1. Its own was chosen while looking at test images
-([how](evaluation.md#srn-against-its-main-net-alone)).
+([how](evaluation.md)).
 
 """
 
