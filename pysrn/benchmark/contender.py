@@ -31,7 +31,7 @@ class Job:
     """What a contestant computes, again and again.
 
     `work`: `train` (a step of `stage`), `infer`, or a work of `recurrent/sides.py`. `dataset`: whose recipe. `inputs`:
-    an .npz of `data` and `label`, or of what that work reads. `losses`: names of the stage's losses, each with its score.
+    an .npz of `data` and `label`, or of what that work reads. `losses`: the names of the losses, each with its score.
     `folded`: batch normalisation in the weights of what is fixed, and that apart from what learns; `cached`: its
     features from a cache. `round_seconds`: how long a round of fast passes lasts.
     """
