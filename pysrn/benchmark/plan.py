@@ -64,7 +64,7 @@ class Plan:
 
     def recipe(self) -> Recipe:
         """The recipe whose net gets random weights."""
-        return usual_recipe(system_named(self.system), self.variant, self.trunk, self.dataset)
+        return usual_recipe(system_named(self.system), self.variant, self.trunk, dataset=self.dataset)
 
 
 def stages_of(system: System, part: str) -> tuple[int, ...]:

@@ -54,16 +54,16 @@ def _rows(found: Mapping) -> list[str]:
     title = f"{TITLES[plan['part']].format(**plan)}, batch {plan['batch']}"
     system = system_named(plan.get("system", default_system().name))  # early figures are of the default one
     if system is not default_system():
-        title = f"{system.title}, {title}"
+        title = f"{system.title} on {plan['dataset']}, {title}"
     if plan["variant"] != next(iter(system.variants)):
         title += f", `{plan['variant']}`"
-    peaks = [found["contestants"][name]["peak_mb"] for name in (OURS, *names[:2]) if name]
+    peaks = [f"{found['contestants'][name]['peak_mb']:,}" if name else "-" for name in (OURS, *names[:2])]
     cells = [
         title,
         _seconds(median[OURS]),
         *(_seconds(median[name]) if name else "" for name in names),
         *(_ratio(ratio[name]) if name else "" for name in names[1:]),
-        " / ".join(f"{peak:,}" for peak in peaks),
+        " / ".join(peaks),
     ]
     rows = [cells]
     if CACHED in median:

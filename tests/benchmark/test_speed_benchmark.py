@@ -12,6 +12,7 @@ from pysrn.benchmark import speed
 from pysrn.benchmark.contender import CAFFE, TORCH, Contender, Job
 from pysrn.console import SrnError, ToleranceError
 from pysrn.nets.prototxt import read_message
+from pysrn.systems.registry import systems
 from tools import benchmark
 
 pytest.importorskip("torch")
@@ -153,3 +154,10 @@ def test_mistakes_are_one_line(words, code, said, capsys):
     assert benchmark.main(words) == code
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert len(errors) == 1 and said in errors[0]
+
+
+@pytest.mark.parametrize("system", systems())
+def test_the_recipe_is_that_of_the_data_set(system):
+    for name, recipe in systems()[system].recipes.items():
+        found = speed.Plan("step", system=system, dataset=name).recipe()
+        assert (found.dataset, found.batch_size) == (recipe.dataset, recipe.batch_size)

@@ -28,20 +28,15 @@ def normalised(name: str, bottom: str, channels: int) -> str:
     )  # fmt: skip
 
 
-def rectifier(blob: str) -> str:
-    return layer(f"{blob}_relu", "ReLU", blob, blob)
-
-
-# In blocks of 16 channels, in Caffe's order (20), a residual block.
+# In blocks of 16 channels, in Caffe's order (20), a sum. No rectifier, behind which rounding moves gradients by luck;
+# and none of them behind another, where a gradient is the little that is left of large ones.
 NORMS = (
     normalised("a", "data", 32)
-    + rectifier("a")
-    + normalised("b", "a", 20)
-    + rectifier("b")
-    + normalised("c", "b", 32)
+    + normalised("b", "data", 20)
+    + normalised("c", "data", 32)
     + layer("sum", "Eltwise", "a c")
-    + rectifier("sum")
-    + layer("last", "Convolution", "sum", "", STRIDED)
+    + layer("both", "Concat", "sum b")
+    + layer("last", "Convolution", "both", "", STRIDED)
 )
 MAPS = {"data": (2, 3, 320, 320)}  # 2 x 84 x 320 x 320 numbers: 17.2 million
 
