@@ -163,13 +163,13 @@ def test_a_snapshot_takes_less_memory_than_the_weights(tmp_path):
     snapshots.take(solver, tmp_path, {"best_iteration": None}, 2, carried)
     assert memory("VmHWM") - before < blob / 4
     written = caffe_pb2.NetParameter.FromString(
-        snapshots.weights_path(tmp_path, 2).read_bytes()[carried.stat().st_size :]
+        snapshots.file_of(tmp_path, 2, snapshots.WEIGHTS).read_bytes()[carried.stat().st_size :]
     )
     weights = next(layer for layer in written.layer if layer.name == "fc").blobs[0].data
     assert np.array(weights, np.float32).tobytes() == solver.net.params["fc"][0].data.tobytes()
-    state = caffe_pb2.SolverState.FromString(snapshots.state_path(tmp_path, 2).read_bytes())
+    state = caffe_pb2.SolverState.FromString(snapshots.file_of(tmp_path, 2, snapshots.STATE).read_bytes())
     assert state.iter == 2 and not state.HasField("learned_net") and len(state.history[0].data) == wide // 50 * 50
-    assert state.SerializeToString() == snapshots.state_path(tmp_path, 2).read_bytes()
+    assert state.SerializeToString() == snapshots.file_of(tmp_path, 2, snapshots.STATE).read_bytes()
 
 
 def memory(what):
