@@ -16,8 +16,8 @@ namespace caffe {
  * of sequences are oneDNN's where the part `onednn` is in use, too.
  *
  * Stock Caffe computes a step's five exponentials a unit in double, one at a
- * time, and adds to the recurrent weights' gradient in each step. In float only;
- * for double every function declines.
+ * time, and adds to the recurrent weights' gradient in each step. In float
+ * only; for double every function declines.
  */
 namespace recurrent {
 
