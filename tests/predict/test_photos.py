@@ -199,7 +199,7 @@ def test_a_run_of_ones_own_labels(shapes_model, photo, tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     recipe = RECIPES["folder"]
     names = tuple(f"thing {number}" for number in range(16))
-    recipe = replace(recipe, dataset=replace(recipe.dataset, labels=names))
+    recipe = replace(recipe, trunk=RECIPES["shapes"].trunk, dataset=replace(recipe.dataset, labels=names))
     run = RunFolder(tmp_path / "runs" / "own")
     run.write_settings(Settings(recipe, "data/gone", None))
     run.stage(4).mkdir()
