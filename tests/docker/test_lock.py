@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -95,7 +96,11 @@ def test_the_environment_is_the_lock():
         pytest.skip("not an environment of docker/local, or one without the lock")
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     locked = versions("locked/all.txt", "locked/torch.txt", "locked/torch-cuda.txt", python=python)
-    installed = {canonicalize_name(found.name): found.version.partition("+")[0] for found in metadata.distributions()}
+    folder = sysconfig.get_path("purelib")  # other tests put folders of their own on sys.path
+    installed = {
+        canonicalize_name(found.name): found.version.partition("+")[0]
+        for found in metadata.distributions(path=[folder])
+    }
     own = {"pysrn", "pip", "setuptools"}
     assert {name: version for name, version in installed.items() if name not in own} == {
         name: locked[name] for name in installed if name not in own
