@@ -90,6 +90,11 @@ def compare(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray],
     return result
 
 
+def ratio_text(ratio: Mapping[str, float] | None) -> str:
+    """Median, least and most of a ratio; nothing where there is none, as of ours against itself."""
+    return f"{ratio['median']:.3f} ({ratio['least']:.3f} to {ratio['most']:.3f})" if ratio else ""
+
+
 def report_lines(figures: Mapping) -> list[str]:
     """The lines that say what was measured."""
     plan, seconds = figures["plan"], figures["seconds"]
@@ -100,8 +105,7 @@ def report_lines(figures: Mapping) -> list[str]:
         f"  {'':<24}{'seconds':>9}   {'time of ours / its time':<26}{'peak MB':>8}{'scores':>10}{'gradients':>11}",
     ]
     for name, median in seconds["median"].items():
-        ratio = seconds["ratio"].get(name)
-        behind = f"{ratio['median']:.3f} ({ratio['least']:.3f} to {ratio['most']:.3f})" if ratio else ""
+        behind = ratio_text(seconds["ratio"].get(name))
         found, same = figures["contestants"][name], figures["agreement"][name]
         gradients = f"{same['gradients']:11.1e}" if "gradients" in same else ""
         lines.append(f"  {name:<24}{median:9.4f}   {behind:<26}{found['peak_mb']:8d}{same['scores']:10.1e}{gradients}")

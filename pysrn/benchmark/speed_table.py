@@ -62,7 +62,7 @@ def _rows(found: Mapping) -> list[str]:
         title,
         _seconds(median[OURS]),
         *(_seconds(median[name]) if name else "" for name in names),
-        *(_ratio(ratio[name]) if name else "" for name in names[1:]),
+        *(spread_text(ratio[name]) if name else "" for name in names[1:]),
         " / ".join(peaks),
     ]
     rows = [cells]
@@ -77,6 +77,6 @@ def _seconds(value: float) -> str:
     return f"{value:.2f}" if value >= 1 else f"{value:.3f}"
 
 
-def _ratio(ratio: Mapping) -> str:
+def spread_text(ratio: Mapping) -> str:
     """The median and its spread."""
     return f"{ratio['median']:.2f} ({ratio['least']:.2f}-{ratio['most']:.2f})"

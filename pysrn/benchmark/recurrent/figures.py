@@ -18,7 +18,8 @@ import numpy as np
 
 from pysrn.benchmark.contender import CAFFE, SEARCH, SEQUENCE, TORCH, Contender, Job
 from pysrn.benchmark.plan import OURS, STOCK
-from pysrn.benchmark.speed import compare
+from pysrn.benchmark.speed import compare, ratio_text
+from pysrn.benchmark.speed_table import spread_text
 from pysrn.benchmark.timing import alternate, summary
 from pysrn.benchmark.usual import own_module, usual_recipe
 from pysrn.console import MissingError, UsageError, message
@@ -148,8 +149,7 @@ def report_lines(figures: Mapping) -> list[str]:
         f"  {'':<14}{'seconds':>9}   time of ours / its time",
     ]
     for name, median in seconds["median"].items():
-        ratio = seconds["ratio"].get(name)
-        behind = f"{ratio['median']:.3f} ({ratio['least']:.3f} to {ratio['most']:.3f})" if ratio else ""
+        behind = ratio_text(seconds["ratio"].get(name))
         lines.append(f"  {name:<14}{median:9.4f}   {behind}".rstrip())
     return lines
 
@@ -168,7 +168,6 @@ def table(folder: Path) -> str:
     for _, found in measured:
         median, ratio = found["seconds"]["median"], found["seconds"]["ratio"][PEER]
         seconds = [f"{median[name]:.3g}" if name in median else "" for name in (OURS, OLD, PEER)]
-        spread = f"{ratio['median']:.2f} ({ratio['least']:.2f}-{ratio['most']:.2f})"
-        cells = [found["plan"]["title"], str(found["plan"]["threads"]), *seconds, spread]
+        cells = [found["plan"]["title"], str(found["plan"]["threads"]), *seconds, spread_text(ratio)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, END])
