@@ -53,8 +53,12 @@ def work(arguments: argparse.Namespace) -> None:
 
     if arguments.seeds < 1:
         raise UsageError("--seeds: a whole number from 1")
-    if arguments.plan and arguments.shuffle_labels:
-        raise UsageError("--shuffle-labels writes a pair, --plan writes nothing", "give one of them")
+    for given, does in (
+        (arguments.shuffle_labels, "--shuffle-labels writes a pair"),
+        (arguments.choose, "--choose trains"),
+    ):
+        if arguments.plan and given:
+            raise UsageError(f"{does}, --plan writes nothing", "give one of them")
     if arguments.training is not None and not arguments.data:
         raise UsageError("--training is for one data set", "name it: --data NAME")
     chosen = [claim_named(key) for key in arguments.claims or claims()]

@@ -72,6 +72,9 @@ def test_plan_trains_nothing_and_records_nothing(call, data, place):  # noqa: F8
     )
     assert said.stdout.count("missing tools/run_stage.py 1 --system toy") == 6
     assert "about" in said.stdout and not (place / "planned").exists()
+    for other in ("--choose", "--shuffle-labels"):
+        refused = call("claims", "T1", "--data", "shapes", "--plan", other, "--out", "planned", code=2)
+        assert "--plan writes nothing" in refused.stderr and not (place / "planned").exists()
 
 
 def test_a_true_claim_holds_and_a_false_one_fails(claimed, place):  # noqa: F811
