@@ -5,6 +5,7 @@
     tools/predict.py RUN                    a run's folder or a caffemodel, on its data set
     tools/predict.py photo.jpg FOLDER       photos, with the run finished last in runs/
     tools/predict.py RUN photo.jpg          photos, with this run
+    tools/predict.py RUN --part 3/8         the third of eight parts of it, on this machine; with --join all of them
     tools/predict.py RUN --from-text FILE   no net: logits of the official text form, for tools/evaluate.py
 
 A word means photos when it ends as image files do, or is a folder of images; --images and --run say it outright.
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("-o", "--out", type=Path, help="default: predictions_<split>.npz beside the weights")
     parser.add_argument("--text", type=Path, metavar="FILE", help="also write the last score in the official text form")
+    parser.add_argument("--part", type=part, metavar="I/N", help="of N parts the I-th: its file says so in its name")
     split = parser.add_argument_group("a split of a data set")
     split.add_argument("--data", help="folder of the LMDB pair (default: the one that the run was trained on)")
     split.add_argument("--split", help="default: test")
@@ -49,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         help="keep the trunk's features on the disk: stages that leave it alone share them",
     )
     split.add_argument("--cache-folder", type=Path, metavar="FOLDER", help="where (default: in the run)")
+    split.add_argument("--join", action="store_true", help="join the parts that are there into one file")
     split.add_argument("--from-text", type=Path, metavar="FILE", help="take the logits from this file")
     split.add_argument("--image-list", type=Path, help="names of its rows, one a line (default: in the pair's order)")
     split.add_argument(
@@ -70,6 +73,16 @@ def setting(text: str) -> tuple[str, int]:
     if not value.isdecimal():
         raise argparse.ArgumentTypeError(f"NAME=N, not {text!r}")
     return name, int(value)
+
+
+def part(text: str):
+    """I/N."""
+    from pysrn.predict.parts import Part
+
+    try:
+        return Part.of_text(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"I/N, as 3/8, not {text!r}") from None
 
 
 def work(arguments: argparse.Namespace) -> None:
@@ -104,6 +117,10 @@ def work(arguments: argparse.Namespace) -> None:
     of_split = (arguments.split, arguments.cache_features, arguments.from_text, arguments.image_list)
     if photos and (any(of_split) or arguments.workers > 1):
         raise UsageError("--split, --workers, --cache-features, --from-text and --image-list are not for photos")
+    if arguments.join and (arguments.part or photos or arguments.from_text):
+        raise UsageError("--join joins the parts of a split that are there", "leave the other words out")
+    if arguments.part and (arguments.from_text or (photos and not arguments.out)):
+        raise UsageError("--part makes a part of a file of what a net predicts", "of photos: --out FILE, the whole's")
     if arguments.image_list and not arguments.from_text:
         raise UsageError("--image-list says what the rows of --from-text are")
     if arguments.dataset and (not arguments.image_list or arguments.data or run):
@@ -124,12 +141,22 @@ def predict_split(arguments: argparse.Namespace, run: str | None) -> None:
     """Scores of an LMDB pair's split, to a file."""
     from pysrn.data.pair.lmdb_pair import PairReader
     from pysrn.predict import splits as predict
+    from pysrn.predict.parts import join
     from pysrn.predict.trained import default_run, features_of, find_weights
 
-    weights = find_weights(run or default_run(), arguments.stage)
     split = arguments.split or "test"
-    pair = PairReader(predict.data_folder(weights, arguments.data), split)
+    weights = None if arguments.join and arguments.out else find_weights(run or default_run(), arguments.stage)
     out = arguments.out or weights.parent / f"predictions_{split}.npz"
+    if arguments.join:
+        found = join(out)
+        print(summary(out, found))
+        write_text(arguments.text, found)
+        return
+    folder, chunk = predict.data_folder(weights, arguments.data), arguments.batch_size * predict.CHUNK_BATCHES
+    if one := arguments.part:
+        out, pair = one.path(out), PairReader(folder, split, lambda images: one.span(images, chunk))
+    else:
+        pair = PairReader(folder, split)
     found = predict.predict(
         weights,
         pair,
@@ -184,7 +211,8 @@ def predict_photos(arguments: argparse.Namespace, run: str | None, words: list[s
     net = DeployNet(weights, size, arguments.gpu, folded=True, search=dict(arguments.search))
     classes = photos.label_names(net, weights, arguments.data)
     scores = chosen_scores(net, arguments.score)
-    found, readable = photos.predict_photos(net, paths, classes, scores, arguments.batch_size)
+    span = arguments.part and arguments.part.span(len(paths), 1)
+    found, readable = photos.predict_photos(net, paths, classes, scores, arguments.batch_size, span)
     for row, path in enumerate(readable):
         print(printable(str(path), 5000))
         if found.about.get("found"):
@@ -194,8 +222,9 @@ def predict_photos(arguments: argparse.Namespace, run: str | None, words: list[s
         for name, probability in photos.ranked(found.scores[scores[-1]][row], classes, arguments.top, of_row):
             print(f"  {probability:6.1%}  {name}")
     if arguments.out is not None:
-        found.save(arguments.out)
-        print(summary(arguments.out, found))
+        out = arguments.part.path(arguments.out) if arguments.part else arguments.out
+        found.save(out)
+        print(summary(out, found))
     write_text(arguments.text, found)
     if arguments.attention or arguments.picture:
         draw_attention(arguments, net, readable, classes, scores[-1])

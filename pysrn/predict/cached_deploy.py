@@ -49,7 +49,8 @@ class CachedDeployNet(DeployNet):
     ) -> dict[str, np.ndarray]:
         """Run records of the pair; `views` is called where the features of one are not there."""
         values = np.empty((len(records), *self._cache.shape), np.float32)
-        damaged = self._cache.fetch(records, values, lambda: self._still.forward(views())[self._still.output])
+        rows = [self._pair.span.start + record for record in records]
+        damaged = self._cache.fetch(rows, values, lambda: self._still.forward(views())[self._still.output])
         if damaged:
             message(f"warning: {self._cache.folder}: damaged rows are computed anew: {', '.join(map(str, damaged))}")
         return self._outputs(self._rest, values, outputs)
@@ -72,5 +73,5 @@ class CachedDeployNet(DeployNet):
             size = size_text(len(self._pair) * row_bytes(features.shape, self._precision))
             message(f"features of {len(self._pair)} images, {self._precision}: {size} in {self._place}")
         self._cache = FeatureCache.make(self._place, about, features.shape)
-        self._cache.reserve(len(self._pair))
+        self._cache.reserve(self._pair.span.stop)
         return built

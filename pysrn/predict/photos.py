@@ -22,6 +22,7 @@ from pysrn.data.readers.annotation_checks import key_names
 from pysrn.data.readers.label_text import printable
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.predict.deploy import DeployNet
+from pysrn.predict.parts import RECORDS
 from pysrn.predict.predictions import Predictions
 from pysrn.predict.probability import sigmoid
 from pysrn.predict.splits import views_of
@@ -90,9 +91,14 @@ def read_photos(paths: Sequence[Path], stored_size: int) -> Iterator[Photo]:
 
 
 def predict_photos(
-    net: DeployNet, paths: Sequence[Path], classes: Sequence[str], scores: Sequence[str], batch_size: int
+    net: DeployNet,
+    paths: Sequence[Path],
+    classes: Sequence[str],
+    scores: Sequence[str],
+    batch_size: int,
+    part: range | None = None,
 ) -> tuple[Predictions, list[Path]]:
-    """Logits of the readable files, in order, and these files.
+    """Logits of the readable files, in order, and these files; of a `part` of them alone where one is given.
 
     Keys are as in an LMDB pair (`%08d_<name>`), numbered by `paths`; `about["files"]` lists the files, one a line,
     `about["found"]` what a search found in each, where there is one.
@@ -100,9 +106,10 @@ def predict_photos(
     """
     places, parts, words = [], [], []
     numbers = {path: number for number, path in enumerate(paths)}
+    span = range(len(paths)) if part is None else part
     several = progress(
-        _gathered(read_photos(paths, net.architecture.input.stored_size), batch_size),
-        -(-len(paths) // batch_size),
+        _gathered(read_photos(paths[span.start : span.stop], net.architecture.input.stored_size), batch_size),
+        -(-len(span) // batch_size),
         "predicting",
         "batches",
     )
@@ -112,7 +119,7 @@ def predict_photos(
             words += [net.searching.words_of(row, classes) for row in range(len(photos))]
         places += [photo.path for photo in photos]
     if not places:
-        raise SrnError(f"none of {len(paths)} files could be read as an image")
+        raise SrnError(f"none of {len(span)} files could be read as an image")
     names = key_names(PurePath(path.name) for path in paths)
     keys = tuple(printable(f"{numbers[path]:08d}_{names[numbers[path]]}", 500) for path in places)
     about = {
@@ -120,6 +127,7 @@ def predict_photos(
         "weights_sha256": sha256_of(net.path),
         "files": "\n".join(printable(str(path), 5000) for path in places),
         **({"found": "\n".join(words)} if words else {}),
+        **({RECORDS: [part.start, part.stop, len(paths)]} if part else {}),
     }
     joined = {name: np.concatenate([part[name] for part in parts]) for name in scores}
     found = Predictions(keys, tuple(classes), joined, None, about)

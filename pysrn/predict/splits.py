@@ -22,6 +22,7 @@ from pysrn.nets.caffemodel import sha256_of
 from pysrn.predict.cached_deploy import CachedDeployNet
 from pysrn.predict.chunks import ScoreChunks
 from pysrn.predict.deploy import DeployNet
+from pysrn.predict.parts import OF_DATA, RECORDS
 from pysrn.predict.predictions import Predictions
 from pysrn.predict.trained import check_own_classes, settings_of
 from pysrn.predict.workers import share_out
@@ -45,7 +46,7 @@ def predict(
     cache: tuple[str, Path] | None = None,
     search: Mapping[str, int] | None = None,
 ) -> Predictions:
-    """Logits of all images of a split, with their labels: written to `out` and returned.
+    """Logits of all images that a reader has, a split or a part, with their labels: written to `out` and returned.
 
     Goes on with what an interrupted call for the same result has left in a hidden folder beside `out`. `scores`: which
     of the net's scores (default: all). With several `workers` each process has its own net and its share of the CPU.
@@ -66,6 +67,7 @@ def predict(
         "data_sha256": sha256_of(pair.folder / DATA_MANIFEST),
         "split": pair.split,
         "images": len(pair),
+        **({"first": pair.span.start} if pair.is_part else {}),
         "classes": len(pair.classes),
         "scores": list(chosen_scores(net, scores)),
         "batch_size": batch_size,
@@ -85,6 +87,8 @@ def predict(
         bar.close()
         about = {"weights": str(weights), "weights_sha256": job["weights_sha256"]}
         about |= {"data": str(pair.folder), "split": pair.split}
+        if pair.is_part:
+            about |= {RECORDS: [pair.span.start, pair.span.stop, pair.total], OF_DATA: job["data_sha256"]}
         labels = pair.all_labels().astype(np.int8)
         found = Predictions(tuple(pair.keys), tuple(pair.classes), chunks.join(), labels, about)
         try:

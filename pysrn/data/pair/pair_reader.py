@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from itertools import islice, zip_longest
 from pathlib import Path
 
 import cv2
@@ -25,13 +27,14 @@ KEY_NUMBER = 9  # a sample key is `%08d_<name>`: so many characters before the n
 
 
 class PairReader:
-    """Random access to the samples of a split, in key order.
+    """Random access to the samples of a split, in key order; or to a run of them: those alone take memory.
 
+    `span`: from the number of records in the split to the run; sample 0 is its first, record `span.start` of `total`.
     Raises MissingError when the folder, its manifest, the split or a database is missing, SrnError when a
     database is truncated or the two do not pair up.
     """
 
-    def __init__(self, folder: str | Path, split: str) -> None:
+    def __init__(self, folder: str | Path, split: str, span: Callable[[int], range] = range) -> None:
         self.folder = existing_folder(folder, "LMDB folder", BUILD)
         self.split = split
         manifest = read_manifest(self.folder)
@@ -43,15 +46,18 @@ class PairReader:
         self.classes: tuple[str, ...] = tuple(manifest["classes"])
         self.image_size: int = manifest.get("image_size", STORED_SIZE)  # pixels of a stored image's side
         self._images, self._labels = (open_whole(path, REBUILD) for path in pair_paths(self.folder, split))
-        keys, label_keys = _keys(self._images), _keys(self._labels)
-        count = manifest["splits"][split].get("count")
         self._labels_as = manifest["splits"][split].get("labels_as", SIGNED)
-        if keys != label_keys:
-            raise SrnError(f"{self.folder}: {_difference(keys, label_keys, split)}", REBUILD)
-        if len(keys) != count:
-            raise SrnError(f"{self.folder}: {split} holds {len(keys)} records, its {NAME} says {count}", REBUILD)
-        self._keys = keys
-        self.keys: list[str] = [key.decode("utf-8", "replace") for key in keys]
+        found, label_vectors = (environment.stat()["entries"] for environment in (self._images, self._labels))
+        if found != label_vectors:
+            raise SrnError(f"{self.folder}: {split} has {found} images but {label_vectors} label vectors", REBUILD)
+        self.total = manifest["splits"][split].get("count")
+        if found != self.total:
+            raise SrnError(f"{self.folder}: {split} holds {found} records, its {NAME} says {self.total}", REBUILD)
+        self.span, self.is_part = span(self.total), span is not range
+        self._keys = list(self._paired_keys())
+        if len(self._keys) != len(self.span):
+            raise SrnError(f"{self.folder}: {len(self._keys)} records of {split} are there, not {self.span}", REBUILD)
+        self.keys: list[str] = [key.decode("utf-8", "replace") for key in self._keys]
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -75,6 +81,18 @@ class PairReader:
         """Labels of all samples: float32 of shape (N, C)."""
         return np.stack([self.labels(index) for index in range(len(self))])
 
+    def _paired_keys(self) -> Iterator[bytes]:
+        """The keys of the span; SrnError where images and labels have not the same."""
+        both = zip_longest(*(_keys(environment, self.span) for environment in (self._images, self._labels)))
+        for number, (key, other) in enumerate(both, self.span.start):
+            if key != other:
+                there = " and ".join("none" if one is None else one.decode(errors="replace") for one in (key, other))
+                raise SrnError(
+                    f"{self.folder}: images and labels of {self.split} are out of step: record {number} is {there}",
+                    REBUILD,
+                )
+            yield key
+
     def _datum(self, environment: lmdb.Environment, kind: str, index: int):
         try:
             with environment.begin(buffers=True) as transaction:
@@ -97,18 +115,9 @@ def _pixels(record) -> np.ndarray:
     return cv2.merge(list(np.frombuffer(record.data, np.uint8).reshape(shape)))
 
 
-def _keys(environment: lmdb.Environment) -> list[bytes]:
+def _keys(environment: lmdb.Environment, span: range) -> Iterator[bytes]:
     try:
         with environment.begin() as transaction:
-            return list(transaction.cursor().iternext(values=False))
+            yield from islice(transaction.cursor().iternext(values=False), span.start, span.stop)
     except lmdb.Error as error:
         raise SrnError(f"{environment.path()} is damaged: {error}", REBUILD) from None
-
-
-def _difference(keys: list[bytes], label_keys: list[bytes], split: str) -> str:
-    """What is wrong with two lists of keys that should be the same."""
-    for number, (key, label_key) in enumerate(zip(keys, label_keys, strict=False)):
-        if key != label_key:
-            there = f"record {number} is {key.decode(errors='replace')} and {label_key.decode(errors='replace')}"
-            return f"images and labels of {split} are out of step: {there}"
-    return f"{split} has {len(keys)} images but {len(label_keys)} label vectors"
