@@ -21,6 +21,8 @@ def written_beside(path: Path) -> Iterator[Path]:
     try:
         with usual_mode(partial):
             yield partial
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())  # a power cut after the renaming would leave the name without its content
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
