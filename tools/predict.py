@@ -4,11 +4,13 @@
     tools/predict.py                        the run finished last in runs/, on its data set's test split
     tools/predict.py RUN                    a run's folder or a caffemodel, on its data set
     tools/predict.py photo.jpg FOLDER       photos, with the run finished last in runs/
+    tools/predict.py shard.tar list.txt     photos in a tar archive, photos that a file lists
     tools/predict.py RUN photo.jpg          photos, with this run
     tools/predict.py RUN --part 3/8         the third of eight parts of it, on this machine; with --join all of them
     tools/predict.py RUN --from-text FILE   no net: logits of the official text form, for tools/evaluate.py
 
-A word means photos when it ends as image files do, or is a folder of images; --images and --run say it outright.
+A word means photos when it ends as image files do, as .tar or .txt, or is a folder of images; --images and --run say it
+outright.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", metavar="RUN or PHOTO", help="see above")
     parser.add_argument("--run", help="a run's folder, or a caffemodel")
-    parser.add_argument("--images", nargs="+", default=[], metavar="PHOTO", help="image files, folders of them")
+    parser.add_argument("--images", nargs="+", default=[], metavar="PHOTO", help="image files, folders, .tar, lists")
     parser.add_argument("--stage", type=int, help="of the run (default: the last)")
     parser.add_argument(
         "--score", nargs="+", metavar="SCORE", default=[], help="which to compute (default: all; of photos the last)"
@@ -88,7 +90,7 @@ def part(text: str):
 def work(arguments: argparse.Namespace) -> None:
     """Predict, write and print."""
     from pysrn.predict import splits as predict
-    from pysrn.predict.photos import is_photo_argument
+    from pysrn.predict.photo_files import is_photo_argument
 
     arguments.batch_size = predict.BATCH_SIZE if arguments.batch_size is None else arguments.batch_size
     if not 1 <= arguments.batch_size <= predict.LARGEST_BATCH:
@@ -199,10 +201,11 @@ def predict_photos(arguments: argparse.Namespace, run: str | None, words: list[s
     from pysrn.data.readers.label_text import printable
     from pysrn.predict import photos
     from pysrn.predict.deploy import DeployNet
+    from pysrn.predict.photo_files import find_photos
     from pysrn.predict.splits import chosen_scores
     from pysrn.predict.trained import default_run, find_weights
 
-    paths = photos.find_photos(words)
+    paths = find_photos(words)
     if run is None:
         run = default_run()
         message(f"with the net of {run}")

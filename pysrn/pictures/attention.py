@@ -26,6 +26,7 @@ from pysrn.data.readers.label_text import printable
 from pysrn.nets.map_places import Places
 from pysrn.pictures.pointing import Box
 from pysrn.predict.deploy import DeployNet
+from pysrn.predict.photo_files import Member
 from pysrn.predict.photos import read_photos
 from pysrn.predict.probability import sigmoid
 from pysrn.predict.splits import batches, check_labels, views_of, whole_views
@@ -120,7 +121,7 @@ def attention_rows(
 
 
 def photo_rows(
-    net: DeployNet, paths: Sequence[Path], classes: Sequence[str], score: str, maps: Sequence[str], count: int
+    net: DeployNet, paths: Sequence[Path | Member], classes: Sequence[str], score: str, maps: Sequence[str], count: int
 ) -> list[Row]:
     """A row for every readable file and map: the photo, and the maps of its `count` highest labels over it."""
     _check_outputs(net, maps)

@@ -1,4 +1,4 @@
-"""Predicting a user's own image files: which they are, their pixels, their scores, and pictures of the attention.
+"""Predicting a user's own image files: their pixels, their scores, and pictures of the attention.
 
 The pixels take the way of the data sets (`data/pixels.py`): decoded, warped to the stored square, then to the net's
 input. An LMDB pair may hold them as JPEG, which a photo here does not become once more.
@@ -6,7 +6,6 @@ input. An LMDB pair may hold them as JPEG, which a photo here does not become on
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,15 +13,15 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from pysrn.console import MissingError, SrnError, UsageError, message, progress
-from pysrn.data.image_files import ENDINGS, FOREIGN, images_below
+from pysrn.console import SrnError, UsageError, message, progress
 from pysrn.data.pair.lmdb_pair import PairReader
-from pysrn.data.pair.pixels import BadImage, decode_file, warp
+from pysrn.data.pair.pixels import BadImage, decode_content, warp
 from pysrn.data.readers.annotation_checks import key_names
 from pysrn.data.readers.label_text import printable
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.parts import RECORDS
+from pysrn.predict.photo_files import Member, content_of
 from pysrn.predict.predictions import Predictions
 from pysrn.predict.probability import sigmoid
 from pysrn.predict.splits import views_of
@@ -36,46 +35,17 @@ SHOWN_SIDE = 448  # pixels of the longer side in a picture
 class Photo:
     """A readable image file: the stored square of pixels and, smaller, what is shown (uint8 H x W x 3, BGR)."""
 
-    path: Path
+    path: Path | Member
     pixels: np.ndarray
     shown: np.ndarray
 
 
-def is_photo_argument(text: str) -> bool:
-    """Whether a word of the command line means photos: by a file's ending, or a folder with images that is no run."""
-    path = Path(text)
-    if not path.is_dir():
-        return path.suffix.lower() in (*ENDINGS, *FOREIGN)
-    signs = ("run.json", "weights.caffemodel", "stage?/weights.caffemodel")
-    is_run = any(next(path.glob(sign), None) for sign in signs)
-    return not is_run and bool(images_below(path))
-
-
-def find_photos(arguments: Sequence[str | Path]) -> list[Path]:
-    """The files meant: files as they are given, folders with all images below them in the order of their names.
-
-    Each file once. Raises MissingError for what is not there or a folder without images.
-    """
-    found: dict[Path, None] = {}
-    for path in map(Path, arguments):
-        if path.is_dir():
-            inside = images_below(path)
-            if not inside:
-                raise MissingError(f"no image in the folder {path}: no file in it, whatever its ending, begins as one")
-            found.update(dict.fromkeys(inside))
-        elif os.path.lexists(path):
-            found[path] = None
-        else:
-            raise MissingError(f"no image file {path}")
-    return list(found)
-
-
-def read_photos(paths: Sequence[Path], stored_size: int) -> Iterator[Photo]:
+def read_photos(paths: Sequence[Path | Member], stored_size: int) -> Iterator[Photo]:
     """Decode the files; those that cannot be used are left out and said on stderr: the first ones, and their number."""
     reasons: Counter[str] = Counter()
     for path in paths:
         try:
-            image = decode_file(path, max(stored_size, SHOWN_SIDE))
+            image = decode_content(content_of(path), max(stored_size, SHOWN_SIDE))
         except BadImage as error:
             reasons[str(error)] += 1
             if reasons.total() <= _NAMED:
@@ -92,12 +62,12 @@ def read_photos(paths: Sequence[Path], stored_size: int) -> Iterator[Photo]:
 
 def predict_photos(
     net: DeployNet,
-    paths: Sequence[Path],
+    paths: Sequence[Path | Member],
     classes: Sequence[str],
     scores: Sequence[str],
     batch_size: int,
     part: range | None = None,
-) -> tuple[Predictions, list[Path]]:
+) -> tuple[Predictions, list[Path | Member]]:
     """Logits of the readable files, in order, and these files; of a `part` of them alone where one is given.
 
     Keys are as in an LMDB pair (`%08d_<name>`), numbered by `paths`; `about["files"]` lists the files, one a line,

@@ -13,7 +13,8 @@ from pysrn.data.pair.encoding import Encoding
 from pysrn.data.pair.lmdb_pair import PairReader, write_pair
 from pysrn.data.readers.records import Sample
 from pysrn.predict.deploy import DeployNet
-from pysrn.predict.photos import find_photos, is_photo_argument, ranked
+from pysrn.predict.photo_files import find_photos, is_photo_argument
+from pysrn.predict.photos import ranked
 from pysrn.predict.predictions import load_predictions
 from pysrn.predict.splits import predict
 from pysrn.train.run_folder import RunFolder

@@ -52,11 +52,15 @@ class BadImage(Exception):
 
 
 def decode_file(path: Path, least: int | None = None) -> np.ndarray:
-    """Decode an image file into uint8 H x W x 3 BGR. Raises BadImage.
+    """Decode an image file into uint8 H x W x 3 BGR, as `decode_content`. Raises BadImage."""
+    return decode_content(read_plain_file(path), least)
+
+
+def decode_content(content: bytes, least: int | None = None) -> np.ndarray:
+    """Decode the bytes of an image file into uint8 H x W x 3 BGR. Raises BadImage.
 
     `least`: a picture of more than FULL pixels may come out smaller, by whole factors, with no side below `least`.
     """
-    content = _read(path)
     width, height, in_one_pass = _size(content)
     if 0 < width * height <= FULL:
         return decode_bytes(content)
@@ -125,7 +129,7 @@ def sample_pixels(sample: Sample, size: int, interpolation: str = "area") -> np.
     return warp(image, size, size, interpolation)
 
 
-def _read(path: Path) -> bytes:
+def read_plain_file(path: Path) -> bytes:
     """The content of a plain file. Raises BadImage, at once for a pipe that nobody writes to."""
     try:
         # Opening a pipe waits for its writer otherwise.

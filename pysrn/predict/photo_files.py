@@ -1,0 +1,126 @@
+"""Which photos are meant by words of the command line: image files, folders, lists of files, and tar archives.
+
+A tar archive is read in place, as WebDataset's shards are made for: its members are images by their endings, whatever
+else lies beside them is passed over.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pysrn.console import MissingError, SrnError, UsageError
+from pysrn.data.image_files import ENDINGS, FOREIGN, images_below
+from pysrn.data.pair.pixels import LARGEST_FILE, BadImage, read_plain_file
+
+TAR, LIST = ".tar", ".txt"
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
+
+@dataclass(frozen=True)
+class Member:
+    """An image in a tar archive; `str` gives archive and member as one path."""
+
+    archive: Path
+    member: str
+    start: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.member}"
+
+    @property
+    def name(self) -> str:
+        """The last part, as of a path."""
+        return PurePosixPath(self.member).name
+
+    def content(self) -> bytes:
+        """Its bytes. Raises BadImage."""
+        if self.size > LARGEST_FILE:
+            raise BadImage(f"larger than {LARGEST_FILE >> 20} MiB")
+        try:
+            with self.archive.open("rb") as stream:
+                stream.seek(self.start)
+                found = stream.read(self.size)
+        except OSError as error:
+            raise BadImage(error.strerror or "cannot be read") from None
+        if len(found) < self.size or not found:
+            raise BadImage("cut off" if self.size else "empty file")
+        return found
+
+
+def content_of(photo: Path | Member) -> bytes:
+    """The bytes of a photo. Raises BadImage."""
+    return photo.content() if isinstance(photo, Member) else read_plain_file(photo)
+
+
+def is_photo_argument(text: str) -> bool:
+    """Whether a word of the command line means photos: by a file's ending, or a folder with images that is no run."""
+    path = Path(text)
+    if not path.is_dir():
+        return path.suffix.lower() in (*ENDINGS, *FOREIGN, TAR, LIST) or text.lower().endswith(COMPRESSED)
+    signs = ("run.json", "weights.caffemodel", "stage?/weights.caffemodel")
+    is_run = any(next(path.glob(sign), None) for sign in signs)
+    return not is_run and bool(images_below(path))
+
+
+def find_photos(arguments: Sequence[str | Path]) -> list[Path | Member]:
+    """The photos meant: files as they are given, folders with all images below them in the order of their names, those
+    in a tar archive in its order, those that a text file lists, one a line, from its own folder on.
+
+    Each once. Raises MissingError for what is not there or holds no image, SrnError for a damaged archive, UsageError
+    for a compressed one.
+    """
+    found: dict[Path | Member, None] = {}
+    for path in map(Path, arguments):
+        if path.is_dir():
+            inside = images_below(path)
+            if not inside:
+                raise MissingError(f"no image in the folder {path}: no file in it, whatever its ending, begins as one")
+            found.update(dict.fromkeys(inside))
+        elif not os.path.lexists(path):
+            raise MissingError(f"no image file {path}")
+        elif path.name.lower().endswith(COMPRESSED):
+            raise UsageError(f"{path} is compressed: its images cannot be reached one by one", "unpack it to a .tar")
+        elif path.suffix.lower() == TAR:
+            found.update(dict.fromkeys(members(path)))
+        elif path.suffix.lower() == LIST:
+            found.update(dict.fromkeys(listed(path)))
+        else:
+            found[path] = None
+    return list(found)
+
+
+def members(archive: Path) -> Iterator[Member]:
+    """The images in a tar archive, hidden ones left out."""
+    count = 0
+    try:
+        with tarfile.open(archive, "r:") as opened:
+            for one in opened:
+                opened.members.clear()  # it would keep all of them
+                name = PurePosixPath(one.name)
+                if one.isreg() and name.suffix.lower() in (*ENDINGS, *FOREIGN) and not name.name.startswith("."):
+                    count += 1
+                    yield Member(archive, one.name, one.offset_data, one.size)
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise SrnError(f"{archive} is damaged or no tar archive: {error}", "make it again") from None
+    if not count:
+        raise MissingError(f"no image in the archive {archive}")
+
+
+def listed(path: Path) -> Iterator[Path]:
+    """The files that a text file lists."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise SrnError(f"{path} cannot be read: {error.strerror}") from None
+    names = [os.fsdecode(line.strip()) for line in lines if line.strip()]
+    if not names:
+        raise MissingError(f"{path} lists no image file", "one a line, from the folder of the list on")
+    for number, name in enumerate(names, 1):
+        if "\0" in name or not os.path.lexists(path.parent / name):
+            raise MissingError(f"{path}, name {number}: no image file {name!r} in {path.parent}")
+        yield path.parent / name
