@@ -5,11 +5,12 @@ import random
 import re
 import shutil
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
-from tests.holding import Hold, wait_until
+from tests.holding import HANG, Hold, wait_until
 from tests.train.conftest import TRAINER, assert_same_weights, call_run_stage
 from tests.train.test_kills import children, kill, kill_all
 from tests.train.test_parallel import needs_mpi
@@ -201,6 +202,29 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_computed(call, s
     assert done.returncode == 2 and re.search(r"the features need 6.9 MiB in .*, where 0 KiB are", done.stderr)
     assert "delete caches of earlier weights" in done.stderr
     assert done.stderr.count("error:") == 1 and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_meanwhile_is_named_and_spoils_nothing(call, small_disk, tmp_path):
+    """At a file of the cache, when the room for it has been found: the same command goes on once there is room."""
+    words = ("--views", "1", "--iterations", "2,9,9,2")
+    assert call("computed", "2", *words).returncode == 0
+    words += (*FP32, "--cache-folder", small_disk / "c")
+    for file in ("manifest.json.partial", "features.bin"):
+        with Hold(tmp_path, "", rf"c/[^/]+/{re.escape(file)}$") as hold:
+            process = call("full", "2", *words, hold=hold)
+            hold.wait(process)
+            with suppress(OSError), open(small_disk / "filler", "wb", buffering=0) as filler:
+                while filler.write(bytes(4096)):
+                    pass
+            hold.release()
+            said = process.communicate(timeout=HANG)[1]
+        assert process.returncode == 1 and "No space left on device" in said, said
+        assert said.count("error:") == 1 and "Traceback" not in said and "0 KiB that" not in said
+        (small_disk / "filler").unlink()
+    done = call("full", "2", *words)
+    assert done.returncode == 0 and "damaged" not in done.stderr, done.stderr
+    assert_same_stage(tmp_path / "full", tmp_path / "computed", 2)
 
 
 def test_wrong_calls_end_with_one_clear_line(call):
