@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pysrn.benchmark.contender import CAFFE, SEARCH, Job
+from pysrn.benchmark.plan import STOCK
 from pysrn.benchmark.recurrent import figures as recurrent
 from pysrn.benchmark.recurrent.sides import Searches
 from pysrn.systems.cnn_rnn.beam_search import Path
@@ -20,11 +21,14 @@ SMALL = {
 @pytest.mark.parametrize("part", SMALL)
 def test_all_compute_the_same_and_are_timed(part, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(recurrent, "ROUND_SECONDS", 0.01)
+    environments, real = [], recurrent.Contender
+    monkeypatch.setattr(recurrent, "Contender", lambda *about: environments.append(about[-1]) or real(*about))
     out = tmp_path / "figures.json"
     assert benchmark.main([part, *SMALL[part], "--threads", "1", "--rounds", "2", "--json", str(out)]) == 0
     found = json.loads(out.read_text())[part]
     names = [recurrent.OLD] * (part == "recurrent") + [recurrent.OURS, recurrent.PEER]
     assert {name: len(seconds) for name, seconds in found["seconds"]["rounds"].items()} == dict.fromkeys(names, 2)
+    assert environments == [STOCK] * (part == "recurrent") + [{}, {}]  # nothing is set for the sake of a figure
     assert max(max(differences.values()) for differences in found["agreement"].values()) < 1e-4
     if part == "recurrent":
         assert found["agreement"][recurrent.PEER]["gradients"] > 0  # not compared with itself

@@ -246,6 +246,7 @@ NETS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
     ),
     "inner_product": (inner_product(""), {"data": (70, 6, 50)}),
     "inner_product_of_a_sequence": (inner_product("axis: 2"), {"data": (5, 70, 50)}),
+    "inner_product_of_a_short_sequence": (inner_product("axis: 2"), {"data": (1, 16, 400)}),
     "inner_product_of_a_sequence_turned": (inner_product("axis: -1 transpose: true"), {"data": (5, 70, 50)}),
 }  # fmt: skip
 

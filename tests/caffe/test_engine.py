@@ -137,6 +137,17 @@ def test_machines_with_other_vectors(instructions, parts, tmp_path, monkeypatch)
             assert gradient_difference(stock.numbers[case], found.numbers[case]) <= SAME_GRADIENT
 
 
+def test_no_layer_starts_threads_within_a_region(parts, tmp_path):
+    """OpenMP keeps the threads of the outermost region alone; those of one within it are started in every call."""
+    told = {"OMP_DISPLAY_AFFINITY": "true", "OMP_AFFINITY_FORMAT": "region of depth %L"}
+    command = [sys.executable, "-m", "tests.caffe.running", str(tmp_path), "layer_cases", *layer_cases.CASES]
+    options = {"capture_output": True, "text": True, "cwd": engine.ROOT}
+    done = subprocess.run(command, env=engine.environment(engine.ALL) | told, **options)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0 and "region of depth 1" in said, said
+    assert "region of depth 2" not in said
+
+
 def test_chains_without_the_kernels_of_single_layers(parts, tmp_path):
     """`fusion` without `elementwise`: where a chain is computed in parts, the layers are stock Caffe's."""
     cases = ("backward_in_parts", "scale_learns_behind_fixed_layers", "layers_one_by_one_after_a_chain")

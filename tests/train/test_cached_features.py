@@ -1,15 +1,18 @@
 """Stages 2 and 3 with cached trunk features: the weights of the stages that compute them, through kills and damage."""
 
 import json
+import random
 import re
 import shutil
+import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
-from tests.holding import Hold
+from tests.holding import HANG, Hold, wait_until
 from tests.train.conftest import TRAINER, assert_same_weights, call_run_stage
-from tests.train.test_kills import children, kill_all
+from tests.train.test_kills import children, kill, kill_all
 from tests.train.test_parallel import needs_mpi
 from tests.train.test_watchfulness import rows, small_disk
 
@@ -19,6 +22,7 @@ __all__ = ["small_disk"]  # a fixture
 RECIPE = ("--validation-fraction", "0.25", "--validate-every", "8", "--views", "2", "--batch-size", "4")
 RECIPE += ("--iterations", "2,22,24,2", "--snapshot-every", "5")
 FP32 = ("--cache-features", "fp32")
+ROW = 128 * 14 * 14 * 4  # bytes
 
 
 @pytest.fixture(scope="module")
@@ -125,11 +129,46 @@ def test_killed_while_the_cache_is_filled(call, computed, tmp_path):
         assert_same_stage(tmp_path / "killed", computed, stage)
 
 
+@pytest.mark.slow
+def test_ten_kills_while_the_cache_is_filled(call, computed, tmp_path):
+    """At files that are opened, and behind any number of rows: a row that counts as there is that of a run without."""
+
+    def kept(name):
+        """Kind -> checksums, and rows of bytes; the former are read first, as a process may still write."""
+        paths = (tmp_path / name).glob("shapes/features/*/checksums.bin")
+        sums = {path.parent: np.fromfile(path, np.uint64) for path in paths}
+        rows = {folder: np.fromfile(folder / "features.bin", np.uint8).reshape(-1, ROW) for folder in sums}
+        return {folder.name.rpartition("_")[0]: (sums[folder], rows[folder]) for folder in sums}
+
+    def count():
+        return sum(np.count_nonzero(sums) for sums, _ in kept("killed").values())
+
+    assert call("straight", "2", *FP32).returncode == 0
+    whole, rng, killed = kept("straight"), random.Random(16), 0
+    for number in range(10):
+        at_files, target = number < 4, rng.randrange(80)
+        moment = r"features/[^/]+/" if at_files else r"stage2/manifest\.json$"
+        with Hold(tmp_path, "", moment, 1 + 3 * number if at_files else 1) as hold:
+            process = call("killed", "2", *FP32, "--snapshot-every", "1", hold=hold)
+            wait_until(lambda: hold.reached or process.poll() is not None or count() > target)  # noqa: B023
+            time.sleep(rng.uniform(0, 0.03))
+            killed += kill(process, rng)
+        for kind, (sums, found) in kept("killed").items():
+            there = np.flatnonzero(sums)
+            assert (sums[there] == whole[kind][0][there]).all() and (found[there] == whole[kind][1][there]).all()
+    assert killed == 10
+    done = call("killed", "2", *FP32)
+    assert done.returncode == 0 and "damaged" not in done.stderr, done.stderr
+    for kind, found in kept("killed").items():
+        assert all((ours == theirs).all() for ours, theirs in zip(found, whole[kind], strict=True))
+    assert_same_stage(tmp_path / "killed", computed, 2)
+
+
 def test_damage_is_named_and_mended(call, computed, tmp_path):
     assert call("damaged", "2", *FP32).returncode == 0
     folder = caches(tmp_path / "damaged")["train_fp32"]
     with open(folder / "features.bin", "r+b") as file:
-        file.seek(3 * 128 * 14 * 14 * 4 + 77)
+        file.seek(3 * ROW + 77)
         file.write(b"damage")
     done = call("damaged", "3", *FP32)
     assert done.returncode == 0 and f"warning: {folder}: damaged rows are computed anew: 3" in done.stderr, done.stderr
@@ -163,6 +202,29 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_computed(call, s
     assert done.returncode == 2 and re.search(r"the features need 6.9 MiB in .*, where 0 KiB are", done.stderr)
     assert "delete caches of earlier weights" in done.stderr
     assert done.stderr.count("error:") == 1 and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_meanwhile_is_named_and_spoils_nothing(call, small_disk, tmp_path):
+    """At a file of the cache, when the room for it has been found: the same command goes on once there is room."""
+    words = ("--views", "1", "--iterations", "2,9,9,2")
+    assert call("computed", "2", *words).returncode == 0
+    words += (*FP32, "--cache-folder", small_disk / "c")
+    for file in ("manifest.json.partial", "features.bin"):
+        with Hold(tmp_path, "", rf"c/[^/]+/{re.escape(file)}$") as hold:
+            process = call("full", "2", *words, hold=hold)
+            hold.wait(process)
+            with suppress(OSError), open(small_disk / "filler", "wb", buffering=0) as filler:
+                while filler.write(bytes(4096)):
+                    pass
+            hold.release()
+            said = process.communicate(timeout=HANG)[1]
+        assert process.returncode == 1 and "No space left on device" in said, said
+        assert said.count("error:") == 1 and "Traceback" not in said and "0 KiB that" not in said
+        (small_disk / "filler").unlink()
+    done = call("full", "2", *words)
+    assert done.returncode == 0 and "damaged" not in done.stderr, done.stderr
+    assert_same_stage(tmp_path / "full", tmp_path / "computed", 2)
 
 
 def test_wrong_calls_end_with_one_clear_line(call):

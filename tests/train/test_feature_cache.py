@@ -206,7 +206,7 @@ def test_one_file_without_the_others_is_not_trusted(about, tmp_path, lost):
 
 def test_a_disk_that_cannot_hold_the_features_is_refused(about, tmp_path):
     cache = FeatureCache.make(tmp_path, about, SHAPE)
-    with largest_file(1000), pytest.raises(SrnError, match=r"features.bin cannot have the 9 KiB .*: File too large"):
+    with largest_file(1000), pytest.raises(SrnError, match=r"cannot have the 10 KiB that .*: File too large"):
         cache.reserve(100)
     values = np.ones((1, *SHAPE), np.float32)
     cache.fetch([3], np.empty_like(values), lambda: values)

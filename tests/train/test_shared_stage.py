@@ -1,9 +1,12 @@
 """The first stage of one system given to another: the bytes that it would train itself, and refused where it is not."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,11 +17,19 @@ from pysrn.train.flags import Asked
 from pysrn.train.run_folder import RunFolder
 from pysrn.train.settings import choose_settings, with_real_counts
 from pysrn.train.shared_stage import share_first_stage
+from tests.holding import Hold, wait_until
 from tests.train.conftest import SHORT, assert_same_weights
+from tests.train.test_kills import kill_all
 
 OTHERS = ("cnn_rnn", "msrn")
 ROOT = Path(__file__).resolve().parents[2]
 AS_FINISHED = {"recipe": {"batch_size": 2}, "stages": {"iterations": [3]}}  # of the fixture `finished`
+SHARE = """
+from tests.train.test_shared_stage import *
+
+done, run = (RunFolder(Path(folder)) for folder in a_share[:2])
+share_first_stage(done, run, settings_of("msrn", a_share[2]))
+"""
 
 
 def settings_of(name, data, recipe=None, stages=None):
@@ -41,6 +52,32 @@ def test_a_shared_stage_is_what_the_run_would_train_itself(finished, small_data,
         assert (run.stage(1) / file).read_bytes() == (own.stage(1) / file).read_bytes()
     manifest, theirs = (json.loads((one.stage(1) / "manifest.json").read_text()) for one in (run, own))
     assert manifest["shared_from"] == str(done.stage(1)) and manifest["digest"] == theirs["digest"]
+
+
+@pytest.mark.slow
+def test_killed_at_any_file_while_a_stage_is_shared(finished, small_data, tmp_path):
+    """SIGKILL before each file that is opened or renamed: the same call then leaves what an undisturbed one leaves."""
+
+    def share(run):
+        share_first_stage(RunFolder(finished[0] / "shapes"), RunFolder(run), settings_of("msrn", small_data))
+        return {path.relative_to(run): path.is_file() and path.read_bytes() for path in run.rglob("*")}
+
+    straight = share(tmp_path / "straight")
+    for number in count(1):
+        run = tmp_path / f"run{number}"
+        words = [str(finished[0] / "shapes"), str(run), str(small_data)]
+        with Hold(tmp_path, "a_share", rf"/{run.name}(/|$)", number) as hold:
+            command = [sys.executable, "-c", f"a_share = {words}\n{SHARE}"]
+            process = subprocess.Popen(command, cwd=ROOT, env=os.environ | hold.environment)
+            wait_until(lambda: hold.reached or process.poll() is not None)  # noqa: B023 (called within the loop)
+            if not hold.reached:
+                assert process.returncode == 0
+                break
+            kill_all(process, [process.pid])
+        assert process.returncode == -signal.SIGKILL
+        assert RunFolder(run).state(1).word == ("done" if (run / "stage1").exists() else "not begun")
+        assert share(run) == straight, number
+    assert number > 10
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,6 @@ PEER = "PyTorch"
 OLD = "stock Caffe"
 CONTESTANTS = {OLD: (CAFFE, STOCK), OURS: (CAFFE, {}), PEER: (TORCH, {})}
 BEGIN, END = "<!-- recurrent: tools/benchmark.py table -->", "<!-- /recurrent -->"
-# Threads sleep until there is work. Where they spin instead, a step of a search has been seen to take several times as
-# long on a busy machine of two cores. The cause was not found.
-WAITING = {"OMP_WAIT_POLICY": "passive"}
 ROUND_SECONDS = 1.0  # assumed, as in `plan.py`
 
 
@@ -123,7 +120,7 @@ def measure(plan: Sequence | Search) -> dict:
         for name in plan.contestants:
             framework, environment = CONTESTANTS[name]
             message(f"starting {name}")
-            contender = Contender(name, replace(job, framework=framework), environment | WAITING)
+            contender = Contender(name, replace(job, framework=framework), environment)
             stack.callback(contender.close)
             found = contender.check(Path(folder, "check.npz"))
             reference = reference or found

@@ -52,8 +52,7 @@ def search(step: Step, images: int, classes: int, width: int, shortest: int = 0)
         np.put_along_axis(logs, labels, -np.inf, 1)
         reached = total[:, None] + logs
         rows, chosen = _best(image, reached, width)
-        least = np.array([paths[-1].log_probability if len(paths) == width else -np.inf for paths in found])
-        going_on = reached[rows, chosen] > least[image[rows]]  # an equal one comes too late, as _end has it
+        going_on = reached[rows, chosen] > _least(found, width)[image[rows]]  # an equal one comes too late
         rows, chosen = rows[going_on], chosen[going_on]
         if not len(rows):
             break
@@ -64,21 +63,29 @@ def search(step: Step, images: int, classes: int, width: int, shortest: int = 0)
     return found
 
 
+def _least(found: list[list[Path]], width: int) -> np.ndarray:
+    """What a path has to be more probable than, to be among each image's best."""
+    return np.array([paths[-1].log_probability if len(paths) == width else -np.inf for paths in found])
+
+
 def _end(
     found: list[list[Path]], image: np.ndarray, labels: np.ndarray, steps: np.ndarray, end: np.ndarray, width: int
 ) -> None:
     """Let every partial path end, and keep each image's best; of equal ones the first."""
-    for row, number in enumerate(image):
-        if np.isfinite(end[row]):
-            path = Path(tuple(map(int, labels[row])), (*map(float, steps[row]), float(end[row])))
-            found[number].append(path)
-    for number in set(image.tolist()):
+    steps = np.column_stack([steps, end])
+    (entering,) = np.nonzero(np.isfinite(end) & (steps.sum(1) > _least(found, width)[image]))
+    for row in entering:
+        found[image[row]].append(Path(tuple(labels[row].tolist()), tuple(steps[row].tolist())))
+    for number in set(image[entering].tolist()):
         found[number] = sorted(found[number], key=lambda path: -path.log_probability)[:width]
 
 
 def _best(image: np.ndarray, reached: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows and labels of the `width` best continuations of each image; of equal ones the first, none is impossible."""
-    rows, chosen = np.nonzero(np.isfinite(reached))
+    possible = np.isfinite(reached)
+    if reached.shape[1] > width:  # none but the best of its own row is among the best of its image
+        possible &= reached >= np.partition(reached, -width, 1)[:, -width, None]
+    rows, chosen = np.nonzero(possible)
     values = reached[rows, chosen]
     order = np.lexsort((np.arange(len(values)), -values, image[rows]))
     own = image[rows][order]

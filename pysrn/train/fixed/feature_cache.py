@@ -153,7 +153,8 @@ class FeatureCache:
                 if os.fstat(file.fileno()).st_size < size:
                     os.posix_fallocate(file.fileno(), 0, size)
             except OSError as error:
-                what = f"{file.name} cannot have the {size_text(size)} that the features need: {error.strerror}"
+                need = size_text(rows * (CHECKSUM.itemsize + self._bytes))
+                what = f"{self.folder} cannot have the {need} that the features need: {error.strerror}"
                 raise SrnError(what, LARGER_DISK) from None
 
     def fetch(self, rows: Sequence[int], out: np.ndarray, compute: Callable[[], np.ndarray]) -> list[int]:

@@ -87,6 +87,11 @@ void Multiply(CBLAS_TRANSPOSE a_is, CBLAS_TRANSPOSE b_is, int m, int n, int k,
     parts = (side + length - 1) / length;
 #pragma omp parallel for schedule(static) if (parts > 1)
     for (int part = 0; part < parts; ++part) {
+#ifdef _OPENMP
+      // Of this part alone. Where there is one part, oneDNN would share it
+      // anew, by threads that OpenMP starts and ends within the call.
+      omp_set_num_threads(1);
+#endif
       const size_t begin = part * length;
       const int count = std::min<int>(length, side - begin);
       const bool rows = m >= n;
