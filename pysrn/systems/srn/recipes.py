@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from pysrn.console import UsageError
+from pysrn.data.pair.pair_reader import PairReader
 from pysrn.recipes import (
     DATASETS,
     EMBEDDED,
@@ -23,7 +26,7 @@ from pysrn.recipes import (
     Recipe,
     StageSpec,
 )
-from pysrn.systems.srn.heads import VARIANTS, HeadSpec
+from pysrn.systems.srn.heads import VARIANTS, ZERO, HeadSpec
 from pysrn.systems.system import System
 from pysrn.systems.trunks.resnet import PREACT, PREACT_FB, RELEASE, TRUNKS
 
@@ -72,6 +75,15 @@ def settle(recipe: Recipe) -> Recipe:
     elif trunk.preact:
         trunk = trunk.counterpart(RELEASE)
     return replace(recipe, trunk=trunk.name)
+
+
+def fit(recipe: Recipe, pair: PairReader) -> Recipe:
+    """The recipe with the logit that scores begin with, from the labels that are trained with."""
+    if recipe.heads.starts_at == ZERO:
+        return recipe
+    labels = np.stack([pair.labels(index) > 0 for index in range(*recipe.training_records)])
+    share = np.clip(labels.mean(), 1 / (labels.size + 1), labels.size / (labels.size + 1))
+    return replace(recipe, heads=replace(recipe.heads, first_logit=round(float(np.log(share / (1 - share))), 3)))
 
 
 def variants() -> dict[str, Callable[[Recipe], Recipe]]:
