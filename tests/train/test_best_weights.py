@@ -30,7 +30,9 @@ def validated(stage):
 def three_stages(small_data, tmp_path_factory):
     """Stages 1 to 3, which are of their best weights."""
     runs = tmp_path_factory.mktemp("best")
-    done = call_run_stage("3", "--iterations", "4", "--base-lr", "0.03,0.01,0.01,0.005", *BEST, runs=runs, data=small_data)
+    done = call_run_stage(
+        "3", "--iterations", "4", "--base-lr", "0.03,0.01,0.01,0.005", *BEST, runs=runs, data=small_data
+    )
     assert done.returncode == 0, done.stderr
     return runs
 
