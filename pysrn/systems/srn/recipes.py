@@ -132,7 +132,7 @@ def recipes(system: System) -> dict[str, Recipe]:
 
 
 def _own(plain: Recipe) -> Recipe:
-    """The recipe of a user's own images, which may be few: ours, chosen on held-out training images (docs/training.md).
+    """The recipe of a user's own images, which may be few (D21): ours, chosen on held-out training images.
 
     With few images the paper's recipe is a few updates that begin with every label as likely as not. Its heads then
     know neither an image nor how rare labels are, and the joint stage lets them teach the trunk.
