@@ -138,7 +138,7 @@ def _own(plain: Recipe) -> Recipe:
     know neither an image nor how rare labels are, and the joint stage lets them teach the trunk.
     """
     plan = replace(STAGE, schedule=MULTISTEP, validate_every=None, ends_with=BEST)
-    heads = replace(plan, base_lr=0.01, views=4)
+    heads = replace(plan, views=4)
     return replace(
         plain,
         dataset=OWN,
@@ -146,8 +146,8 @@ def _own(plain: Recipe) -> Recipe:
         batch_size=16,
         stages=(
             replace(plan, epochs=6, least_iterations=100, base_lr=3e-4, new_layer_lr=10.0),
-            replace(heads, epochs=3, least_iterations=60),
-            replace(heads, epochs=5, least_iterations=100),
+            replace(heads, epochs=3, least_iterations=60, base_lr=0.003),
+            replace(heads, epochs=5, least_iterations=100, base_lr=0.005),
             replace(plan, epochs=2, least_iterations=40, base_lr=1e-4),
         ),
         validation_fraction=0.1,
