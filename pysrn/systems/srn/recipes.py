@@ -134,8 +134,8 @@ def recipes(system: System) -> dict[str, Recipe]:
 def _own(plain: Recipe) -> Recipe:
     """The recipe of a user's own images, which may be few (D21): ours, chosen on held-out training images.
 
-    With few images the paper's recipe is a few updates that begin with every label as likely as not. Its heads then
-    know neither an image nor how rare labels are, and the joint stage lets them teach the trunk.
+    With few images the paper's 0.001 in the joint stage takes from the trunk what it has learned, and few updates do
+    not bring it back. Heads of so few updates from a logit of 0 learn no more than how rare labels are.
     """
     plan = replace(STAGE, schedule=MULTISTEP, validate_every=None, ends_with=BEST)
     heads = replace(plan, views=4)
