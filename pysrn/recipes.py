@@ -18,6 +18,7 @@ OWN_DATASET = "folder"  # a user's own images; labels and counts are those of th
 EMBEDDED = "shapes"  # the data set that is drawn here, and the default of every command
 STORED_SIZE = 256  # pixels of a side in an LMDB pair, unless a system's `Input` says otherwise
 PLATEAU, MULTISTEP = "plateau", "multistep"
+LAST, BEST = "last", "best"
 
 
 def option(default: Any = MISSING, **flag: Any) -> Any:
@@ -106,7 +107,9 @@ class StageSpec:
     patience: int = option(  # assumed
         3, kind="count", metavar="N", help="plateau: validations without a new best"
     )
-    validate_every: int = option(500, kind="count", metavar="N", help="iterations")  # assumed
+    validate_every: int | None = option(  # assumed; None: once an epoch
+        500, kind="count", metavar="N", help="iterations (own images: once an epoch)"
+    )
     # Views that an image has, one an epoch, again and again; None: a new one in every epoch. For stages with a fixed
     # trunk, whose features can be cached (ours: no source caches anything).
     views: int | None = option(
@@ -118,6 +121,14 @@ class StageSpec:
     # supplement of Sarafianos et al. (ECCV 2018), their recipe for SRN's data; no system's own
     min_lr: float = option(1e-5, kind="positive", metavar="X", help="plateau: the lowest rate")
     least_iterations: int = 0  # that the recipe's own epochs come to, however few images there are
+    # Ours: which weights a stage ends with. A stage that adds no layers counts those that it begins with, too. Where no
+    # images are held out, there is the last iteration alone.
+    ends_with: str = option(
+        LAST,
+        kind="choice",
+        choices=(LAST, BEST),
+        help="which weights a stage ends with: of its last iteration, or of its lowest validation loss (own images)",
+    )
     # The recipe has no such stage: the one behind it starts from what this one would have started from, and draws what
     # this one would have added.
     left_out: bool = option(
@@ -170,6 +181,11 @@ class Recipe:
         Two persons of one WIDER-Attribute photograph may therefore be on both sides.
         """
         return self.training_records[1], self.dataset.train_images
+
+    def validate_every(self, stage: int) -> int:
+        """Iterations between two validations of a stage."""
+        epoch = self.training_records[1] / (self.batch_size * self.iter_size)
+        return self.stages[stage - 1].validate_every or math.ceil(epoch)
 
     def iterations(self, stage: int) -> int:
         """Solver iterations of a stage, at most: its epochs over what is not held out, rounded up."""

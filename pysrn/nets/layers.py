@@ -73,6 +73,7 @@ def convolution(
     group: int = 1,
     bias: bool = True,
     filler: dict | None = None,
+    first_bias: float = 0.0,
     top: str | None = None,
 ) -> str:
     """Add a square convolution."""
@@ -82,6 +83,7 @@ def convolution(
     if not bias:
         parameters["bias_term"] = False
     parameters["weight_filler"] = filler or {"type": "msra"}  # assumed: He et al. 2015
+    parameters |= _bias_filler(first_bias)
     add_layer(net, name, "Convolution", bottom, top, convolution_param=parameters)
     set_learning(net, learning, BIAS_RATE if bias else None)
     return top or name
@@ -134,15 +136,25 @@ def relu(net: messages.NetParameter, name: str, bottom: str) -> str:
 
 
 def inner_product(
-    net: messages.NetParameter, name: str, bottom: str, outputs: int, learning: Learning, top: str, std: float
+    net: messages.NetParameter,
+    name: str,
+    bottom: str,
+    outputs: int,
+    learning: Learning,
+    top: str,
+    std: float,
+    first_bias: float = 0.0,
 ) -> str:
     """Add a fully connected layer with Gaussian initial weights of standard deviation `std`."""
-    filler = {"type": "gaussian", "std": std}
-    add_layer(
-        net, name, "InnerProduct", bottom, top, inner_product_param={"num_output": outputs, "weight_filler": filler}
-    )
+    parameters = {"num_output": outputs, "weight_filler": {"type": "gaussian", "std": std}, **_bias_filler(first_bias)}
+    add_layer(net, name, "InnerProduct", bottom, top, inner_product_param=parameters)
     set_learning(net, learning, BIAS_RATE)
     return top
+
+
+def _bias_filler(value: float) -> dict:
+    """What makes biases begin with `value`; with 0 they do anyway."""
+    return {"bias_filler": {"type": "constant", "value": value}} if value else {}
 
 
 def preact_bottleneck(

@@ -128,6 +128,7 @@ def _run_stage(stage: PreparedStage, first: int, machine: Machine) -> None:
             "name": stage.stage.name,
             "iterations": last["done"],
             "best_validation": last["best"],
+            "weights_of": last["kept"],
             "seconds": round(time.monotonic() - started, 1),
             "resumed_from": first or None,
             "source": None if source is None else str(source),

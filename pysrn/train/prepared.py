@@ -119,8 +119,8 @@ class PreparedStage:
         solver = stage_solver(self.recipe, self.number, "", "")
         manifest = read_manifest(Path(self.settings.data)) or {}
         parts = {"seed": manifest.get("seed"), "train": manifest.get("splits", {}).get("train")}
-        if self.rules.kind == PLATEAU:  # otherwise validation changes nothing, and Caffe's solver has the schedule
-            parts["schedule"] = asdict(self.rules)
+        if self.rules.kind == PLATEAU or self.rules.best:  # otherwise validation changes nothing
+            parts["schedule"] = self.rules.identity()
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
         for part in (net, solver):
             digest.update(part.SerializeToString(deterministic=True))
@@ -132,9 +132,10 @@ class PreparedStage:
         drops = ", ".join(f"{round(fraction * self.iterations)}" for fraction in plan.drops)
         if plan.schedule == PLATEAU:
             rate = f"lr {plan.base_lr:g}, x {plan.gamma:g} after {plan.patience} validations without a new best "
-            rate += f"(every {plan.validate_every} iterations), down to {plan.min_lr:g}"
+            rate += f"(every {recipe.validate_every(self.number)} iterations), down to {plan.min_lr:g}"
         else:
             rate = f"lr {plan.base_lr:g}, x {plan.gamma:g} at {drops or 'no iteration'}"
+        rate += ", ends with its best weights" if self.rules.best else ""
         own = recipe.batch_size // ranks
         batch = f"batch {own} x {recipe.iter_size} x {ranks} = {recipe.batch_size * recipe.iter_size}"
         images = f"{recipe.training_records[1]} images, {recipe.validation_images} for validation"

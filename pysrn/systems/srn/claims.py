@@ -59,6 +59,7 @@ def _at_once(recipe: Recipe) -> tuple[str, ...]:
     first = recipe.stages[0]
     drops = ",".join(f"{one:g}" for one in first.drops)
     own = ("--train-bn", str(LAST) if first.train_bn else "none", "--base-lr", f"{first.base_lr:g}", "--drops", drops)
+    own += ("--new-layer-lr", f"{first.new_layer_lr:g}")
     return "--left-out", "1,2,3", *own
 
 

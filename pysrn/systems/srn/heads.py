@@ -38,6 +38,8 @@ FC_STD = 0.01  # assumed: the fillers are not published
 # while every gate is half open; the sum of U over the places; U with an image's places in the order of their strength.
 # A fixed shuffle is no test: conv4 sees all places at once, so that it learns any fixed order as well as the true one.
 INPUTS = WEIGHTED, ATTENTION, POOLED, RANKED = ("weighted", "attention", "pooled", "ranked")
+# The logit that scores begin with (ours): 0, every label as likely as not, or that of the mean share of labels there.
+STARTS = ZERO, PRIOR = ("zero", "prior")
 RANKING = {"module": "pysrn.systems.srn.ranked_places", "layer": "RankedPlaces"}
 
 
@@ -73,10 +75,20 @@ class HeadSpec:
         True, kind="switch", help="whether a kernel of the regulariser's conv4 sees one channel (default: yes) or all"
     )
 
+    starts_at: str = option(
+        ZERO,
+        kind="choice",
+        choices=STARTS,
+        help="the logit that new scores begin with: 0, or that of the mean share of labels there (own images)",
+    )
+    first_logit: float = 0.0  # the bias that goes with it, from the training labels
+
     def __post_init__(self) -> None:
-        """Raises ValueError for a variant or an input of the regulariser that there is not."""
+        """Raises ValueError for a variant, an input of the regulariser or a start that there is not."""
         if self.variant not in VARIANTS:
             raise ValueError(f"no variant {self.variant}")
+        if self.starts_at not in STARTS:
+            raise ValueError(f"no start {self.starts_at}")
         if self.regulariser_input not in INPUTS:
             raise ValueError(f"no input {self.regulariser_input} of the regulariser")
 
@@ -104,10 +116,12 @@ def map_filler(classes: int, heads: HeadSpec) -> dict:
     return {"type": "gaussian", "std": round(gain * math.sqrt(2 / classes), 3)}
 
 
-def add_classifier(net: messages.NetParameter, bottom: str, classes: int, learning: Learning) -> str:
+def add_classifier(
+    net: messages.NetParameter, bottom: str, classes: int, learning: Learning, first_logit: float = 0.0
+) -> str:
     """f_cls after res5: global 7x7 average pool, fully connected layer -> `score_cls`, N x C logits."""
     pooled = add_layer(net, "pool5", "Pooling", bottom, pooling_param={"kernel_size": 7, "stride": 1, "pool": "AVE"})
-    return inner_product(net, "cls_fc", pooled, classes, learning, top="score_cls", std=FC_STD)
+    return inner_product(net, "cls_fc", pooled, classes, learning, top="score_cls", std=FC_STD, first_bias=first_logit)
 
 
 def blocks_prefix(heads: HeadSpec) -> str:
@@ -149,7 +163,9 @@ def add_confidence(net: messages.NetParameter, features: str, classes: int, head
         features = _hidden(net, name, "conf_relu1", features, heads.confidence_width, 1, heads, learning)
         name = "conf_conv2"
     filler = {"type": "gaussian", "std": FC_STD}
-    return convolution(net, name, features, classes, 1, learning, top="conf_map", filler=filler)
+    # The weights of an attention map sum to 1, so this is what score_att begins with.
+    options = {"filler": filler, "first_bias": heads.first_logit}
+    return convolution(net, name, features, classes, 1, learning, top="conf_map", **options)
 
 
 def add_attention_score(net: messages.NetParameter, attention: str, confidence: str) -> str:
@@ -182,7 +198,7 @@ def add_regulariser(
     top = _hidden(net, "sr_conv3", "sr_relu3", top, width, 1, heads, learning)
     wide, group = width * heads.neurons_per_channel, width if heads.regulariser_grouped else 1
     top = _hidden(net, "sr_conv4", "sr_relu4", top, wide, heads.kernel, heads, learning, group=group)
-    return inner_product(net, "sr_fc", top, classes, learning, top="score_sr", std=FC_STD)
+    return inner_product(net, "sr_fc", top, classes, learning, top="score_sr", std=FC_STD, first_bias=heads.first_logit)
 
 
 def add_final_score(net: messages.NetParameter, score_cls: str, score_sr: str) -> str:

@@ -49,7 +49,7 @@ def add_stage(net: messages.NetParameter, recipe: Recipe, stage: int) -> None:
     everything, new = Learning(train_bn=plan.train_bn), Learning(rate=plan.new_layer_lr, train_bn=True)
     if stage == 1:
         top = resnet.add_trunk(net, spec, everything, "data")
-        srn.add_classifier(net, top, classes, new)
+        srn.add_classifier(net, top, classes, new, heads.first_logit)
     elif stage == 2:
         resnet.add_trunk(net, spec, FIXED, "data", up_to=resnet.FEATURE_STAGE)
         srn.add_attention_score(net, *_add_maps(net, spec, classes, heads, new))
@@ -84,7 +84,7 @@ def _add_scores(
 ) -> tuple[str, str]:
     """The whole of SRN but the final score: `score_cls`, `score_att` and `score_sr`; returns the first and the last."""
     top = resnet.add_trunk(net, spec, trunk, "data")
-    score_cls = srn.add_classifier(net, top, classes, learning)
+    score_cls = srn.add_classifier(net, top, classes, learning, heads.first_logit)
     maps = _add_maps(net, spec, classes, heads, learning)
     srn.add_attention_score(net, *maps)
     weighted = srn.add_weighted_maps(net, *maps, heads)

@@ -49,6 +49,7 @@ SYSTEM = System(
     recipes={},
     variants=recipes.variants(),
     settle=recipes.settle,
+    fit=recipes.fit,
     add_stage=nets.add_stage,
     add_deploy=nets.add_deploy,
     recognise=_recognise,

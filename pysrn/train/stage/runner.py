@@ -68,6 +68,7 @@ def run(folder: Path, job: Job, team: Alone) -> None:
     watched = [name for name in solver.net.params if name not in still]
     training = Training(solver, folder, job, schedule, watched, team)
     training.run(stop)
+    kept = _take_best(solver, folder, job, schedule, team)
     prints = surgery.check_unchanged(solver.net, start, fixed) if source else {}
     fixed_part.check_unchanged()
     carried = {name: start[name] for name in start if job.carry and name not in (*solver.net.params, *job.dropped)}
@@ -77,15 +78,15 @@ def run(folder: Path, job: Job, team: Alone) -> None:
         prints |= surgery.check_carried(folder / WEIGHTS, carried, job.fixed)
     best = {"iteration": schedule.state.best_iteration, "loss": schedule.state.best_loss}
     unused = [name for name in carried if name not in job.fixed]
-    team.tell(done=solver.iter, fixed=prints, carried=unused, best=best if best["iteration"] else None)
+    validated = best["iteration"] is not None
+    team.tell(done=solver.iter, kept=kept, fixed=prints, carried=unused, best=best if validated else None)
 
 
 def _load(solver, folder: Path, job: Job, team: Alone) -> Schedule:
     """Give the net the weights, momentum and schedule that the job starts or goes on with."""
     state = State(job.base_lr)
     if job.resume_from is not None:
-        beside = [*job.fixed, *job.may_leave] if job.whole_net else []
-        surgery.load_strict(solver.net, snapshots.file_of(folder, job.resume_from, snapshots.WEIGHTS), may_leave=beside)
+        _load_snapshot(solver, folder, job, job.resume_from)
         snapshot = snapshots.file_of(folder, job.resume_from, snapshots.STATE)
         solver.restore(str(snapshot))
         state = State(**snapshots.read_schedule(folder, job.resume_from))
@@ -102,6 +103,26 @@ def _load(solver, folder: Path, job: Job, team: Alone) -> Schedule:
             draw_first_weights(solver.net, Path(job.whole_net), folder / SOLVER, report.initialised)
         team.tell(report=report.lines("carried" if job.carry else "unused", job.fixed, job.dropped))
     return Schedule(Rules(**job.schedule), state)
+
+
+def _load_snapshot(solver, folder: Path, job: Job, iteration: int) -> None:
+    """Give the net the weights of a snapshot."""
+    beside = [*job.fixed, *job.may_leave] if job.whole_net else []
+    surgery.load_strict(solver.net, snapshots.file_of(folder, iteration, snapshots.WEIGHTS), may_leave=beside)
+
+
+def _take_best(solver, folder: Path, job: Job, schedule: Schedule, team: Alone) -> int:
+    """Where the rules say so, give the net the weights of the lowest validation loss; returns whose it has."""
+    best = schedule.state.best_iteration
+    if not schedule.rules.best or best in (None, solver.iter):
+        return solver.iter
+    if damaged := snapshots.damaged_file(folder, best):
+        cure = "do the stage anew (--restart)"
+        raise SrnError(f"{damaged}, of the lowest validation loss, is damaged or gone", cure)
+    _load_snapshot(solver, folder, job, best)
+    whose = f"of iteration {best}" if best else "that it began with: no training had a lower one"
+    team.tell(report=[f"the stage ends with the weights of its lowest validation loss, those {whose}"])
+    return best
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from pysrn.recipes import PLATEAU, Recipe
+from pysrn.recipes import BEST, PLATEAU, Recipe
 
 LEAST = 1 + 1e-6  # a rate this close to min_lr has reached it: 1e-3 * 0.1 * 0.1 is not quite 1e-5
 
@@ -23,6 +23,12 @@ class Rules:
     patience: int  # validations without a new best before the rate drops
     min_lr: float  # no rate is lower; the next plateau there ends the stage
     validate_every: int | None  # iterations; None: no images are held out
+    best: bool = False  # the stage ends with the weights of its lowest validation loss
+    from_start: bool = False  # those that it begins with are validated, too
+
+    def identity(self) -> dict:
+        """What decides a stage's result, as JSON values: without what is not asked for, as in earlier versions."""
+        return {name: value for name, value in asdict(self).items() if value is not False}
 
 
 @dataclass
@@ -41,8 +47,11 @@ class State:
 def rules_of(recipe: Recipe, stage: int) -> Rules:
     """The rules of a stage; without images held out nothing is validated."""
     plan = recipe.stages[stage - 1]
-    every = plan.validate_every if recipe.validation_images else None
-    return Rules(plan.schedule, plan.gamma, plan.patience, plan.min_lr, every)
+    every = recipe.validate_every(stage) if recipe.validation_images else None
+    best = plan.ends_with == BEST and every is not None
+    # New layers say nothing yet, and their BN has no statistics.
+    whole = not recipe.system.stage(stage).adds and not any(one.left_out for one in recipe.stages[: stage - 1])
+    return Rules(plan.schedule, plan.gamma, plan.patience, plan.min_lr, every, best, best and whole)
 
 
 class Schedule:
@@ -53,8 +62,10 @@ class Schedule:
 
     def due(self, iteration: int, last: bool) -> bool:
         """Whether the weights of `iteration` still have to be validated; the last ones of a stage always are."""
-        if self.rules.validate_every is None or not iteration or self.state.validated >= iteration:
+        if self.rules.validate_every is None or (iteration and self.state.validated >= iteration):
             return False
+        if not iteration:
+            return self.rules.from_start and not self.state.validations
         return last or iteration % self.rules.validate_every == 0
 
     def observe(self, iteration: int, loss: float) -> list[str]:

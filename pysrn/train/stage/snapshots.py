@@ -45,7 +45,7 @@ def newest_whole(folder: Path) -> tuple[int | None, list[str]]:
     """Iteration of the newest snapshot that is as it was written (or None), and a line for each newer one."""
     warnings = []
     for iteration in iterations(folder):
-        damaged = _damaged_file(folder, iteration)
+        damaged = damaged_file(folder, iteration)
         if damaged is None:
             return iteration, warnings
         warnings.append(f"the snapshot {damaged} is damaged or gone; the one before it is taken")
@@ -124,7 +124,7 @@ def _remove(paths) -> None:
         path.unlink(missing_ok=True)
 
 
-def _damaged_file(folder: Path, iteration: int) -> Path | None:
+def damaged_file(folder: Path, iteration: int) -> Path | None:
     """The first file of a snapshot that is not as it was written, or None."""
     record = file_of(folder, iteration, RECORD)
     try:
