@@ -10,11 +10,12 @@ import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from posixpath import basename, splitext
 
 from pysrn.console import MissingError, SrnError, UsageError
 from pysrn.data.image_files import ENDINGS, FOREIGN, images_below
-from pysrn.data.pair.pixels import LARGEST_FILE, BadImage, read_plain_file
+from pysrn.data.pair.pixels import read_plain_file
 
 TAR, LIST = ".tar", ".txt"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -35,21 +36,11 @@ class Member:
     @property
     def name(self) -> str:
         """The last part, as of a path."""
-        return PurePosixPath(self.member).name
+        return basename(self.member)
 
     def content(self) -> bytes:
         """Its bytes. Raises BadImage."""
-        if self.size > LARGEST_FILE:
-            raise BadImage(f"larger than {LARGEST_FILE >> 20} MiB")
-        try:
-            with self.archive.open("rb") as stream:
-                stream.seek(self.start)
-                found = stream.read(self.size)
-        except OSError as error:
-            raise BadImage(error.strerror or "cannot be read") from None
-        if len(found) < self.size or not found:
-            raise BadImage("cut off" if self.size else "empty file")
-        return found
+        return read_plain_file(self.archive, self.start, self.size)
 
 
 def content_of(photo: Path | Member) -> bytes:
@@ -101,8 +92,8 @@ def members(archive: Path) -> Iterator[Member]:
         with tarfile.open(archive, "r:") as opened:
             for one in opened:
                 opened.members.clear()  # it would keep all of them
-                name = PurePosixPath(one.name)
-                if one.isreg() and name.suffix.lower() in (*ENDINGS, *FOREIGN) and not name.name.startswith("."):
+                name = basename(one.name)  # a Path would leave its name with the interpreter
+                if one.isreg() and splitext(name)[1].lower() in (*ENDINGS, *FOREIGN) and not name.startswith("."):
                     count += 1
                     yield Member(archive, one.name, one.offset_data, one.size)
     except (tarfile.TarError, OSError, ValueError) as error:

@@ -129,21 +129,24 @@ def sample_pixels(sample: Sample, size: int, interpolation: str = "area") -> np.
     return warp(image, size, size, interpolation)
 
 
-def read_plain_file(path: Path) -> bytes:
-    """The content of a plain file. Raises BadImage, at once for a pipe that nobody writes to."""
+def read_plain_file(path: Path, start: int = 0, size: int | None = None) -> bytes:
+    """The content of a plain file, or `size` bytes of it. Raises BadImage, at once for a pipe that nobody writes to."""
     try:
         # Opening a pipe waits for its writer otherwise.
         with open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise BadImage("not a plain file")
-            if status.st_size > LARGEST_FILE:
+            if (status.st_size if size is None else size) > LARGEST_FILE:
                 raise BadImage(f"larger than {LARGEST_FILE >> 20} MiB")
-            content = stream.read()
+            stream.seek(start)
+            content = stream.read() if size is None else stream.read(size)
     except OSError as error:
         raise BadImage(error.strerror or "cannot be read") from None
     except ValueError:  # a NUL in it, or half a character
         raise BadImage("no file can have this name") from None
+    if size and len(content) < size:
+        raise BadImage("cut off")
     if not content:
         raise BadImage("empty file")
     return content
