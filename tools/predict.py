@@ -133,6 +133,8 @@ def work(arguments: argparse.Namespace) -> None:
         raise UsageError("--attention is for photos", "tools/visualize.py attention RUN")
     if photos:
         predict_photos(arguments, run, photos)
+    elif arguments.join:
+        join_parts(arguments, run)
     elif arguments.from_text:
         import_text(arguments, run)
     else:
@@ -143,22 +145,13 @@ def predict_split(arguments: argparse.Namespace, run: str | None) -> None:
     """Scores of an LMDB pair's split, to a file."""
     from pysrn.data.pair.lmdb_pair import PairReader
     from pysrn.predict import splits as predict
-    from pysrn.predict.parts import join
     from pysrn.predict.trained import default_run, features_of, find_weights
 
-    split = arguments.split or "test"
-    weights = None if arguments.join and arguments.out else find_weights(run or default_run(), arguments.stage)
-    out = arguments.out or weights.parent / f"predictions_{split}.npz"
-    if arguments.join:
-        found = join(out)
-        print(summary(out, found))
-        write_text(arguments.text, found)
-        return
-    folder, chunk = predict.data_folder(weights, arguments.data), arguments.batch_size * predict.CHUNK_BATCHES
-    if one := arguments.part:
-        out, pair = one.path(out), PairReader(folder, split, lambda images: one.span(images, chunk))
-    else:
-        pair = PairReader(folder, split)
+    weights = find_weights(run or default_run(), arguments.stage)
+    split, one, chunk = arguments.split or "test", arguments.part, arguments.batch_size * predict.CHUNK_BATCHES
+    folder, out = predict.data_folder(weights, arguments.data), arguments.out or beside(weights, split)
+    pair = PairReader(folder, split, one and (lambda images: one.span(images, chunk)))
+    out = one.path(out) if one else out
     found = predict.predict(
         weights,
         pair,
@@ -172,6 +165,23 @@ def predict_split(arguments: argparse.Namespace, run: str | None) -> None:
     )
     print(summary(out, found))
     write_text(arguments.text, found)
+
+
+def join_parts(arguments: argparse.Namespace, run: str | None) -> None:
+    """One file of the parts that are there."""
+    from pysrn.predict.parts import join
+    from pysrn.predict.trained import default_run, find_weights
+
+    split = arguments.split or "test"
+    out = arguments.out or beside(find_weights(run or default_run(), arguments.stage), split)
+    found = join(out)
+    print(summary(out, found))
+    write_text(arguments.text, found)
+
+
+def beside(weights: Path, split: str) -> Path:
+    """Where the predictions of a split are, unless said."""
+    return weights.parent / f"predictions_{split}.npz"
 
 
 def import_text(arguments: argparse.Namespace, run: str | None) -> None:

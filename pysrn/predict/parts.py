@@ -58,15 +58,16 @@ def join(whole: Path) -> Predictions:
 
     Raises MissingError where one is not there, SrnError where they are not of one prediction, each image once.
     """
-    paths = _paths(whole)
+    numbered = _all_parts(whole)
+    paths = [one.path(whole) for one in numbered]
     parts = [load_predictions(path) for path in paths]
     first, end, keys = parts[0], 0, []
-    for path, part in zip(paths, parts, strict=True):
+    for one, path, part in zip(numbered, paths, parts, strict=True):
         match part.about.get(RECORDS):
             case [int(start), int(stop), int(total)] if len(part.keys) <= stop - start:
                 pass
             case _:
-                raise SrnError(f"{path} is no part: it does not say of which images", _again(path))
+                raise SrnError(f"{path} is no part: it does not say of which images", _again(one, whole))
         for what, of_part, of_first in (
             ("by other weights", part.about.get("weights_sha256"), first.about.get("weights_sha256")),
             ("of other data", part.about.get(OF_DATA), first.about.get(OF_DATA)),
@@ -75,15 +76,15 @@ def join(whole: Path) -> Predictions:
             ("with other scores", list(part.scores), list(first.scores)),
         ):
             if of_part != of_first:
-                raise SrnError(f"{path} was made {what} than {paths[0]}", _again(path))
+                raise SrnError(f"{path} was made {what} than {paths[0]}", _again(one, whole))
         if start != end:
             raise SrnError(f"{path} begins at image {start}, not at {end}", "predict all with one --batch-size")
         if list(part.keys) != sorted(part.keys) or (keys and part.keys[0] <= keys[-1]):
-            raise SrnError(f"{path}: its images are out of order, or in another part as well", _again(path))
+            raise SrnError(f"{path}: its images are out of order, or in another part as well", _again(one, whole))
         keys += part.keys
         end = stop
     if end != first.about[RECORDS][2]:
-        raise SrnError(f"{paths[-1]} ends at image {end} of {first.about[RECORDS][2]}", _again(paths[-1]))
+        raise SrnError(f"{paths[-1]} ends at image {end} of {first.about[RECORDS][2]}", _again(numbered[-1], whole))
     about = {name: value for name, value in first.about.items() if name not in OF_PART}
     about |= {name: "\n".join(part.about[name] for part in parts) for name in JOINED if name in about}
     labels = None if first.labels is None else np.concatenate([part.labels for part in parts])
@@ -93,8 +94,8 @@ def join(whole: Path) -> Predictions:
     return found
 
 
-def _paths(whole: Path) -> Sequence[Path]:
-    """The parts beside a whole, in order: all that their names promise."""
+def _all_parts(whole: Path) -> Sequence[Part]:
+    """The parts beside a whole, in order: all that the names of their files promise."""
     name = re.compile(re.escape(whole.stem) + r"\.part\d{1,9}of(\d{1,9})" + re.escape(whole.suffix))
     found = map(name.fullmatch, (path.name for path in whole.parent.glob("*")))
     counts = sorted({int(one[1]) for one in found if one})
@@ -108,11 +109,11 @@ def _paths(whole: Path) -> Sequence[Path]:
     if absent := [part for part in wanted if not part.path(whole).is_file()]:
         few = ", ".join(map(str, absent[:6])) + (", ..." if len(absent) > 6 else "")
         raise MissingError(
-            f"{len(absent)} of {counts[0]} parts of {whole} are missing: {few}", _again(absent[0].path(whole))
+            f"{len(absent)} of {counts[0]} parts of {whole} are missing: {few}", _again(absent[0], whole)
         )
-    return [part.path(whole) for part in wanted]
+    return wanted
 
 
-def _again(path: Path) -> str:
-    number, count = re.search(r"\.part(\d+)of(\d+)", path.name).groups()
-    return f"predict it again, with the words of before: --part {number}/{count} (its file: {shlex.quote(str(path))})"
+def _again(part: Part, whole: Path) -> str:
+    file = shlex.quote(str(part.path(whole)))
+    return f"predict it again, with the words of before: --part {part} (its file: {file})"

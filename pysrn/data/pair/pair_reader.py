@@ -34,7 +34,7 @@ class PairReader:
     database is truncated or the two do not pair up.
     """
 
-    def __init__(self, folder: str | Path, split: str, span: Callable[[int], range] = range) -> None:
+    def __init__(self, folder: str | Path, split: str, span: Callable[[int], range] | None = None) -> None:
         self.folder = existing_folder(folder, "LMDB folder", BUILD)
         self.split = split
         manifest = read_manifest(self.folder)
@@ -53,7 +53,7 @@ class PairReader:
         self.total = manifest["splits"][split].get("count")
         if found != self.total:
             raise SrnError(f"{self.folder}: {split} holds {found} records, its {NAME} says {self.total}", REBUILD)
-        self.span, self.is_part = span(self.total), span is not range
+        self.span, self.is_part = (span or range)(self.total), span is not None
         self._keys = list(self._paired_keys())
         if len(self._keys) != len(self.span):
             raise SrnError(f"{self.folder}: {len(self._keys)} records of {split} are there, not {self.span}", REBUILD)
