@@ -1,10 +1,10 @@
 // A step of an LSTM by vectors, for CAFFE_ENGINE's part `recurrent`: what the
 // layer LSTMUnit computes.
 
-#include <cstring>
 #include <vector>
 
 #include "caffe/util/cpu_clones.hpp"
+#include "caffe/util/power_of_two.hpp"
 #include "caffe/util/recurrent.hpp"
 
 namespace caffe {
@@ -14,7 +14,6 @@ namespace {
 
 // Fewer units than this are not worth waking a thread for (assumed).
 const size_t kUnitsWorthThreads = 1 << 16;
-const float kLog2E = 1.44269504f;
 const float kMost = 126;  // of exponents of 2: no smaller numbers, no infinity
 
 // 1 / (1 + e^-x), of a NaN a NaN.
@@ -22,22 +21,8 @@ CAFFE_INLINE float sigmoid(float x) {
   float y = -kLog2E * x;
   y = y < -kMost ? -kMost : y;
   y = y > kMost ? kMost : y;
-  const float round = 12582912.f;  // 1.5 * 2^23: has no bits behind the point
-  const float whole = y + round;
-  const float rest = y - (whole - round);
-  // The polynomial with p(0) = 1 that has the least relative error on
-  // [-0.5, 0.5] (semantic_attention.cpp has it, too).
-  float p = rest * 1.326465239e-3f + 9.671511324e-3f;
-  p = p * rest + 5.550733963e-2f;
-  p = p * rest + 2.402224212e-1f;
-  p = p * rest + 6.931469775e-1f;
-  p = p * rest + 1.f;
-  unsigned int bits, exponent;
-  std::memcpy(&bits, &p, sizeof(bits));
-  std::memcpy(&exponent, &whole, sizeof(exponent));
-  bits += exponent << 23;
   float power;
-  std::memcpy(&power, &bits, sizeof(power));
+  power_of_two<unsigned int>(y, &power);
   return x == x ? 1 / (1 + power) : x;
 }
 

@@ -9,6 +9,7 @@
 
 #include "caffe/common.hpp"
 #include "caffe/util/cpu_clones.hpp"
+#include "caffe/util/power_of_two.hpp"
 
 namespace caffe {
 namespace semantic_attention {
@@ -17,7 +18,6 @@ namespace {
 
 // Sums are made of sixteen parts on every machine, whatever its vectors hold.
 const int kLanes = 16;
-const float kLog2E = 1.44269504f;
 const float kLeast = -100;  // of exponents of 2
 
 template <int kWidth> struct VectorOf;
@@ -72,20 +72,9 @@ CAFFE_INLINE void power_of_two(float factor,
     const typename VectorOf<kWidth>::Floats& x,
     typename VectorOf<kWidth>::Floats* power) {
   typedef typename VectorOf<kWidth>::Floats Floats;
-  typedef typename VectorOf<kWidth>::Bits Bits;
   Floats y = factor * x;
   if (!kNear) { y = y < kLeast ? Floats{} + kLeast : y; }
-  const float round = 12582912.f;  // 1.5 * 2^23: has no bits behind the point
-  const Floats whole = y + round;
-  const Floats rest = y - (whole - round);
-  // The polynomial with p(0) = 1 that has the least relative error on
-  // [-0.5, 0.5], which is 1.1e-7 in float; found by linear programming.
-  Floats p = rest * 1.326465239e-3f + 9.671511324e-3f;
-  p = p * rest + 5.550733963e-2f;
-  p = p * rest + 2.402224212e-1f;
-  p = p * rest + 6.931469775e-1f;
-  p = p * rest + 1.f;
-  *power = (Floats)((Bits)p + ((Bits)whole << 23));
+  caffe::power_of_two<typename VectorOf<kWidth>::Bits>(y, power);
 }
 
 // Arrays of one thread.
