@@ -13,14 +13,20 @@ def convolution(parameters: str, bottom: str = "data", top: str = "conv") -> str
     return layer("conv", "Convolution", bottom, top, f"convolution_param {{ {parameters} }}")
 
 
-def chain(stored: str, *more: str, bias: str = "bias_term: false", channels: int = 20) -> str:
+def chain(
+    stored: str,
+    *more: str,
+    bias: str = "bias_term: false",
+    channels: int = 20,
+    kernel: str = "kernel_size: 3 pad: 1",
+) -> str:
     """Convolution, BatchNorm, Scale and what follows, in place, as the nets have them.
 
     Channels that 16 divides are computed in oneDNN's layout, others in Caffe's.
     """
     statistics = f"batch_norm_param {{ use_global_stats: {stored} }}"
     return (
-        convolution(f"num_output: {channels} kernel_size: 3 pad: 1 {bias}")
+        convolution(f"num_output: {channels} {kernel} {bias}")
         + layer("bn", "BatchNorm", "conv", "conv", statistics)
         + layer("scale", "Scale", "conv", "conv", "scale_param { bias_term: true }")
         + "".join(more)
@@ -38,6 +44,7 @@ def inner_product(parameters: str) -> str:
 
 RELU_IN_PLACE = layer("relu", "ReLU", "conv", "conv")
 SHORTCUT = layer("sum", "Eltwise", "data conv") + layer("relu", "ReLU", "sum", "sum")
+OTHER_SHORTCUT = SHORTCUT.replace('"data"', '"other"')
 FIXED = "param { lr_mult: 0 }"
 STORED = "batch_norm_param { use_global_stats: true }"
 # Layers of every kind that passes on oneDNN's layout, and poolings of other windows in it.
@@ -62,6 +69,8 @@ NETS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
         convolution("num_output: 8 kernel_size: 7 pad: 3 stride: 2 bias_term: false"),
         {"data": (2, 3, 32, 30)},
     ),
+    "conv_7x7_in_blocks": (convolution("num_output: 32 kernel_size: 7 pad: 3 stride: 2"), {"data": (2, 3, 32, 30)}),
+    "conv_1x1_many_channels": (convolution("num_output: 48 kernel_size: 1"), {"data": (2, 128, 7, 5)}),
     "conv_dilated": (convolution("num_output: 4 kernel_size: 3 pad: 2 dilation: 2"), {"data": (2, 6, 11, 11)}),
     "conv_two_groups": (convolution("num_output: 10 kernel_size: 3 group: 2"), {"data": (2, 6, 8, 8)}),
     "conv_depthwise": (convolution("num_output: 16 kernel_size: 3 pad: 1 group: 8"), {"data": (3, 8, 8, 8)}),
@@ -162,6 +171,14 @@ NETS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
     ),
     "chain_stored": (chain("true", RELU_IN_PLACE), {"data": (2, 20, 9, 9)}),
     "chain_stored_bias": (chain("true", RELU_IN_PLACE, bias=""), {"data": (1, 3, 9, 9)}),
+    "chain_7x7_residual_in_blocks": (
+        chain("true", OTHER_SHORTCUT, bias="", channels=16, kernel="kernel_size: 7 pad: 3"),
+        {"data": (2, 3, 7, 9), "other": (2, 16, 7, 9)},
+    ),
+    "chain_1x1_residual_many_channels": (
+        chain("true", SHORTCUT, bias="", channels=64, kernel="kernel_size: 1"),
+        {"data": (2, 64, 7, 9)},
+    ),
     "chain_of_the_batch": (chain("false", RELU_IN_PLACE), {"data": (3, 5, 6, 6)}),
     "chain_residual": (chain("true", SHORTCUT), {"data": (2, 20, 9, 9)}),
     "chain_convolution_sum": (

@@ -126,7 +126,16 @@ def test_machines_with_other_vectors(instructions, parts, tmp_path, monkeypatch)
         pytest.skip("this Caffe has no part onednn")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", instructions)
     for module, cases in (
-        ("layer_cases", ("in_blocks_train", "in_blocks_test", "chain_residual_in_blocks_train")),
+        (
+            "layer_cases",
+            (
+                "in_blocks_train",
+                "in_blocks_test",
+                "chain_residual_in_blocks_train",
+                "chain_7x7_residual_in_blocks_test",
+                "chain_1x1_residual_many_channels_test",
+            ),
+        ),
         ("state_cases", ("shapes_changed", "solver_steps", "read_in_the_middle")),
     ):
         stock, found = (engine.run_cases(tmp_path / f"{module} {one}", module, cases, one) for one in SOME)

@@ -48,6 +48,12 @@ const dnnl::memory::data_type kFloat = dnnl::memory::data_type::f32;
 const dnnl::algorithm kDirect = dnnl::algorithm::convolution_direct;
 // Shapes that are kept ready for one layer (the last batch is often smaller).
 const int kPreparedShapes = 4;
+// How many rows a 1 x 1 convolution is computed in: see Primitives::SeeRows.
+// Of 2, 4 and 8, the nearest to double precision over 2048 channels.
+const int kRows = 4;
+// Up to so many channels are summed one by one where the kernel has so many
+// places: see Primitives::SeeChannels.
+const int kFewChannels = 4, kManyPlaces = 49;
 
 const dnnl::engine& Engine() {
   static const dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
@@ -100,6 +106,15 @@ int ChannelBlock() {
 
 dnnl::memory Wrap(const Descriptor& descriptor, const float* data) {
   return dnnl::memory(descriptor, Engine(), const_cast<float*>(data));
+}
+
+// The same numbers, described otherwise; or the part with this number of them,
+// where they are several times as many.
+dnnl::memory As(const Descriptor& descriptor, const dnnl::memory& memory,
+    int part = 0) {
+  return dnnl::memory(descriptor, Engine(),
+      static_cast<char*>(memory.get_data_handle()) +
+      part * descriptor.get_size());
 }
 
 // Copies into another layout; adds to what is there if asked to.
@@ -182,6 +197,9 @@ struct Activations {
     wanted = has_block ? blocked : Descriptor(dims, kFloat, Tag::any);
   }
 
+  // As our layers keep them.
+  const Descriptor& kept() const { return has_block ? blocked : ordered; }
+
   // The numbers of a blob in the layout that a primitive reads.
   dnnl::memory Read(const Blob<float>& blob, bool diff,
       const Descriptor& layout, ScratchUse use) const {
@@ -234,45 +252,101 @@ class OneDNNConvolution::Primitives {
         any_weight(weight.ordered.get_dims(), kFloat, Tag::any),
         stride({s.stride[0], s.stride[1]}),
         dilation({s.dilation[0] - 1, s.dilation[1] - 1}),
-        pad_begin({s.pad[0], s.pad[1]}) {
+        pad_begin({s.pad[0], s.pad[1]}), images(1), parts(1), seen(false),
+        seen_bottom(bottom.wanted), seen_weight(any_weight),
+        seen_top(top.wanted) {
     for (int i = 0; i < 2; ++i) {
       const int extent = s.dilation[i] * (s.kernel[i] - 1) + 1;
       pad_end.push_back((s.output[i] - 1) * s.stride[i] + extent - s.input[i] -
           s.pad[i]);
     }
-    forward_description = DescribeForward(dnnl::primitive_attr());
+    forward_description = DescribeForward(dnnl::primitive_attr(), s.bias);
+    if (ChannelBlock() == 16 && top.has_block) {
+      SeeRows();
+      SeeChannels();
+    }
+  }
+
+  // With vectors of 16, oneDNN's kernels for 1 x 1 convolutions add up to 512
+  // channels one after another. Those for larger ones add up 16 channels of the
+  // kernel's places, and then such sums: their rounding is half of that, in the
+  // same time. In blocks, channels by height x width are the same numbers as a
+  // fourth of the channels by 4 x (height x width). So the forward pass is seen
+  // as a convolution of these with a kernel of 4 x 1.
+  void SeeRows() {
+    const ConvolutionSizes& s = sizes;
+    for (int i = 0; i < 2; ++i) {
+      if (s.kernel[i] != 1 || s.stride[i] != 1 || s.pad[i] != 0 ||
+          s.dilation[i] != 1) {
+        return;
+      }
+    }
+    if (s.channels % (kRows * 16) != 0 ||
+        forward_description.weights_desc() != weight.blocked) {
+      return;
+    }
+    const int channels = s.channels / kRows, places = s.input[0] * s.input[1];
+    seen = true;
+    seen_bottom = Descriptor({s.num, channels, kRows, places}, kFloat,
+        Tag::nChw16c);
+    seen_weight = Descriptor({s.num_output, channels, kRows, 1}, kFloat,
+        Tag::OIhw16i16o);
+    seen_top = Descriptor({s.num, s.num_output, 1, places}, kFloat,
+        Tag::nChw16c);
+  }
+
+  // In the same kernels 3 channels of 7 x 7 places are added one after another.
+  // Here the forward pass is one pass a channel, and image, which add up.
+  void SeeChannels() {
+    const ConvolutionSizes& s = sizes;
+    if (s.channels == 1 || s.channels > kFewChannels ||
+        s.kernel[0] * s.kernel[1] < kManyPlaces) {
+      return;
+    }
+    images = s.num;
+    parts = s.channels;
+    seen = true;
+    seen_bottom = Activations(1, 1, s.input).ordered;
+    seen_weight = Descriptor({s.num_output, 1, s.kernel[0], s.kernel[1]},
+        kFloat, Tag::any);
+    seen_top = Activations(1, s.num_output, s.output).blocked;
+    seen_weight = DescribeForward(dnnl::primitive_attr(), s.bias)
+        .weights_desc();
   }
 
   dnnl::convolution_forward::primitive_desc DescribeForward(
-      const dnnl::primitive_attr& attributes) const {
-    return sizes.bias ?
+      const dnnl::primitive_attr& attributes, bool with_bias) const {
+    return with_bias ?
         dnnl::convolution_forward::primitive_desc(Engine(),
-            dnnl::prop_kind::forward_training, kDirect, bottom.wanted,
-            any_weight, bias, top.wanted, stride, dilation, pad_begin, pad_end,
+            dnnl::prop_kind::forward_training, kDirect, seen_bottom,
+            seen_weight, bias, seen_top, stride, dilation, pad_begin, pad_end,
             attributes) :
         dnnl::convolution_forward::primitive_desc(Engine(),
-            dnnl::prop_kind::forward_training, kDirect, bottom.wanted,
-            any_weight, top.wanted, stride, dilation, pad_begin, pad_end,
+            dnnl::prop_kind::forward_training, kDirect, seen_bottom,
+            seen_weight, seen_top, stride, dilation, pad_begin, pad_end,
             attributes);
   }
 
-  // The forward pass with such an epilogue.
+  // The forward pass with such an epilogue, and the layouts of its arguments;
+  // adds: to what is there, instead of the bias.
   struct Fused {
     dnnl::convolution_forward::primitive_desc description;
     dnnl::convolution_forward primitive;
+    Descriptor bottom, weight, top;
   };
-  const Fused& PrepareForward(const ConvolutionEpilogue& epilogue) {
+  const Fused& PrepareForward(const ConvolutionEpilogue& epilogue, bool adds) {
     Fused& fused = forward[(epilogue.factor ? 1 : 0) +
-        (epilogue.addend ? 2 : 0) + (epilogue.relu ? 4 : 0)];
+        (epilogue.addend ? 2 : 0) + (epilogue.relu ? 4 : 0) + (adds ? 8 : 0)];
     if (!fused.primitive) {
       dnnl::post_ops operations;
+      if (adds) { operations.append_sum(1.f); }
       if (epilogue.factor) {
         operations.append_binary(dnnl::algorithm::binary_mul, by_channel);
         operations.append_binary(dnnl::algorithm::binary_add, by_channel);
       }
       if (epilogue.addend) {
         operations.append_binary(dnnl::algorithm::binary_add,
-            forward_description.dst_desc());
+            seen ? seen_top : forward_description.dst_desc());
       }
       if (epilogue.relu) {
         // x * min(1, max(0, x * FLT_MAX)): oneDNN's own ReLU makes zero of what
@@ -282,10 +356,27 @@ class OneDNNConvolution::Primitives {
       }
       dnnl::primitive_attr attributes;
       attributes.set_post_ops(operations);
-      fused.description = DescribeForward(attributes);
+      fused.description = DescribeForward(attributes, sizes.bias && !adds);
       fused.primitive = dnnl::convolution_forward(fused.description);
+      fused.bottom = seen ? bottom.kept() : fused.description.src_desc();
+      fused.weight = seen ? weight.blocked : fused.description.weights_desc();
+      fused.top = seen ? top.kept() : fused.description.dst_desc();
     }
     return fused;
+  }
+
+  // For SeeChannels: the weights of one channel after another.
+  dnnl::memory WeightsByChannel(const Blob<float>& values) const {
+    const int size = seen_weight.get_size();
+    const Descriptor all({parts * size}, dnnl::memory::data_type::u8, Tag::a);
+    const dnnl::memory weights = ScratchMemory(all, WEIGHT);
+    for (int part = 0; part < parts; ++part) {
+      const Descriptor channel =
+          weight.ordered.submemory_desc(seen_weight.get_dims(),
+              {0, part, 0, 0});
+      Reorder(Wrap(channel, values.cpu_data()), As(seen_weight, weights, part));
+    }
+    return weights;
   }
 
   void PrepareBackwardBottom() {
@@ -317,8 +408,11 @@ class OneDNNConvolution::Primitives {
   const Descriptor bias, by_channel, any_weight;
   const dnnl::memory::dims stride, dilation, pad_begin;
   dnnl::memory::dims pad_end;
+  int images, parts;  // passes, where each is of one image and channel
+  bool seen;          // by SeeRows or SeeChannels
+  Descriptor seen_bottom, seen_weight, seen_top;
   dnnl::convolution_forward::primitive_desc forward_description;
-  Fused forward[8];
+  Fused forward[16];
   dnnl::convolution_backward_data::primitive_desc backward_bottom_description;
   dnnl::convolution_backward_data backward_bottom;
   dnnl::convolution_backward_weights::primitive_desc
@@ -395,30 +489,42 @@ void OneDNNConvolution::Forward(const Blob<float>& bottom,
     const Blob<float>& weight, const Blob<float>* bias, Blob<float>* top,
     const ConvolutionEpilogue& epilogue) {
   Primitives* const p = current_;
-  const Primitives::Fused& forward = p->PrepareForward(epilogue);
-  std::unordered_map<int, dnnl::memory> arguments;
-  arguments[DNNL_ARG_SRC] =
-      p->bottom.Read(bottom, false, forward.description.src_desc(), BOTTOM);
-  arguments[DNNL_ARG_WEIGHTS] = weights_->Read(weight, p->weight,
-      forward.description.weights_desc());
-  int operation = 0;
-  if (epilogue.factor) {
-    arguments[OperationArgument(operation++)] =
-        Wrap(p->by_channel, epilogue.factor);
-    arguments[OperationArgument(operation++)] =
-        Wrap(p->by_channel, epilogue.shift);
-  }
+  const Primitives::Fused& last = p->PrepareForward(epilogue, p->parts > 1);
+  const dnnl::memory from =
+      p->bottom.Read(bottom, false, last.bottom, BOTTOM);
+  const dnnl::memory weights = p->parts > 1 ? p->WeightsByChannel(weight) :
+      weights_->Read(weight, p->weight, last.weight);
+  dnnl::memory addend;
   if (epilogue.addend) {
-    arguments[OperationArgument(operation)] = p->top.Read(*epilogue.addend,
-        false, forward.description.dst_desc(), TOP);
+    addend = p->top.Read(*epilogue.addend, false, last.top, TOP);
   }
-  if (p->sizes.bias) {
-    arguments[DNNL_ARG_BIAS] = Wrap(p->bias, bias->cpu_data());
+  const dnnl::memory result = p->top.Write(top, false, last.top);
+  for (int pass = 0; pass < p->images * p->parts; ++pass) {
+    const int image = pass / p->parts, part = pass % p->parts;
+    const bool adds = part > 0, ends = part + 1 == p->parts;
+    const Primitives::Fused& forward =
+        ends ? last : p->PrepareForward(ConvolutionEpilogue(), adds);
+    const Descriptor written = forward.description.dst_desc();
+    std::unordered_map<int, dnnl::memory> arguments;
+    arguments[DNNL_ARG_SRC] = As(forward.description.src_desc(), from, pass);
+    arguments[DNNL_ARG_WEIGHTS] =
+        As(forward.description.weights_desc(), weights, part);
+    int operation = adds ? 1 : 0;
+    if (ends && epilogue.factor) {
+      arguments[OperationArgument(operation++)] =
+          Wrap(p->by_channel, epilogue.factor);
+      arguments[OperationArgument(operation++)] =
+          Wrap(p->by_channel, epilogue.shift);
+    }
+    if (ends && epilogue.addend) {
+      arguments[OperationArgument(operation)] = As(written, addend, image);
+    }
+    if (p->sizes.bias && !adds) {
+      arguments[DNNL_ARG_BIAS] = Wrap(p->bias, bias->cpu_data());
+    }
+    arguments[DNNL_ARG_DST] = As(written, result, image);
+    forward.primitive.execute(Stream(), arguments);
   }
-  const dnnl::memory result =
-      p->top.Write(top, false, forward.description.dst_desc());
-  arguments[DNNL_ARG_DST] = result;
-  forward.primitive.execute(Stream(), arguments);
   p->top.Written(result, top, false);
 }
 
