@@ -32,7 +32,9 @@ from pysrn.nets.messages import copy_of
 from pysrn.nets.surgery import fingerprint
 from pysrn.whole_files import write_json
 
-FORMAT = 1  # raised when views, folding or the files below change, so that no older row is taken for a newer one
+# Raised when views, folding, the engine's rounding or the files below change, so that no older row is taken for a newer
+# one. 2: oneDNN's convolutions sum in parts.
+FORMAT = 2
 PRECISIONS = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
 MANIFEST, FEATURES, CHECKSUMS = "manifest.json", "features.bin", "checksums.bin"
 LOCK = "lock"  # held while the three are made
