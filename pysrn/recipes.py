@@ -151,6 +151,12 @@ class Recipe:
     weight_decay: float = option(kind="fraction", metavar="F")
     stages: tuple[StageSpec, ...]
     seed: int = option(0, kind="seed")
+    # Ours, for where training the whole trunk takes too long: what is cached then serves all stages.
+    fixed_trunk: bool = option(
+        False,
+        kind="switch",
+        help="the trunk, up to what stages with a fixed trunk share of it, keeps its first weights in all stages",
+    )
     # Part of the training records held out for the validation loss; never of the test split.
     validation_fraction: float = option(0.0, kind="fraction", metavar="F", help="of the training images, held out")
 
@@ -163,6 +169,10 @@ class Recipe:
     def stage_numbers(self) -> list[int]:
         """The stages that are trained, in order: those of the system without what this recipe leaves out."""
         return [number for number, plan in enumerate(self.stages, 1) if not plan.left_out]
+
+    def trunk_is_fixed(self, stage: int) -> bool:
+        """Whether the trunk, up to its features, learns nothing in a stage: so its features may be cached."""
+        return self.fixed_trunk or self.system.stage(stage).fixed_trunk
 
     @property
     def validation_images(self) -> int:

@@ -125,7 +125,7 @@ class Job:
         for number in self.numbers:
             if self.run.state(number).word != "done":
                 images = recipe.iterations(number) * recipe.batch_size * recipe.iter_size
-                share = FIXED_SHARE if recipe.system.stage(number).fixed_trunk else 1.0
+                share = FIXED_SHARE if recipe.trunk_is_fixed(number) else 1.0
                 seconds += images * PACE.get(recipe.trunk, max(PACE.values())) * share
         return seconds
 

@@ -210,6 +210,17 @@ def parameter_layers(net: messages.NetParameter) -> list[str]:
     return found
 
 
+def fix_up_to(net: messages.NetParameter, blob: str) -> None:
+    """Let nothing change of the layers up to the one that makes a blob: no rates, no decay, stored BN statistics."""
+    end = 1 + max(i for i, layer in enumerate(net.layer) if blob in layer.top)
+    for layer in net.layer[:end]:
+        for param in layer.param:
+            param.lr_mult = param.decay_mult = 0.0
+        if layer.type == "BatchNorm":
+            layer.batch_norm_param.ClearField("moving_average_fraction")
+            layer.batch_norm_param.use_global_stats = True
+
+
 def fixed_layers(net: messages.NetParameter) -> set[str]:
     """Names of the layers with weights of which nothing may change while the net is trained."""
     fixed = {layer.name for layer in net.layer if layer.param and not any(p.lr_mult for p in layer.param)}

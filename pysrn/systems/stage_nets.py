@@ -13,7 +13,7 @@ from pysrn.console import SrnError
 from pysrn.data.feed.batches import FeedSettings
 from pysrn.nets import messages
 from pysrn.nets.folding import Weights
-from pysrn.nets.layers import FIXED, add_input, add_layer, parameter_layers
+from pysrn.nets.layers import FIXED, add_input, add_layer, fix_up_to, parameter_layers
 from pysrn.recipes import Recipe
 from pysrn.systems.system import Architecture, Stage
 
@@ -36,7 +36,7 @@ def stage_net(recipe: Recipe, stage: int, source: DataSource) -> messages.NetPar
     layer = {"module": "pysrn.data.layer", "layer": "MultiLabelDataLayer", "param_str": feed.to_json()}
     add_layer(net, "data", "Python", [], python_param=layer)
     net.layer[-1].top.append("label")
-    recipe.system.add_stage(net, recipe, stage)
+    _add_stage(net, recipe, stage)
     return net
 
 
@@ -62,7 +62,7 @@ def stock_stage_net(recipe: Recipe, stage: int, folder: str, split: str = "train
         add_layer(net, top, "Data", [], data_param=data, **parameters)
     add_layer(net, "label_vector", "Flatten", "label_map")
     add_layer(net, "label", "ReLU", "label_vector")  # stored as 1, -1, 0; no and unspecified count as negative
-    recipe.system.add_stage(net, recipe, stage)
+    _add_stage(net, recipe, stage)
     return net
 
 
@@ -132,6 +132,12 @@ def _ancestors(net: messages.NetParameter, output: str) -> set[int]:
             kept.add(i)
             wanted.update(net.layer[i].bottom)
     return kept
+
+
+def _add_stage(net: messages.NetParameter, recipe: Recipe, stage: int) -> None:
+    recipe.system.add_stage(net, recipe, stage)
+    if recipe.fixed_trunk:
+        fix_up_to(net, recipe.system.trunks[recipe.trunk].features.blob)
 
 
 def _title(recipe: Recipe, stage: int) -> str:

@@ -188,7 +188,7 @@ def _numbers_or_none(text: str) -> list[str]:
 def views(text: str) -> Callable[[Recipe], list[int | None]]:
     """How many views an image has in each stage; where nothing can be cached, new ones always."""
     number = None if text == "new" else positive(text)
-    return lambda recipe: [number if stage.fixed_trunk else None for stage in recipe.system.stages]
+    return lambda recipe: [number if recipe.trunk_is_fixed(stage.number) else None for stage in recipe.system.stages]
 
 
 PLAIN = {"count": positive, "fraction": fraction, "seed": seed_number, "path": str}

@@ -22,7 +22,7 @@ from pysrn.nets.in_caffe import check_gpu, engine_in_use
 from pysrn.recipes import EMBEDDED
 from pysrn.systems.deploy_files import write_deploy
 from pysrn.train.fixed.feature_room import announce
-from pysrn.train.fixed.split_net import WHOLE_NET
+from pysrn.train.fixed.split_net import WHOLE_NET, check_fixed_trunk
 from pysrn.train.launch import Machine
 from pysrn.train.plan import Step, plan
 from pysrn.train.prepared import PreparedStage, prepare, stages_of
@@ -64,6 +64,7 @@ def run_up_to(
         settings = with_real_counts(settings)
         recipe, system = settings.recipe, settings.recipe.system
         validation.check_parts(recipe)
+        check_fixed_trunk(recipe)
         system.constants(recipe, Path(settings.data))  # what is wrong with it shows before work
         if not dry_run:
             run.wait_for_children()
@@ -74,7 +75,7 @@ def run_up_to(
                 message(f"warning: {warning}")
             message(str(step))
         to_do = [step for step in steps if step.action != "keep"]
-        fixed = [step for step in to_do if step.stage.stage.fixed_trunk]
+        fixed = [step for step in to_do if recipe.trunk_is_fixed(step.stage.number)]
         for step in fixed:
             _check_form(step, machine)
         if machine.caching and fixed:
@@ -113,7 +114,7 @@ def _run_stage(stage: PreparedStage, first: int, machine: Machine) -> None:
     prepare(stage, first, machine)
     ranks = _ranks(stage, first, machine.launch.ranks)
     begun = {"digest": stage.digest, "source_sha256": source_hash(source), "ranks": ranks}
-    if stage.stage.fixed_trunk:
+    if stage.recipe.trunk_is_fixed(number):
         begun["features"] = _features(stage, first, machine)
     write_json(folder / BEGUN, begun)
     message(stage.line(machine.launch.ranks))

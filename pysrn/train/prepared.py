@@ -164,7 +164,7 @@ def prepare(stage: PreparedStage, first: int, machine: Machine) -> None:
         done = snapshots.read_schedule(folder, first)["validations"] if first else 0
         twin = validation.validation_net(net, recipe.validation_records, done)
     (folder / WHOLE_NET).unlink(missing_ok=True)  # says later in which form the stage was begun
-    if stage.stage.fixed_trunk and not machine.whole_net:
+    if recipe.trunk_is_fixed(stage.number) and not machine.whole_net:
         parts = SplitNet(folder, recipe, stage.number, source, net)
         place = machine.caching and machine.caching.place(stage.run.path)
         how = machine.caching and machine.caching.precision, place, bool(machine.gpus)

@@ -99,9 +99,6 @@ def choose_settings(
     recipe = earlier.recipe if earlier else (system or default_system()).recipe(dataset or EMBEDDED)
     recipe = asked.applied_to(recipe)
     first = recipe.stage_numbers[0]
-    if from_scratch and earlier is None and recipe.system.stage(first).fixed_trunk:
-        what = f"stage {first} would learn on a trunk that nobody has trained"
-        raise UsageError(what, "give --weights FILE, or --left-out none to train the trunk before")
     if from_scratch and "train_bn" not in asked.stages:  # nothing else would fill the trunk's BN statistics
         stages = (replace(plan, train_bn=True) if n == first else plan for n, plan in enumerate(recipe.stages, 1))
         recipe = replace(recipe, stages=tuple(stages))
@@ -115,6 +112,10 @@ def choose_settings(
             f"stage {first} of {name} starts from ImageNet weights",
             "give --weights FILE (a caffemodel of the same trunk), or --from-scratch",
         )
+    if weights is None and earlier is None and recipe.trunk_is_fixed(first):
+        what = f"stage {first} would learn on a trunk that nobody has trained"
+        cure = "--no-fixed-trunk" if recipe.fixed_trunk else "--left-out none"
+        raise UsageError(what, f"give --weights FILE, or {cure} to train the trunk before")
     _check(recipe, weights)
     return Settings(recipe, data or (earlier.data if earlier else f"data/{name}"), weights)
 

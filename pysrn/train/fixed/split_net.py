@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+from pysrn.console import UsageError
 from pysrn.data.feed.batches import FeedSettings
 from pysrn.nets import messages, prototxt
 from pysrn.nets.caffemodel import read_weights
@@ -16,11 +17,23 @@ from pysrn.nets.fixed import input_and_output, split
 from pysrn.nets.folding import Weights
 from pysrn.nets.layers import add_layer
 from pysrn.recipes import Recipe
+from pysrn.systems.stage_nets import DataSource, stage_net
 from pysrn.train.fixed.feature_cache import FeatureCache, identity
 from pysrn.train.fixed.feature_room import rows_of
 from pysrn.train.fixed.settings import CACHED_MODULE, FIXED_MODULE, CachedSettings, FixedSettings, feed_of
 
 WHOLE_NET, FIXED_NETS = "whole.prototxt", ("trunk.prototxt", "fixed_heads.prototxt")  # in the stage's folder
+
+
+def check_fixed_trunk(recipe: Recipe) -> None:
+    """Raise UsageError when a recipe keeps its trunk fixed in all stages, and one of them reads more of it."""
+    features = recipe.system.trunks[recipe.trunk].features
+    for number in recipe.stage_numbers if recipe.fixed_trunk else ():
+        try:
+            split(stage_net(recipe, number, DataSource("", workers=0)), features, recipe.input.size)
+        except (ValueError, UsageError):
+            what = f"stage {number} of {recipe.system.title} reads more of its trunk than {features.blob}"
+            raise UsageError(what, "leave --fixed-trunk out") from None
 
 
 class SplitNet:

@@ -11,17 +11,18 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from pysrn.console import DONE, FAILED, SrnError
 from pysrn.locks import take
 from pysrn.nets import messages, surgery
-from pysrn.nets.caffemodel import read_layers, sha256_of
+from pysrn.nets.caffemodel import read_layers, sha256_of, write_weights
 from pysrn.nets.layers import fixed_layers
 from pysrn.nets.prototxt import read_message
 from pysrn.train.fixed import fixed_part
 from pysrn.train.stage import snapshots
-from pysrn.train.stage.files import JOB, NET, SOLVER, WEIGHTS
+from pysrn.train.stage.files import CARRIED, JOB, NET, SOLVER, WEIGHTS
 from pysrn.train.stage.first_weights import draw_first_weights
 from pysrn.train.stage.job import Job
 from pysrn.train.stage.parallel import ALONE, Alone
@@ -63,15 +64,17 @@ def run(folder: Path, job: Job, team: Alone) -> None:
     fixed = sorted(name for name in still if name in start or not source)  # others begin with the net: constants
     if source:
         surgery.check_unchanged(solver.net, start, fixed)  # a snapshot from elsewhere would show here
+    beside = {name: blobs for name, blobs in start.items() if name not in solver.net.params}
     if job.whole_net and job.resume_from is not None:
-        surgery.check_carried(snapshots.file_of(folder, job.resume_from, snapshots.WEIGHTS), start, [])
+        surgery.check_carried(snapshots.file_of(folder, job.resume_from, snapshots.WEIGHTS), beside, [])
     watched = [name for name in solver.net.params if name not in still]
-    training = Training(solver, folder, job, schedule, watched, team)
+    others = _beside_snapshots(folder, job, {name: source[name] for name in beside}, len(source), team)
+    training = Training(solver, folder, job, schedule, watched, team, others)
     training.run(stop)
     kept = _take_best(solver, folder, job, schedule, team)
     prints = surgery.check_unchanged(solver.net, start, fixed) if source else {}
     fixed_part.check_unchanged()
-    carried = {name: start[name] for name in start if job.carry and name not in (*solver.net.params, *job.dropped)}
+    carried = {name: blobs for name, blobs in beside.items() if job.carry and name not in job.dropped}
     kinds = {name: kind for name, (kind, _) in source.items()}
     if team.rank == 0:
         surgery.save_with_carried(solver.net, message, folder / WEIGHTS, carried, kinds)
@@ -80,6 +83,15 @@ def run(folder: Path, job: Job, team: Alone) -> None:
     unused = [name for name in carried if name not in job.fixed]
     validated = best["iteration"] is not None
     team.tell(done=solver.iter, kept=kept, fixed=prints, carried=unused, best=best if validated else None)
+
+
+def _beside_snapshots(folder: Path, job: Job, beside: Mapping, in_source: int, team: Alone) -> Path | None:
+    """A caffemodel of what snapshots of a split net hold beside its own layers; None: the net is whole."""
+    if not job.whole_net or len(beside) == in_source:
+        return Path(job.source) if job.whole_net else None
+    if team.rank == 0:
+        write_weights(folder / CARRIED, folder.name, beside)
+    return folder / CARRIED
 
 
 def _load(solver, folder: Path, job: Job, team: Alone) -> Schedule:

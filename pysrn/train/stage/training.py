@@ -52,9 +52,17 @@ class Training:
     """The iterations of a stage: one step at a time, its loss looked at, logged, validated and saved."""
 
     def __init__(
-        self, solver, folder: Path, job: Job, schedule: Schedule, watched: Collection[str], team: Alone
+        self,
+        solver,
+        folder: Path,
+        job: Job,
+        schedule: Schedule,
+        watched: Collection[str],
+        team: Alone,
+        beside: Path | None,
     ) -> None:
         self._solver, self._folder, self._job, self._schedule = solver, folder, job, schedule
+        self._beside = beside  # a caffemodel of what snapshots hold beside the net
         self._team = team
         self._watched = watched  # layers that may change
         self._losses = LossMeans(solver.net, job.losses)
@@ -161,8 +169,7 @@ class Training:
         self._check_weights()
         self._team.check_weights(self._solver.net)
         if self._team.rank == 0:
-            carried = Path(self._job.source) if self._job.whole_net else None  # of a split net, all of it
-            snapshots.take(self._solver, self._folder, self._schedule.record(), self._job.keep, carried)
+            snapshots.take(self._solver, self._folder, self._schedule.record(), self._job.keep, self._beside)
 
     def _check_weights(self) -> None:
         """Raise SrnError when a number that the stage may change is no longer finite (or its square is not)."""
