@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S --block-signal=INT,TERM python3
 """Run a training stage, and before it what is missing: data (embedded set only) and earlier stages.
 
 With no option but the stage this is the embedded data set: tools/run_stage.py 3
@@ -6,6 +6,9 @@ With no option but the stage this is the embedded data set: tools/run_stage.py 3
 
 from __future__ import annotations
 
+import pysrn.early_signals  # noqa: F401
+
+# isort: split
 import argparse
 import sys
 from pathlib import Path
@@ -83,7 +86,6 @@ def devices(text: str) -> tuple[int, ...]:
 
 def work(arguments: argparse.Namespace) -> None:
     """Print the state, the plan, or carry it out."""
-    from pysrn.data.pair.build_lock import end_like_an_interrupt
     from pysrn.train.fixed.feature_room import Caching
     from pysrn.train.launch import Launch, Machine, refuse_launched_command
     from pysrn.train.pipeline import run_up_to
@@ -91,7 +93,6 @@ def work(arguments: argparse.Namespace) -> None:
     from pysrn.train.status import runs_in, status
 
     refuse_launched_command()
-    end_like_an_interrupt()
     run = RunFolder(arguments.runs / (arguments.run or default_name(asked_system(arguments), arguments.dataset)))
     if arguments.status:
         named = arguments.run or arguments.dataset or arguments.system

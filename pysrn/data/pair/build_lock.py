@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -64,8 +63,3 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-
-
-def end_like_an_interrupt() -> None:
-    """Let SIGTERM end this process as Ctrl-C does: batch systems send it before they kill."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
