@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pysrn.console import FAILED, INTERRUPTED, InterruptedRun, Progress, SrnError, message
-from pysrn.processes import ending, events_in
+from pysrn.processes import end_with_parent, ending, events_in
 from pysrn.train.launch import PLAIN, Launch, broken_rank
 from pysrn.train.stage.files import TRAIN_LOG
 
@@ -69,6 +69,7 @@ def run_child(
             stderr=log,
             text=True,
             start_new_session=True,  # Ctrl-C reaches the child once, through us
+            preexec_fn=end_with_parent,  # a launcher cannot call it itself
             env={**(environment or {}), **os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"},
         )
         events, bar = _Events(), Progress(total, title, "it", initial)
