@@ -17,6 +17,7 @@ from pysrn.console import UsageError, run_main
 from pysrn.recipes import EMBEDDED
 from pysrn.systems.registry import run_prefix, system_named, systems
 from pysrn.train.flags import add_flags, asked_for, positive, whole
+from pysrn.train.watch import HANG_AFTER
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,6 +57,13 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     )
     machine.add_argument(
         "--launcher", help='what starts them, as "mpiexec -hostfile FILE -n 8" (default: mpiexec -n RANKS, here)'
+    )
+    machine.add_argument(
+        "--hang-after",
+        type=positive,
+        default=HANG_AFTER,
+        metavar="SECONDS",
+        help="a rank that does nothing for so long ends the job; its last snapshot is kept (default: %(default)s)",
     )
     machine.add_argument(
         "--workers", type=whole, default=1, metavar="N", help="processes that load images (default: %(default)s)"
@@ -102,7 +110,7 @@ def work(arguments: argparse.Namespace) -> None:
     stage = settings.recipe.system.stage(arguments.stage or settings.recipe.system.last_stage).number
     if arguments.cache_folder and not arguments.cache_features:
         raise UsageError("--cache-folder is for --cache-features", "give --cache-features fp32, or fp16")
-    launch = Launch(arguments.ranks, arguments.launcher)
+    launch = Launch(arguments.ranks, arguments.launcher, arguments.hang_after)
     caching = arguments.cache_features and Caching(arguments.cache_features, arguments.cache_folder)
     plain = {name: getattr(arguments, name) for name in ("workers", "snapshot_every", "keep", "tensorboard")}
     machine = Machine(arguments.gpu, launch=launch, whole_net=arguments.whole_net, caching=caching, **plain)

@@ -12,6 +12,7 @@ import sys
 
 from pysrn.console import MISSING
 from pysrn.processes import end_with_parent
+from pysrn.train.stage.pulse import Pulse
 
 
 def main(argv: list[str]) -> int:
@@ -19,6 +20,7 @@ def main(argv: list[str]) -> int:
     # A killed launcher takes its ranks along, but MPICH's helper that starts the ranks of a machine does not: they hold
     # each other's ends of its pipes open, so none sees them close, and wait in the next exchange without end.
     end_with_parent()
+    pulse = Pulse()
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py finds no MPI library
@@ -30,9 +32,11 @@ def main(argv: list[str]) -> int:
     from pysrn.train.stage import runner
     from pysrn.train.stage.parallel import Team
 
-    team = Team()
+    team = Team(pulse)
     with team.ending_together():
-        return runner.main(argv, team)
+        code = runner.main(argv, team)
+        pulse.end()
+        return code
 
 
 def share_cores(MPI) -> None:
