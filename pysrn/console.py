@@ -10,19 +10,24 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from pysrn.early_signals import SIGNALS
 
 Item = TypeVar("Item")
 
 DONE, FAILED, WRONG_USAGE, MISSING, OUT_OF_TOLERANCE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 LAST_SEED = 2**32 - 2  # Caffe takes 32 bits, and gets the seed plus one (nets/solvers.py)
+AFTER_IMPORT = 0.02  # assumed: seconds until an interrupt that met an import is tried again
 PLAIN_LINE_SECONDS = 10.0  # how often a progress line is written where there is no terminal
 
 
@@ -70,7 +75,8 @@ def run_main(
     """
     os.environ.setdefault("GLOG_minloglevel", "2")  # or Caffe prints every net; read when it is imported
     try:
-        return work(arguments() if callable(arguments) else arguments) or DONE
+        with interruptible():
+            return work(arguments() if callable(arguments) else arguments) or DONE
     except SrnError as error:
         message(f"error: {error}")
         if error.cure:
@@ -145,6 +151,34 @@ def progress(items: Iterable[Item], total: int, description: str, unit: str = "i
             bar.update()
     finally:
         bar.close()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """While active, Ctrl-C raises KeyboardInterrupt, and SIGTERM, too: batch systems send it before they kill."""
+    before = {}
+    try:
+        # SIGALRM: one that met an import, once more
+        for number in (*SIGNALS, signal.SIGALRM) if threading.current_thread() is threading.main_thread() else ():
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, _interrupt)
+        yield
+    finally:
+        late = before and signal.setitimer(signal.ITIMER_REAL, 0)[0]
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if late:
+            raise KeyboardInterrupt
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """KeyboardInterrupt, but behind an import that is under way: there Python may lose it."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            signal.setitimer(signal.ITIMER_REAL, AFTER_IMPORT)
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -12,11 +13,21 @@ from pathlib import Path
 import pysrn
 
 _DECODER = json.JSONDecoder()
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1  # prctl(2), linux/prctl.h
 
 
 def python_module(module: str, *arguments: object) -> list[str]:
     """The command line of a module of this package in a process of its own."""
     return [sys.executable, "-m", module, *map(str, arguments)]
+
+
+def end_with_parent() -> None:
+    """Have the kernel kill this process when its parent is gone, however long a step of its work takes.
+
+    A process that is stopped, too. To the kernel the parent is the thread that started this process.
+    """
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def environment(**variables: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S --block-signal=INT,TERM python3
 """Speed of a part of the project against its peers on this machine: medians of alternating rounds.
 
 step: a training step of the whole net. fixed: a step over a fixed trunk (once called frozen). inference: scores and
@@ -15,6 +15,9 @@ table: the tables of docs/speed.md from the kept figures, as Markdown.
 
 from __future__ import annotations
 
+import pysrn.early_signals  # noqa: F401
+
+# isort: split
 import argparse
 import json
 import os

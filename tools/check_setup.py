@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S --block-signal=INT,TERM python3
 """Print what this installation consists of: Caffe and its patches, BLAS, CPU and GPU, Python packages, data.
 
 Exit code 3 when something needed is missing, with the command that mends it.
@@ -6,19 +6,23 @@ Exit code 3 when something needed is missing, with the command that mends it.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
-from pathlib import Path
 
 try:
+    import pysrn.early_signals  # noqa: F401
+
+    # isort: split
     from pysrn import console
     from pysrn.report import setup_report
 except ModuleNotFoundError as error:  # the one tool that must answer outside the environment, too
     print(f"error: this Python has no {error.name}", file=sys.stderr)
     print("  mend it: docker/local tools/check_setup.py", file=sys.stderr)
     sys.exit(3)
+
+import argparse
+import json
+import os
+from pathlib import Path
 
 
 def main(argv: list[str] | None = None) -> int:

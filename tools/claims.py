@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S --block-signal=INT,TERM python3
 """Test what the papers claim: train what is missing, measure, and write the verdicts to claims.md and claims.json.
 
 With no claim named: all of them, each on those of its data sets that are there. The same command resumes.
@@ -6,6 +6,9 @@ With no claim named: all of them, each on those of its data sets that are there.
 
 from __future__ import annotations
 
+import pysrn.early_signals  # noqa: F401
+
+# isort: split
 import argparse
 import shlex
 import sys

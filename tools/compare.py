@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S --block-signal=INT,TERM python3
 """Compare a run with the paper: its figures, ours, the difference, and whether that is within tolerance.
 
 With no arguments: the run finished last in runs/. Writes compare.json too.
@@ -6,6 +6,9 @@ With no arguments: the run finished last in runs/. Writes compare.json too.
 
 from __future__ import annotations
 
+import pysrn.early_signals  # noqa: F401
+
+# isort: split
 import argparse
 import sys
 from pathlib import Path

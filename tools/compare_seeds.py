@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S --block-signal=INT,TERM python3
 """A system against its baseline alone, trained for as many iterations as all stages together, over several seeds.
 
 Both see the same images of the embedded data set with the same recipe; only what is trained differs. What is done
@@ -9,6 +9,9 @@ With --systems: several systems from the same first stage, side by side. The fir
 
 from __future__ import annotations
 
+import pysrn.early_signals  # noqa: F401
+
+# isort: split
 import argparse
 import sys
 from contextlib import redirect_stdout

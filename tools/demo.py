@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S --block-signal=INT,TERM python3
 """The whole way with the embedded data set: pictures, LMDBs, all stages, PyTorch weights, the report, the table.
 
 Each step is one of the other tools and is printed as the command that it is. What is done already is kept, so an
@@ -7,6 +7,9 @@ interrupted demo goes on where it stopped.
 
 from __future__ import annotations
 
+import pysrn.early_signals  # noqa: F401
+
+# isort: split
 import argparse
 import sys
 import time

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S --block-signal=INT,TERM python3
 """Measure predictions: mAP, precision, recall and F1 of every score, as tables and as metrics.json.
 
 With no arguments: all predictions on the test split of the run finished last in runs/.
@@ -6,6 +6,9 @@ With no arguments: all predictions on the test split of the run finished last in
 
 from __future__ import annotations
 
+import pysrn.early_signals  # noqa: F401
+
+# isort: split
 import argparse
 import sys
 from pathlib import Path

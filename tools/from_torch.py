@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S --block-signal=INT,TERM python3
 """Turn PyTorch weights into a caffemodel, after both nets were compared.
 
 Takes a state dict (.safetensors, .pth) of torchvision's ResNet-50, -101 or -152 (for the trunks resnet*_v15) or VGG-16,
@@ -9,6 +9,9 @@ nothing written, when Caffe differs from PyTorch.
 
 from __future__ import annotations
 
+import pysrn.early_signals  # noqa: F401
+
+# isort: split
 import argparse
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S --block-signal=INT,TERM python3
 """Check and measure a CUDA device: layers against the CPU, all stages, img/s, the grouped convolution, PyTorch.
 
 Ends within ten minutes. Exit codes: 3 no CUDA device, 4 something failed or differs too much from the CPU.
@@ -6,6 +6,9 @@ Ends within ten minutes. Exit codes: 3 no CUDA device, 4 something failed or dif
 
 from __future__ import annotations
 
+import pysrn.early_signals  # noqa: F401
+
+# isort: split
 import argparse
 import json
 import sys

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S --block-signal=INT,TERM python3
 """Build the LMDB pairs of a data set (train and test), or verify those that are there.
 
 A build that was interrupted, in whatever way, goes on when the same command is given again.
@@ -6,6 +6,9 @@ A build that was interrupted, in whatever way, goes on when the same command is 
 
 from __future__ import annotations
 
+import pysrn.early_signals  # noqa: F401
+
+# isort: split
 import argparse
 import sys
 from pathlib import Path
@@ -13,7 +16,7 @@ from pathlib import Path
 from pysrn.console import UsageError, existing_folder, run_main, seed_number
 from pysrn.data.build import build_dataset, shapes_counts
 from pysrn.data.cut import cut_pair
-from pysrn.data.pair.build_lock import end_like_an_interrupt
+from pysrn.data.merge import merge_pairs
 from pysrn.data.pair.datum import SIGNED, ZERO_ONE
 from pysrn.data.pair.encoding import JPEG_QUALITY, Encoding
 from pysrn.data.pair.manifest import read_manifest
@@ -62,6 +65,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--validation-fraction", type=float, metavar="F", help="with --cut: so much becomes the test split of --out"
     )
+    parser.add_argument(
+        "--merge", nargs="+", type=Path, metavar="PAIR", help="build nothing: make one of these pairs, built apart"
+    )
     parser.add_argument("--train", type=_count, default=counts["train"], help="shapes only: training images")
     parser.add_argument("--test", type=_count, default=counts["test"], help="shapes only: test images")
     parser.add_argument("--workers", type=_count, help="processes or threads (default: one a CPU)")
@@ -73,10 +79,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(arguments: argparse.Namespace) -> None:
-    end_like_an_interrupt()
     out = arguments.out or f"data/{arguments.dataset}"
     root = arguments.root or (arguments.coco_json and arguments.coco_json[0].parent)
-    if arguments.cut or arguments.validation_fraction is not None:
+    if arguments.merge:
+        if arguments.cut or arguments.verify or root:
+            raise UsageError("--merge reads pairs that are there", "leave --root, --cut and --verify out")
+        counts = merge_pairs(arguments.dataset, arguments.merge, Path(out))
+    elif arguments.cut or arguments.validation_fraction is not None:
         counts = _cut(arguments, out)
     elif arguments.verify:
         counts = verify_dataset(arguments.dataset, out, arguments.workers)

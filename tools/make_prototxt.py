@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S --block-signal=INT,TERM python3
 """Write the generated nets and solvers to prototxt/<system>/<dataset>/, or check that they are up to date.
 
 All variants of each; another than the default in <dataset>_<variant>/. Those that are checked in are the default.
@@ -7,6 +7,9 @@ With --run: deploy.prototxt and labels.txt beside the weights of a run's stages,
 
 from __future__ import annotations
 
+import pysrn.early_signals  # noqa: F401
+
+# isort: split
 import argparse
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S --block-signal=INT,TERM python3
 """Run a trained net over a split of a data set and keep its logits, or over photos and print their labels.
 
     tools/predict.py                        the run finished last in runs/, on its data set's test split
@@ -15,6 +15,9 @@ outright.
 
 from __future__ import annotations
 
+import pysrn.early_signals  # noqa: F401
+
+# isort: split
 import argparse
 import sys
 from pathlib import Path

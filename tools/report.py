@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S --block-signal=INT,TERM python3
 """Write a run's page: metrics, classes, attention pictures, curves, and how it was made, in one file for any browser.
 
 With no arguments: of the run finished last in runs/. What is not there yet is left out; the page says which command
@@ -7,6 +7,9 @@ makes it.
 
 from __future__ import annotations
 
+import pysrn.early_signals  # noqa: F401
+
+# isort: split
 import argparse
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S --block-signal=INT,TERM python3
 """Run a training stage, and before it what is missing: data (embedded set only) and earlier stages.
 
 With no option but the stage this is the embedded data set: tools/run_stage.py 3
@@ -6,6 +6,9 @@ With no option but the stage this is the embedded data set: tools/run_stage.py 3
 
 from __future__ import annotations
 
+import pysrn.early_signals  # noqa: F401
+
+# isort: split
 import argparse
 import sys
 from pathlib import Path
@@ -14,6 +17,7 @@ from pysrn.console import UsageError, run_main
 from pysrn.recipes import EMBEDDED
 from pysrn.systems.registry import run_prefix, system_named, systems
 from pysrn.train.flags import add_flags, asked_for, positive, whole
+from pysrn.train.watch import HANG_AFTER
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,6 +59,13 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
         "--launcher", help='what starts them, as "mpiexec -hostfile FILE -n 8" (default: mpiexec -n RANKS, here)'
     )
     machine.add_argument(
+        "--hang-after",
+        type=positive,
+        default=HANG_AFTER,
+        metavar="SECONDS",
+        help="a rank that does nothing for so long ends the job; its last snapshot is kept (default: %(default)s)",
+    )
+    machine.add_argument(
         "--workers", type=whole, default=1, metavar="N", help="processes that load images (default: %(default)s)"
     )
     machine.add_argument("--snapshot-every", type=positive, default=200, help="iterations (default: %(default)s)")
@@ -83,7 +94,6 @@ def devices(text: str) -> tuple[int, ...]:
 
 def work(arguments: argparse.Namespace) -> None:
     """Print the state, the plan, or carry it out."""
-    from pysrn.data.pair.build_lock import end_like_an_interrupt
     from pysrn.train.fixed.feature_room import Caching
     from pysrn.train.launch import Launch, Machine, refuse_launched_command
     from pysrn.train.pipeline import run_up_to
@@ -91,7 +101,6 @@ def work(arguments: argparse.Namespace) -> None:
     from pysrn.train.status import runs_in, status
 
     refuse_launched_command()
-    end_like_an_interrupt()
     run = RunFolder(arguments.runs / (arguments.run or default_name(asked_system(arguments), arguments.dataset)))
     if arguments.status:
         named = arguments.run or arguments.dataset or arguments.system
@@ -101,7 +110,7 @@ def work(arguments: argparse.Namespace) -> None:
     stage = settings.recipe.system.stage(arguments.stage or settings.recipe.system.last_stage).number
     if arguments.cache_folder and not arguments.cache_features:
         raise UsageError("--cache-folder is for --cache-features", "give --cache-features fp32, or fp16")
-    launch = Launch(arguments.ranks, arguments.launcher)
+    launch = Launch(arguments.ranks, arguments.launcher, arguments.hang_after)
     caching = arguments.cache_features and Caching(arguments.cache_features, arguments.cache_folder)
     plain = {name: getattr(arguments, name) for name in ("workers", "snapshot_every", "keep", "tensorboard")}
     machine = Machine(arguments.gpu, launch=launch, whole_net=arguments.whole_net, caching=caching, **plain)

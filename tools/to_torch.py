@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S --block-signal=INT,TERM python3
 """Turn trained weights into PyTorch files: .safetensors and .pth, each with a card, after both nets were compared.
 
 With no arguments: the last stage of the run finished last in runs/. The files' names end in digits of their SHA-256.
@@ -8,6 +8,9 @@ is with the tensors (*-check.npz) that this tool stored beside the weights where
 
 from __future__ import annotations
 
+import pysrn.early_signals  # noqa: F401
+
+# isort: split
 import argparse
 import sys
 from functools import partial

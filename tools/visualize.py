@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S --block-signal=INT,TERM python3
 """Draw pictures of a run: the losses of its stages, attention maps over images, what conv4's neurons respond to,
 how the labels lie to each other, or what each step of a search looks at.
 
@@ -7,6 +7,9 @@ With no more than `curves`, `attention`, `neurons`, `labels` or `steps`: of the 
 
 from __future__ import annotations
 
+import pysrn.early_signals  # noqa: F401
+
+# isort: split
 import argparse
 import sys
 from pathlib import Path

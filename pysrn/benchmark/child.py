@@ -19,12 +19,14 @@ import numpy as np
 
 from pysrn.benchmark.contender import CAFFE, SEARCH, SEQUENCE, Job
 from pysrn.benchmark.timing import seconds_of
+from pysrn.processes import end_with_parent
 
 _WARM_UP = 2  # single passes behind the first one; the faster of them says how many passes make a round
 
 
 def serve(job: Job) -> None:
     """Be the child: do what stdin says until it ends."""
+    end_with_parent()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
     if job.framework == CAFFE:  # the libraries of its framework alone

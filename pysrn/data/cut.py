@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from pysrn.data.pair.lmdb_file import RecordsHash, append, open_growing, open_wh
 from pysrn.data.pair.manifest import read_manifest, write_manifest
 from pysrn.data.pair.pair_reader import REBUILD, PairReader
 from pysrn.data.pair.pair_writer import label_sums
+from pysrn.whole_files import sync_folder
 
 TRAIN, TEST = "train", "test"
 _TOGETHER = 256  # records of a transaction: some megabytes
@@ -57,37 +58,57 @@ def _marks(source: Path) -> dict[str, dict]:
 def _written(
     source: Path, out: Path, about: dict, parts: dict[str, tuple[str, np.ndarray, np.ndarray | None]]
 ) -> dict[str, int]:
-    """Write split -> (split of the source, its records, whose labels they get: their own); written beside, renamed."""
+    """Write split -> (split of the source, its records, whose labels they get: their own)."""
+
+    def make(folder: Path) -> dict:
+        manifest = read_manifest(source)
+        splits = {split: _part(source, folder, split, manifest, *words) for split, words in parts.items()}
+        return manifest | {"splits": splits}
+
+    manifest = made_beside(out, {"cut": about}, make)
+    counts = {split: manifest["splits"][split]["count"] for split in parts}
+    message(f"{out}: {', '.join(f'{split} {count:,}' for split, count in counts.items())} images of {source}")
+    return counts
+
+
+def _part(
+    source: Path, folder: Path, split: str, manifest: dict, origin: str, records: np.ndarray, dealt: np.ndarray | None
+) -> dict:
+    """Write a split; returns its manifest entry."""
+    pair = PairReader(source, origin)
+    labels = pair.all_labels()[records if dealt is None else dealt]
+    known = _keys(pair_paths(source, origin)[0])
+    keys = [known[index] for index in records]
+    reads = keys, keys if dealt is None else [known[index] for index in dealt]
+    paths = zip(pair_paths(source, origin), pair_paths(folder, split), reads, strict=True)
+    hashes = [_copied(old, new, keys, read).hexdigest() for old, new, read in paths]
+    entry = manifest["splits"][origin] | {"count": len(records), "skipped": 0}
+    for name in ("published", "difference", "fingerprint", "sources"):
+        entry.pop(name, None)
+    entry["sha256"] = dict(zip(("images", "labels"), hashes, strict=True))
+    return entry | label_sums(pair.classes, labels)
+
+
+def made_beside(out: Path, about: dict, make: Callable[[Path], dict]) -> dict:
+    """The manifest of the pair `out`: with `about` in it, as it is there, or as `make(folder)` writes it beside.
+
+    Until all is written `out` is not there. UsageError where it holds something else.
+    """
     there = read_manifest(out) if out.is_dir() else None
-    if there and there.get("cut") == about:
-        return {split: there["splits"][split]["count"] for split in parts}
+    if there and about.items() <= there.items():
+        return there
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} holds something else", "give another --out, or remove it yourself")
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    manifest = read_manifest(source)
-    splits = {}
-    for split, (origin, records, dealt) in parts.items():
-        pair = PairReader(source, origin)
-        labels = pair.all_labels()[records if dealt is None else dealt]
-        known = _keys(pair_paths(source, origin)[0])
-        keys = [known[index] for index in records]
-        reads = keys, keys if dealt is None else [known[index] for index in dealt]
-        paths = zip(pair_paths(source, origin), pair_paths(partial, split), reads, strict=True)
-        hashes = [_copied(old, new, keys, read).hexdigest() for old, new, read in paths]
-        entry = manifest["splits"][origin] | {"count": len(records), "skipped": 0}
-        for name in ("published", "difference", "fingerprint", "sources"):
-            entry.pop(name, None)
-        entry["sha256"] = dict(zip(("images", "labels"), hashes, strict=True))
-        splits[split] = entry | label_sums(pair.classes, labels)
-    write_manifest(partial, manifest | {"splits": splits, "cut": about})
+    manifest = make(partial) | about
+    write_manifest(partial, manifest)
     if out.exists():
         out.rmdir()  # empty
     os.replace(partial, out)
-    counts = {split: entry["count"] for split, entry in splits.items()}
-    message(f"{out}: {', '.join(f'{split} {count:,}' for split, count in counts.items())} images of {source}")
-    return counts
+    sync_folder(out.parent)
+    return manifest
 
 
 def _keys(path: Path) -> list[bytes]:

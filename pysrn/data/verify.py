@@ -12,7 +12,6 @@ import lmdb
 import numpy as np
 
 from pysrn.console import Progress, SrnError, UsageError, message
-from pysrn.data.pair.build_lock import end_with_parent
 from pysrn.data.pair.image_writer import in_order, thread_count
 from pysrn.data.pair.lmdb_file import RecordsHash, open_whole, pair_paths
 from pysrn.data.pair.manifest import read_manifest
@@ -20,6 +19,7 @@ from pysrn.data.pair.pair_reader import REBUILD, PairReader
 from pysrn.data.pair.pair_writer import label_sums
 from pysrn.data.readers.records import NEGATIVE, POSITIVE, UNSPECIFIED
 from pysrn.data.readers.registry import SPLITS
+from pysrn.processes import end_with_parent
 from pysrn.recipes import STORED_SIZE
 
 _KEY = re.compile(rb"(\d{8})_", re.DOTALL)

@@ -2,7 +2,7 @@
 
 The parent starts `python -m pysrn.predict.workers FOLDER NUMBER ...`. A worker writes its chunks into the
 folder and sends an event a batch (`processes.send`): how many images it had, or the message of an error and its cure.
-It ends when nobody reads that any more, so that no worker is left behind for long, however the parent ends.
+It ends with its parent, however that ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pysrn.console import SrnError, deaf_to_interrupts
 from pysrn.predict.chunks import ScoreChunks
-from pysrn.processes import ending, environment, events_in, python_module, send
+from pysrn.processes import end_with_parent, ending, environment, events_in, python_module, send
 
 
 def share_out(chunks: ScoreChunks, numbers: Sequence[int], workers: int, advance: Callable[[int], None]) -> None:
@@ -67,6 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     from pysrn.data.pair.lmdb_pair import PairReader
     from pysrn.predict.splits import fill_chunks, net_for
 
+    end_with_parent()
     try:
         chunks, numbers = ScoreChunks.of_folder(Path(arguments[0])), [int(text) for text in arguments[1:]]
         job = chunks.job

@@ -20,10 +20,11 @@ from pathlib import Path
 from pysrn.console import WRONG_USAGE, MissingError, UsageError
 from pysrn.processes import python_module
 from pysrn.train.fixed.feature_room import Caching
+from pysrn.train.stage.pulse import NUMBERS
+from pysrn.train.watch import HANG_AFTER
 
-# What MPICH (and Intel MPI), Open MPI and Slurm's srun tell each process: how many there are, and which one it is.
+# What MPICH (and Intel MPI), Open MPI and Slurm's srun tell each process: how many there are.
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-_NUMBERS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 _FIRST_SPEAKS = 1.0  # seconds that the others wait, because a launcher ends all when one ends
 
 # How launchers say which process broke the job.
@@ -39,6 +40,7 @@ class Launch:
 
     ranks: int = 1
     launcher: str | None = None  # None: `mpiexec -n RANKS`
+    hang_after: float = HANG_AFTER  # seconds behind which a rank that does nothing ends the job
 
     def __post_init__(self) -> None:
         """Raises UsageError for a launcher without ranks, or one that is no command."""
@@ -118,7 +120,7 @@ def refuse_launched_command(environment: Mapping[str, str] = os.environ) -> None
     sizes = [int(environment[name]) for name in _SIZES if environment.get(name, "").isdecimal()]
     if max(sizes, default=1) == 1:
         return
-    if any(environment.get(name, "0") != "0" for name in _NUMBERS):
+    if any(environment.get(name, "0") != "0" for name in NUMBERS):
         time.sleep(_FIRST_SPEAKS)
         sys.exit(WRONG_USAGE)
     raise UsageError(

@@ -9,24 +9,31 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from pysrn.console import FAILED, INTERRUPTED, InterruptedRun, Progress, SrnError, message
-from pysrn.processes import ending, events_in
+from pysrn.processes import end_with_parent, ending, events_in
 from pysrn.train.launch import PLAIN, Launch, broken_rank
+from pysrn.train.stage import snapshots
 from pysrn.train.stage.files import TRAIN_LOG
+from pysrn.train.stage.pulse import EVERY
+from pysrn.train.watch import Watch
 
 STOP = b"stop\n"  # any byte on rank 0's stdin, and its end too, is a request to save and stop
+_PIPE = 1 << 16  # bytes that a pipe holds
+_PATIENCE = 3.0  # seconds that a launcher has to end its ranks
 _FATAL = re.compile(r"^F\d{4,8} \S+\s+\d+ (.*)$")  # glog: level and date, time, thread, file:line] text
 
 
 class _Events:
     """What the child has said so far: its last event, its error, and the lines that are no events."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
         self.last: dict = {}
         self.error: dict | None = None
         self.processes: list[list] = []
@@ -37,6 +44,9 @@ class _Events:
         for event in events_in(line):
             if not isinstance(event, dict):
                 self.other_lines.append(event)
+                continue
+            if "pulse" in event:
+                self.watch.hear(event)
                 continue
             self.last = event
             for text in event.get("report", []):
@@ -57,7 +67,8 @@ def run_child(
 
     `environment`: variables for the child where the caller's environment does not set them. `launch`: its ranks.
     Raises SrnError with the child's own error, Caffe's last FATAL line, or what the launcher says about a rank that
-    died; MissingError when there is no launcher; InterruptedRun after Ctrl-C or SIGTERM.
+    died; MissingError when there is no launcher; InterruptedRun after Ctrl-C or SIGTERM; and SrnError, with the job
+    ended, where a rank hangs.
     """
     command, several = launch.command(folder), launch.ranks > 1
     with open(folder / TRAIN_LOG, "a", encoding="utf-8") as log:
@@ -67,19 +78,28 @@ def run_child(
             stdin=subprocess.PIPE if several else None,
             stdout=subprocess.PIPE,
             stderr=log,
-            text=True,
             start_new_session=True,  # Ctrl-C reaches the child once, through us
+            preexec_fn=end_with_parent,  # a launcher cannot call it itself
             env={**(environment or {}), **os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"},
         )
-        events, bar = _Events(), Progress(total, title, "it", initial)
+        watch, hung = Watch(launch.ranks, launch.hang_after), None
+        events, bar = _Events(watch), Progress(total, title, "it", initial)
         with _forwarded_signals(child) as interrupts:
-            for line in child.stdout:
-                events.take(line, bar)
+            for lines in _lines(child):
+                for line in lines:
+                    events.take(line, bar)
+                if several and not hung and (hung := watch.hung(events.processes)):
+                    _end(child)
             bar.close()
             code = child.wait()
             if several:
                 with contextlib.suppress(BrokenPipeError):
                     child.stdin.close()
+    if hung:
+        saved = snapshots.iterations(folder)
+        kept = f"the snapshot of iteration {saved[0]} is kept" if saved else "there is no snapshot yet"
+        cure = "run the same command again; --hang-after SECONDS waits longer"
+        raise SrnError(f"{title}, after iteration {bar.done}: {hung}; {kept}", cure)
     if code == 0 and "done" in events.last:
         return {**events.last, "interrupted": bool(interrupts)}
     if events.error is None and interrupts and (several or code == -signal.SIGTERM):
@@ -99,6 +119,28 @@ def run_child(
         words = f"{fatal} ({broken})" if (fatal := _fatal(lines)) else broken
         raise SrnError(f"{title}: {words}", f"run the same command again; {cure}")
     raise SrnError(f"{title}: {_last_words(lines or events.other_lines, code)}", cure)
+
+
+def _lines(child: subprocess.Popen) -> Iterator[list[str]]:
+    """What the child says, until it closes its stdout: all lines that are there, and at least once a second."""
+    rest, descriptor, part = b"", child.stdout.fileno(), None
+    while part != b"":
+        ready = select.select([descriptor], [], [], EVERY)[0]
+        while ready and part != b"":
+            part = os.read(descriptor, _PIPE)
+            rest += part
+            ready = select.select([descriptor], [], [], 0)[0]
+        *lines, rest = (rest + b"\n" if part == b"" else rest).split(b"\n")
+        yield [line.decode("utf-8", "replace") for line in lines]
+
+
+def _end(child: subprocess.Popen) -> None:
+    """End a launcher with its ranks, stopped ones, too: by the signal that srun passes on, then by SIGKILL."""
+    child.terminate()
+    try:
+        child.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        child.kill()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """A small embedded data set, and the command line of run_stage in a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -15,6 +16,7 @@ from tests.holding import HANG, Hold, wait_until
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("--batch-size", "2", "--snapshot-every", "2")
 WITHOUT_END = ("--iterations", "1000000")  # for stages that a test ends
+MARK = "SRN_TEST_MARK"  # in the environment of a test's processes
 TRAINER, COMMAND = "pysrn.train.stage.runner", "run_stage.py"  # programs that a test holds
 
 
@@ -66,3 +68,35 @@ def assert_same_weights(first, second):
 def run_stage(small_data, tmp_path):
     """`call_run_stage` with the test's own runs folder and the small data set."""
     return partial(call_run_stage, runs=tmp_path / "runs", data=small_data)
+
+
+@pytest.fixture
+def family(tmp_path, monkeypatch):
+    """A function: the processes (id -> words) that this test has started, and those that they have."""
+    monkeypatch.setenv(MARK, str(tmp_path))
+    own = f"{MARK}={tmp_path}".encode()
+
+    def alive():
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+                if own in (folder / "environ").read_bytes().split(b"\0") and state != "Z":
+                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:  # it has ended meanwhile
+                continue
+        found.pop(os.getpid(), None)
+        return found
+
+    yield alive
+    for pid in alive():
+        os.kill(pid, signal.SIGKILL)
+
+
+def named(family, *words):
+    return [pid for pid, command in family().items() if any(word in command for word in words)]
+
+
+def stop(pids):
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -54,18 +51,3 @@ def resumable(folder: Path) -> Iterator[None]:
         where = error.filename or folder
         cure = "choose another --out" if error.errno in _NOT_OURS else f"make room if there is none; {GO_ON}"
         raise SrnError(f"the build in {folder} stopped: {error.strerror or error} ({where})", cure) from None
-
-
-def end_with_parent() -> None:
-    """Let this process of a pool end when its parent was killed: it would wait for work for ever, pipes open."""
-
-    def follow() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-def end_like_an_interrupt() -> None:
-    """Let SIGTERM end this process as Ctrl-C does: batch systems send it before they kill."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -34,9 +34,12 @@ def pair_paths(folder: Path, split: str) -> tuple[Path, Path]:
     return folder / f"{split}_image.lmdb", folder / f"{split}_label.lmdb"
 
 
-def append(environment: lmdb.Environment, records: Iterable[tuple[bytes, bytes]]) -> None:
+def append(
+    environment: lmdb.Environment, records: Iterable[tuple[bytes, bytes]], anywhere: bool = False
+) -> bytes | None:
     """Write records in one transaction; their keys follow all that are there. The map grows as needed.
 
+    With `anywhere` the keys have no order; returns the value of the first that is there already, and is kept.
     Raises SrnError when the disk is full or does not take them; what was there before is still whole then.
     """
     records = list(records)
@@ -44,8 +47,9 @@ def append(environment: lmdb.Environment, records: Iterable[tuple[bytes, bytes]]
         try:
             with environment.begin(write=True) as transaction:
                 for key, value in records:
-                    transaction.put(key, value, append=True)
-            return
+                    if not transaction.put(key, value, append=not anywhere, overwrite=not anywhere) and anywhere:
+                        return transaction.get(key)
+            return None
         except lmdb.MapFullError:
             environment.set_mapsize(environment.info()["map_size"] * 2)
         except lmdb.Error as error:

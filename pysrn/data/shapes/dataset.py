@@ -17,9 +17,9 @@ from pathlib import Path
 import cv2
 
 from pysrn.console import SrnError, deaf_to_interrupts, progress
-from pysrn.data.pair.build_lock import end_with_parent
 from pysrn.data.shapes.render import render
 from pysrn.data.shapes.scene import CANVAS, CLASSES, Box, compose
+from pysrn.processes import end_with_parent
 
 JPEG_QUALITY = 90  # assumed: about that of the photos in COCO
 FILE_NAME = "{:06d}.jpg"  # of an image, by its index in the split

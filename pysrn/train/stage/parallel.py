@@ -32,6 +32,7 @@ from pysrn.nets.in_caffe import make_solver, set_device
 from pysrn.nets.prototxt import read_message
 from pysrn.nets.surgery import fingerprint
 from pysrn.processes import send
+from pysrn.train.stage.pulse import WORKS, Pulse
 from pysrn.train.stage.rank_net import rank_net, shared_blobs
 
 _FIRST_SPEAKS = 1.0  # seconds that rank 0 has to report an error that all ranks have
@@ -109,9 +110,10 @@ class Team(Alone):
     All ranks have to call the same methods in the same order, but for `fail`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pulse: Pulse) -> None:
         from mpi4py import MPI
 
+        self._waiting = pulse.waiting
         self._all, self._in_place = MPI.COMM_WORLD, MPI.IN_PLACE
         self.rank, self.size = self._all.rank, self._all.size
         self._use_nccl, self._nccl = False, None
@@ -119,6 +121,7 @@ class Team(Alone):
         hosts = [host for host, _ in processes]
         self._place = hosts[: self.rank].count(hosts[self.rank])  # among the ranks of this machine
         self.tell(processes=processes)
+        pulse.does(WORKS)
 
     def set_device(self, gpus: list[int]) -> None:
         """Let Caffe compute on this rank's of a machine's CUDA devices; none means on the CPU.
@@ -127,7 +130,8 @@ class Team(Alone):
         """
         device = gpus[self._place % len(gpus)] if gpus else None
         set_device(device)
-        places = set(self._all.allgather((socket.gethostname(), device)))
+        with self._waiting():
+            places = set(self._all.allgather((socket.gethostname(), device)))
         self._use_nccl = bool(gpus) and caffe.has_nccl() and len(places) == self.size
 
     def solver(self, path: Path, net: Path):
@@ -153,7 +157,8 @@ class Team(Alone):
         for blobs in solver.net.params.values():
             for blob in blobs:
                 values = np.ascontiguousarray(blob.data)
-                self._all.Bcast(values, root=0)
+                with self._waiting():
+                    self._all.Bcast(values, root=0)
                 blob.data[...] = values
         learning, statistics = shared_blobs(solver.net, net)
         if self._use_nccl:
@@ -168,7 +173,8 @@ class Team(Alone):
     def mean(self, values: list[float]) -> list[float]:
         """The mean over the ranks of each value; not finite where one rank's is not."""
         sums = np.array(values, np.float64)
-        self._all.Allreduce(self._in_place, sums)
+        with self._waiting():
+            self._all.Allreduce(self._in_place, sums)
         return [float(value) / self.size for value in sums]
 
     def any(self, flag: bool) -> bool:
@@ -177,7 +183,8 @@ class Team(Alone):
 
     def from_first(self, value: Any) -> Any:
         """Rank 0's value, on every rank (anything that pickle takes)."""
-        return self._all.bcast(value, root=0)
+        with self._waiting():
+            return self._all.bcast(value, root=0)
 
     def check_same(self, what: str, value: Any) -> None:
         """Raise SrnError when the ranks have different values."""
@@ -223,7 +230,8 @@ class Team(Alone):
 
     def _first_different(self, value: Any) -> int:
         """The first rank whose value is not rank 0's; 0 when there is none."""
-        values = self._all.allgather(value)
+        with self._waiting():
+            values = self._all.allgather(value)
         return next((rank for rank, other in enumerate(values) if other != values[0]), 0)
 
     @contextmanager
@@ -241,7 +249,8 @@ class Team(Alone):
         places = [slice(end - blob.count, end) for end, (blob, _) in zip(ends, parts, strict=True)]
         for place, (blob, kind) in zip(places, parts, strict=True):
             buffer[place] = getattr(blob, kind).ravel()
-        self._all.Allreduce(self._in_place, buffer)
+        with self._waiting():
+            self._all.Allreduce(self._in_place, buffer)
         buffer /= self.size
         for place, (blob, kind) in zip(places, parts, strict=True):
             array = getattr(blob, kind)

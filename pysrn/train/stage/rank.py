@@ -7,20 +7,20 @@ does what has to come before Caffe is loaded.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
-import threading
-import time
 
 from pysrn.console import MISSING
-
-WATCH_SECONDS = 0.5  # Caffe lets other threads run between two iterations only
+from pysrn.processes import end_with_parent
+from pysrn.train.stage.pulse import Pulse
 
 
 def main(argv: list[str]) -> int:
     """Run this rank of the stage prepared in the folder argv[0]."""
-    end_with_launcher()
+    # A killed launcher takes its ranks along, but MPICH's helper that starts the ranks of a machine does not: they hold
+    # each other's ends of its pipes open, so none sees them close, and wait in the next exchange without end.
+    end_with_parent()
+    pulse = Pulse()
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py finds no MPI library
@@ -32,25 +32,11 @@ def main(argv: list[str]) -> int:
     from pysrn.train.stage import runner
     from pysrn.train.stage.parallel import Team
 
-    team = Team()
+    team = Team(pulse)
     with team.ending_together():
-        return runner.main(argv, team)
-
-
-def end_with_launcher() -> None:
-    """Kill this process as soon as the one that started it is gone.
-
-    A killed launcher takes its ranks along, but MPICH's helper that starts the ranks of a machine does not: they hold
-    each other's ends of its pipes open, so none sees them close, and wait in the next exchange without end.
-    """
-    launcher = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == launcher:
-            time.sleep(WATCH_SECONDS)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True).start()
+        code = runner.main(argv, team)
+        pulse.end()
+        return code
 
 
 def share_cores(MPI) -> None:
