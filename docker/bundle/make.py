@@ -1,0 +1,277 @@
+"""Writes a bundle: one archive that runs without a container engine on any x86-64 Linux. Called by docker/build.
+
+    docker/local python -m docker.bundle.make FILE.tar.gz|FILE.tar.xz
+
+It is made of the environment that it runs in: Debian's Python and libraries, Caffe, the Python packages of
+docker/locked/base.txt, and what the clone holds under version control. The same commit in the same environment gives
+the same bytes. Prints size and SHA-256 of FILE.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import json
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import BinaryIO
+
+from packaging.requirements import Requirement
+
+from docker.bundle.closure import (
+    LOADER,
+    ClosureError,
+    Needs,
+    check_closed,
+    check_no_paths,
+    elf_files,
+    is_content,
+    is_elf,
+    libraries,
+    needed,
+    without_paths,
+)
+from pysrn.console import MissingError, SrnError, UsageError, run_main
+
+ROOT = Path(__file__).resolve().parents[2]
+MANIFEST = "srn-caffe.json"  # the launcher knows a bundle by it
+TRACKED = (
+    "pysrn", "tools", "prototxt", "docs", "README.md", "LICENSE", "CITATION.cff", "docker/gpu_check.sh",
+    "docker/image/self-test", "docker/bundle/apptainer.def",
+)  # fmt: skip
+NOT_NEEDED = {"setuptools"}  # installs others
+# Of other MPIs and of network cards' drivers, which this machine has not: who needs them stays out of the bundle.
+FOREIGN = {"libmpi.so.40", "libibverbs.so.1", "librdmacm.so.1", "libefa.so.1", "libmlx5.so.1", "libpsm2.so.2"}
+PIPS_OWN = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}  # how it was installed here
+SUFFIXES = (".tar.gz", ".tar.xz")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line entry; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, metavar="FILE")
+
+    def parsed() -> argparse.Namespace:
+        words = parser.parse_args(argv)
+        if not words.file.name.endswith(SUFFIXES):
+            raise UsageError(f"--bundle {words.file}: the name must end with .tar.gz or .tar.xz")
+        if not words.file.parent.is_dir():
+            raise UsageError(f"--bundle {words.file}: there is no folder {words.file.parent}")
+        return words
+
+    return run_main(lambda words: make(words.file), parsed)
+
+
+def make(archive: Path) -> int:
+    """Stage the bundle, prove it closed and free of this machine's paths, and write it; 0 when done."""
+    caffe, python = Path(shutil.which("caffe") or "").parents[1], Path(sys.prefix)
+    with tempfile.TemporaryDirectory(prefix="srn-caffe-bundle-") as work:
+        bundle = Path(work) / "srn-caffe"
+        try:
+            stage(bundle, caffe, python)
+            check_closed(bundle)
+            check_no_paths(bundle, [ROOT, caffe.parent, python, Path(work)])
+        except ClosureError as error:
+            raise SrnError(f"the bundle would not run elsewhere: {error}") from None
+        seconds = int(git("log", "-1", "--format=%ct"))
+        write_archive(bundle, archive, seconds)
+    print(f"{archive}  {archive.stat().st_size} bytes  sha256 {digest(archive)}")
+    return 0
+
+
+def stage(bundle: Path, caffe: Path, python: Path) -> None:
+    """Put all parts of the bundle into a new folder, and the manifest that names them."""
+    for name, source in (*standard_library(), *tracked()):
+        put(source, bundle / name)
+    versions = {}
+    for one in wanted_packages():
+        versions[one.name] = one.version
+        for name, source in package_files(one, python):
+            put(source, bundle / name)
+    put(caffe / "caffe-build.json", bundle / "caffe-build.json")
+    for part in ("bin", "lib", "share"):
+        for source in sorted((caffe / part).rglob("*")):
+            if source.suffix != ".a" and "__pycache__" not in source.parts:
+                put(source, bundle / source.relative_to(caffe))
+    put(Path("/usr/bin/python3").resolve(), bundle / "bin/python3")
+    for path in elf_files(bundle):
+        path.write_bytes(without_paths(path.read_bytes(), caffe))
+    leave_out_foreign(bundle)
+    found = libraries(elf_files(bundle), [bundle / "lib"])
+    for name, source in found.items():
+        put(source, bundle / "lib" / name)
+    put(Path(f"/lib64/{LOADER}").resolve(), bundle / "lib" / LOADER)
+    packages = debian_packages([*found.values(), Path("/usr/bin/python3").resolve()])
+    for name in packages:
+        put(Path(f"/usr/share/doc/{name}/copyright"), bundle / f"share/doc/{name}/copyright")
+    add_launcher(bundle)
+    # Debian's Python looks here; a path in a .pth file is relative to its folder.
+    (bundle / "lib/python3/dist-packages/srn-caffe.pth").write_text("../../..\n")
+    manifest = {
+        "kind": "cpu",
+        "revision": git("describe", "--always", "--dirty", "--abbrev=40"),
+        "python": sys.version.split()[0],
+        "packages": versions,
+        "debian": packages,
+        "files": {str(path.relative_to(bundle)): entry(path) for path in sorted(bundle.rglob("*")) if is_content(path)},
+    }
+    (bundle / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def git(*words: str) -> str:
+    """What git says about the clone; MissingError without git or outside a clone."""
+    try:
+        return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", "") or error
+        raise MissingError("a bundle is made of a clone, with git", str(said).strip()) from None
+
+
+def tracked() -> Iterator[tuple[str, Path]]:
+    """The clone's own files, as the working tree has them."""
+    for name in git("ls-files", "-z", "--", *TRACKED).strip("\0").split("\0"):
+        if (ROOT / name).exists():
+            yield name, ROOT / name
+
+
+def standard_library() -> Iterator[tuple[str, Path]]:
+    """Python's own modules, as Debian's packages hold them: without tests, and what was added here."""
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    packages = [f"libpython{version}-minimal", f"libpython{version}-stdlib"]
+    for line in run("dpkg-query", "--listfiles", *packages).splitlines():
+        match = re.fullmatch(rf"/usr/(lib/python{version}/(?!test/|config-|.*/_test|.*/_xxtest|.*/xxlimited).+)", line)
+        if match and Path(line).is_file() and Path(line).name not in ("sitecustomize.py", "EXTERNALLY-MANAGED"):
+            yield match[1], Path(line)
+
+
+def wanted_packages() -> Iterator[metadata.Distribution]:
+    """The Python packages that the images have too, and this one."""
+    for line in (ROOT / "docker/locked/base.txt").read_text().splitlines():
+        if re.match("[a-z0-9]", line):
+            requirement = Requirement(line.rstrip("\\ "))
+            if requirement.name not in NOT_NEEDED and (not requirement.marker or requirement.marker.evaluate()):
+                yield metadata.distribution(requirement.name)
+    yield metadata.distribution("pysrn")
+
+
+def package_files(one: metadata.Distribution, python: Path) -> Iterator[tuple[str, Path]]:
+    """A package's files: modules to dist-packages, where Debian's Python looks; of commands only the compiled ones."""
+    home = Path(one.locate_file("")).resolve()
+    for file in one.files or []:
+        source = Path(os.path.normpath(home / file))
+        if "__pycache__" in source.parts or (source.parent.suffix == ".dist-info" and source.name in PIPS_OWN):
+            continue
+        if source.is_relative_to(home):
+            if not (one.name == "pysrn" and source.parent == home):  # links to the clone
+                yield f"lib/python3/dist-packages/{source.relative_to(home)}", source
+        elif source.parent.name in ("bin", "lib", "mpich", "libfabric", "ucx") and is_elf(source):
+            yield str(source.relative_to(python)), source
+
+
+def leave_out_foreign(bundle: Path) -> None:
+    """Delete the files that need a library of FOREIGN, and those that need these."""
+    folders = [bundle / "lib", bundle / "lib/mpich"]
+    while gone := [path for path in elf_files(bundle) if FOREIGN & lacks(needed(path, folders=folders))]:
+        for path in gone:
+            path.unlink()
+
+
+def lacks(found: Needs) -> set[str]:
+    """The names that the loader finds no file for."""
+    return {name for name, path in found.items() if path is None}
+
+
+def debian_packages(files: Iterable[Path]) -> dict[str, str]:
+    """The Debian packages that hold the files, with their versions."""
+    names = {name for path in map(str, files) for name in (path, f"/usr{path}", path.removeprefix("/usr"))}
+    lines = run("dpkg-query", "--search", *sorted(names), check=False).splitlines()
+    owners = sorted({line.partition(":")[0] for line in lines})
+    shown = run("dpkg-query", "--show", "--showformat", "${Package} ${Version}\n", *owners)
+    return dict(sorted(line.split() for line in shown.splitlines()))
+
+
+def add_launcher(bundle: Path) -> None:
+    """Move the programs of bin/ to libexec/, and compile what starts them under their names."""
+    (bundle / "libexec").mkdir()
+    for path in sorted((bundle / "bin").iterdir()):
+        path.rename(bundle / "libexec" / path.name)
+        path.symlink_to("../srn-caffe")
+    flags = ["-O2", "-static", "-s", "-Wall", "-Wextra", "-Werror", "-Wl,--build-id=none"]
+    run("gcc", *flags, "-o", str(bundle / "srn-caffe"), str(Path(__file__).with_name("launcher.c")))
+
+
+def run(*command: str, check: bool = True) -> str:
+    """What a command prints; SrnError when it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise SrnError(f"{command[0]}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def put(source: Path, target: Path) -> None:
+    """Copy a file, or a link to a file beside it as a link."""
+    if source.is_dir():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_symlink() and "/" not in os.readlink(source):
+        target.symlink_to(os.readlink(source))
+    else:
+        shutil.copyfile(source, target)
+        target.chmod(0o755 if os.access(source, os.X_OK) and source.stat().st_mode & 0o100 else 0o644)
+
+
+def entry(path: Path) -> str:
+    """What the manifest says of a file: its SHA-256, or where a link leads."""
+    return f"-> {os.readlink(path)}" if path.is_symlink() else digest(path)
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def packer(archive: Path, file: BinaryIO) -> gzip.GzipFile | lzma.LZMAFile:
+    """What compresses into an open file, by the archive's name."""
+    if archive.suffix == ".xz":
+        return lzma.LZMAFile(file, "wb", preset=6)
+    return gzip.GzipFile("", "wb", 6, file, mtime=0)
+
+
+def write_archive(folder: Path, archive: Path, seconds: int) -> None:
+    """Write a folder as a .tar.gz or .tar.xz whose bytes depend on names, contents, modes and the one time only."""
+    partial = archive.with_name(f"{archive.name}.partial")
+    try:
+        with (
+            open(partial, "wb") as file,
+            packer(archive, file) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar,
+        ):
+            for path in [folder, *sorted(folder.rglob("*"))]:
+                member = tar.gettarinfo(path, str(path.relative_to(folder.parent)))
+                member.uid = member.gid = 0
+                member.uname = member.gname = ""
+                member.mtime = seconds
+                member.mode = 0o777 if path.is_symlink() else 0o755 if member.mode & 0o100 else 0o644
+                if member.isfile():
+                    with open(path, "rb") as content:
+                        tar.addfile(member, content)
+                else:
+                    tar.addfile(member)
+        partial.replace(archive)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
