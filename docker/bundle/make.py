@@ -15,18 +15,12 @@ import hashlib
 import json
 import lzma
 import os
-import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO
-
-from packaging.requirements import Requirement
 
 from docker.bundle.closure import (
     LOADER,
@@ -36,23 +30,25 @@ from docker.bundle.closure import (
     check_no_paths,
     elf_files,
     is_content,
-    is_elf,
     libraries,
     needed,
     without_paths,
 )
-from pysrn.console import MissingError, SrnError, UsageError, run_main
+from docker.bundle.parts import (
+    ROOT,
+    debian_packages,
+    git,
+    package_files,
+    run,
+    standard_library,
+    tracked,
+    wanted_packages,
+)
+from pysrn.console import SrnError, UsageError, run_main
 
-ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = "srn-caffe.json"  # the launcher knows a bundle by it
-TRACKED = (
-    "pysrn", "tools", "prototxt", "docs", "README.md", "LICENSE", "CITATION.cff", "docker/gpu_check.sh",
-    "docker/image/self-test", "docker/bundle/apptainer.def",
-)  # fmt: skip
-NOT_NEEDED = {"setuptools"}  # installs others
 # Of other MPIs and of network cards' drivers, which this machine has not: who needs them stays out of the bundle.
 FOREIGN = {"libmpi.so.40", "libibverbs.so.1", "librdmacm.so.1", "libefa.so.1", "libmlx5.so.1", "libpsm2.so.2"}
-PIPS_OWN = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}  # how it was installed here
 SUFFIXES = (".tar.gz", ".tar.xz")
 
 
@@ -128,56 +124,6 @@ def stage(bundle: Path, caffe: Path, python: Path) -> None:
     (bundle / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
 
 
-def git(*words: str) -> str:
-    """What git says about the clone; MissingError without git or outside a clone."""
-    try:
-        return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = getattr(error, "stderr", "") or error
-        raise MissingError("a bundle is made of a clone, with git", str(said).strip()) from None
-
-
-def tracked() -> Iterator[tuple[str, Path]]:
-    """The clone's own files, as the working tree has them."""
-    for name in git("ls-files", "-z", "--", *TRACKED).strip("\0").split("\0"):
-        if (ROOT / name).exists():
-            yield name, ROOT / name
-
-
-def standard_library() -> Iterator[tuple[str, Path]]:
-    """Python's own modules, as Debian's packages hold them: without tests, and what was added here."""
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    packages = [f"libpython{version}-minimal", f"libpython{version}-stdlib"]
-    for line in run("dpkg-query", "--listfiles", *packages).splitlines():
-        match = re.fullmatch(rf"/usr/(lib/python{version}/(?!test/|config-|.*/_test|.*/_xxtest|.*/xxlimited).+)", line)
-        if match and Path(line).is_file() and Path(line).name not in ("sitecustomize.py", "EXTERNALLY-MANAGED"):
-            yield match[1], Path(line)
-
-
-def wanted_packages() -> Iterator[metadata.Distribution]:
-    """The Python packages that the images have too, and this one."""
-    for line in (ROOT / "docker/locked/base.txt").read_text().splitlines():
-        if re.match("[a-z0-9]", line):
-            requirement = Requirement(line.rstrip("\\ "))
-            if requirement.name not in NOT_NEEDED and (not requirement.marker or requirement.marker.evaluate()):
-                yield metadata.distribution(requirement.name)
-    yield metadata.distribution("pysrn")
-
-
-def package_files(one: metadata.Distribution, python: Path) -> Iterator[tuple[str, Path]]:
-    """A package's files: modules to dist-packages, where Debian's Python looks; of commands only the compiled ones."""
-    home = Path(one.locate_file("")).resolve()
-    for file in one.files or []:
-        source = Path(os.path.normpath(home / file))
-        if "__pycache__" in source.parts or (source.parent.suffix == ".dist-info" and source.name in PIPS_OWN):
-            continue
-        if source.is_relative_to(home):
-            if not (one.name == "pysrn" and source.parent == home):  # links to the clone
-                yield f"lib/python3/dist-packages/{source.relative_to(home)}", source
-        elif source.parent.name in ("bin", "lib", "mpich", "libfabric", "ucx") and is_elf(source):
-            yield str(source.relative_to(python)), source
-
-
 def leave_out_foreign(bundle: Path) -> None:
     """Delete the files that need a library of FOREIGN, and those that need these."""
     folders = [bundle / "lib", bundle / "lib/mpich"]
@@ -191,15 +137,6 @@ def lacks(found: Needs) -> set[str]:
     return {name for name, path in found.items() if path is None}
 
 
-def debian_packages(files: Iterable[Path]) -> dict[str, str]:
-    """The Debian packages that hold the files, with their versions."""
-    names = {name for path in map(str, files) for name in (path, f"/usr{path}", path.removeprefix("/usr"))}
-    lines = run("dpkg-query", "--search", *sorted(names), check=False).splitlines()
-    owners = sorted({line.partition(":")[0] for line in lines})
-    shown = run("dpkg-query", "--show", "--showformat", "${Package} ${Version}\n", *owners)
-    return dict(sorted(line.split() for line in shown.splitlines()))
-
-
 def add_launcher(bundle: Path) -> None:
     """Move the programs of bin/ to libexec/, and compile what starts them under their names."""
     (bundle / "libexec").mkdir()
@@ -208,14 +145,6 @@ def add_launcher(bundle: Path) -> None:
         path.symlink_to("../srn-caffe")
     flags = ["-O2", "-static", "-s", "-Wall", "-Wextra", "-Werror", "-Wl,--build-id=none"]
     run("gcc", *flags, "-o", str(bundle / "srn-caffe"), str(Path(__file__).with_name("launcher.c")))
-
-
-def run(*command: str, check: bool = True) -> str:
-    """What a command prints; SrnError when it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if check and done.returncode:
-        raise SrnError(f"{command[0]}: {done.stderr.strip()}")
-    return done.stdout
 
 
 def put(source: Path, target: Path) -> None:

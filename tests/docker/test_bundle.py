@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from docker.bundle import make
+from docker.bundle import make, parts
 from docker.bundle.closure import (
     LOADER,
     ClosureError,
@@ -314,10 +314,10 @@ def test_an_archive_is_whole_or_not_there(tmp_path):
 
 
 def test_python_packages_are_those_of_the_images():
-    found = {one.name.lower() for one in make.wanted_packages()}
+    found = {one.name.lower() for one in parts.wanted_packages()}
     assert {"numpy", "opencv-python", "lmdb", "matplotlib", "mpich", "pysrn"} < found
     assert not found & {"torch", "pytest", "setuptools", "colorama"}
-    files = dict(file for one in make.wanted_packages() for file in make.package_files(one, Path(sys.prefix)))
+    files = dict(file for one in parts.wanted_packages() for file in parts.package_files(one, Path(sys.prefix)))
     assert {"bin/mpiexec", "lib/libmpi.so.12", "lib/python3/dist-packages/numpy/__init__.py"} < files.keys()
     assert "lib/python3/dist-packages/pysrn-0.1.0.dist-info/METADATA" in files
     assert not any("__pycache__" in name or name.endswith(("RECORD", "bin/tqdm", "direct_url.json")) for name in files)
