@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 LOADER = "ld-linux-x86-64.so.2"
@@ -54,13 +54,18 @@ def needed(file: Path, loader: Sequence[object] = (f"/lib64/{LOADER}",), folders
     return {name: path for name, path in found.items() if path is None or path.name != LOADER}
 
 
-def libraries(files: Iterable[Path], folders: Iterable[Path]) -> dict[str, Path]:
-    """The libraries outside `folders` that the files load: {name: path}. ClosureError for one that is not there."""
+def libraries(files: Iterable[Path], folders: Iterable[Path], hosts: Container[str] = ()) -> dict[str, Path]:
+    """The libraries outside `folders` that the files load: {name: path}. ClosureError for one that is not there.
+
+    Those named in `hosts` are the host's: neither looked for nor missed.
+    """
     folders = [path.resolve() for path in folders]
     found: dict[str, Path] = {}
     lacking: dict[str, Path] = {}
     for file in files:
         for name, path in needed(file, folders=folders).items():
+            if name in hosts:
+                continue
             if path is None:
                 lacking.setdefault(name, file)
             elif not any(path.resolve().is_relative_to(folder) for folder in folders):
@@ -72,15 +77,15 @@ def libraries(files: Iterable[Path], folders: Iterable[Path]) -> dict[str, Path]
     return found
 
 
-def check_closed(bundle: Path) -> None:
-    """Raise ClosureError where a file of a bundle loads what is not in it, asked of the bundle's own loader."""
+def check_closed(bundle: Path, hosts: Container[str] = ()) -> None:
+    """Raise ClosureError where a file of a bundle loads what is neither in it nor the host's, as its loader says."""
     bundle = bundle.resolve()
     loader = [bundle / "lib" / LOADER, "--inhibit-cache", "--library-path", bundle / "lib"]
     for file in elf_files(bundle):
         if file in (loader[0], bundle / "srn-caffe"):
             continue
         for name, path in needed(file, loader).items():
-            if path is None or not path.resolve().is_relative_to(bundle):
+            if name not in hosts and (path is None or not path.resolve().is_relative_to(bundle)):
                 raise ClosureError(f"{file.relative_to(bundle)} needs {name}: {path or 'not there'}")
 
 

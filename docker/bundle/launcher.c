@@ -95,9 +95,16 @@ static void run(const char* program, char* file, char** arguments) {
   char** words = calloc(count + 10, sizeof *words);
   if (!words) die(1, "no memory", strerror(errno));
   words[used++] = text("%s/lib/ld-linux-x86-64.so.2", root);
+#ifdef CUDA
+  // The driver's libraries are found as the host finds them, CUDA's where the user says.
+  const char* cuda = getenv("CUDA_LIBRARIES");
+  const char* libraries = cuda && *cuda ? text("%s/lib:%s", root, cuda) : text("%s/lib", root);
+#else
   words[used++] = "--inhibit-cache";  // of the host's libraries
+  const char* libraries = text("%s/lib", root);
+#endif
   words[used++] = "--library-path";
-  words[used++] = text("%s/lib", root);
+  words[used++] = (char*)libraries;
   words[used++] = "--argv0";
   words[used++] = text("%s/bin/%s", root, program);
   words[used++] = text("%s/libexec/%s", root, program);

@@ -146,6 +146,51 @@ def test_a_bundle_is_closed(tiny):
         check_closed(tiny)
 
 
+def test_what_the_host_brings_is_not_missed(tmp_path):
+    program = compiled(tmp_path / "bundle/lib/program", PROGRAM, library(tmp_path / "own/libnumber.so.1", 1))
+    found = libraries([program], [], {"libnumber.so.1"})
+    assert found.keys() == {"libc.so.6"}
+    for name, path in {**found, LOADER: Path(f"/lib64/{LOADER}").resolve()}.items():
+        make.put(path, tmp_path / "bundle/lib" / name)
+    check_closed(tmp_path / "bundle", {"libnumber.so.1"})
+    with pytest.raises(ClosureError, match=r"needs libnumber\.so\.1: not there"):
+        check_closed(tmp_path / "bundle")
+
+
+def caffe_record(folder: Path, cuda: dict | None) -> Path:
+    (folder / make.RECORD).write_text(json.dumps({"cuda": cuda}))
+    return folder
+
+
+def test_what_is_left_to_the_host(tmp_path):
+    assert make.left_to_host(caffe_record(tmp_path, None), False) == set()
+    with_cuda = caffe_record(tmp_path, {"libraries": ["libcudart.so.13", "libcudnn.so.9"]})
+    assert make.left_to_host(with_cuda, False) == {"libcuda.so.1"}
+    assert make.left_to_host(with_cuda, True) == {"libcuda.so.1", "libcudart.so.13", "libcudnn.so.9"}
+
+
+def test_a_caffe_that_will_not_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert make.main(["x.tar.gz", "--caffe", str(tmp_path)]) == 3
+    assert "has no Caffe: no file caffe-build.json" in capsys.readouterr().err
+    caffe_record(tmp_path, None)
+    assert make.main(["x.tar.gz", "--caffe", str(tmp_path), "--without-cuda-libraries"]) == 2
+    assert "it is built for the CPU" in capsys.readouterr().err
+
+
+def test_libraries_named_at_run_time(tiny, tmp_path):
+    """Of a CUDA bundle: after its own, in the folders CUDA_LIBRARIES; the other kind does not look there."""
+    number = (tiny / "lib/libnumber.so.1").rename(tmp_path / "libnumber.so.1")
+    library(tmp_path / "other/libc.so.6", 3)  # its own comes first
+    environment = {"CUDA_LIBRARIES": f"{tmp_path / 'other'}:{number.parent}"}
+    assert run(tiny / "bin/python3", env=environment).returncode == 127
+    shutil.rmtree(tiny / "bin")
+    (tiny / "libexec").rename(tiny / "bin")
+    make.add_launcher(tiny, cuda=True)
+    assert told(run(tiny / "bin/python3", env=environment))["number"] == "1"
+    assert run(tiny / "bin/python3", env={}).returncode == 127
+
+
 def test_paths_of_the_build_are_taken_out(tmp_path):
     prefix = tmp_path / "cache/caffe"
     path = library(
@@ -329,11 +374,11 @@ def test_python_packages_are_those_of_the_images():
         (("cpu", "--bundle"), "--bundle needs a file"),
         (("cpu", "--bundle", "x.tar.gz", "--full"), "takes no other option"),
         (("cpu", "--full", "--bundle", "x.tar.gz"), "takes no other option"),
-        (("cuda", "--bundle", "x.tar.gz"), "makes the CPU kind only"),
+        (("cuda", "--bundle", "x.tar.gz"), "cuda --bundle needs CAFFE=PREFIX"),
     ],
 )
 def test_wrong_usage(words, said):
-    result = run(BUILD, *words)
+    result = run(BUILD, *words, env={name: value for name, value in os.environ.items() if name != "CAFFE"})
     assert result.returncode == 2 and said in result.stderr and not result.stdout
 
 
