@@ -11,18 +11,15 @@ the driver's libcuda.so.1 is the host's; --without-cuda-libraries leaves out the
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
 import json
-import lzma
 import os
 import shutil
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
-from typing import BinaryIO
 
+from docker.bundle.archive import SUFFIXES, write_archive
 from docker.bundle.closure import (
     LOADER,
     ClosureError,
@@ -52,7 +49,6 @@ MANIFEST = "srn-caffe.json"  # the launcher knows a bundle by it
 FOREIGN = {"libmpi.so.40", "libibverbs.so.1", "librdmacm.so.1", "libefa.so.1", "libmlx5.so.1", "libpsm2.so.2"}
 DRIVER = "libcuda.so.1"  # of NVIDIA's driver, which belongs to the kernel
 RECORD = "caffe-build.json"
-SUFFIXES = (".tar.gz", ".tar.xz")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -194,38 +190,6 @@ def digest(path: Path) -> str:
     """The SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def packer(archive: Path, file: BinaryIO) -> gzip.GzipFile | lzma.LZMAFile:
-    """What compresses into an open file, by the archive's name."""
-    if archive.suffix == ".xz":
-        return lzma.LZMAFile(file, "wb", preset=6)
-    return gzip.GzipFile("", "wb", 6, file, mtime=0)
-
-
-def write_archive(folder: Path, archive: Path, seconds: int) -> None:
-    """Write a folder as a .tar.gz or .tar.xz whose bytes depend on names, contents, modes and the one time only."""
-    partial = archive.with_name(f"{archive.name}.partial")
-    try:
-        with (
-            open(partial, "wb") as file,
-            packer(archive, file) as packed,
-            tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar,
-        ):
-            for path in [folder, *sorted(folder.rglob("*"))]:
-                member = tar.gettarinfo(path, str(path.relative_to(folder.parent)))
-                member.uid = member.gid = 0
-                member.uname = member.gname = ""
-                member.mtime = seconds
-                member.mode = 0o777 if path.is_symlink() else 0o755 if member.mode & 0o100 else 0o644
-                if member.isfile():
-                    with open(path, "rb") as content:
-                        tar.addfile(member, content)
-                else:
-                    tar.addfile(member)
-        partial.replace(archive)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

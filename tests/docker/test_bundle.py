@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from docker.bundle import make, parts
+from docker.bundle.archive import write_archive
 from docker.bundle.closure import (
     LOADER,
     ClosureError,
@@ -326,10 +327,10 @@ def test_archives_depend_on_contents_alone(tmp_path, suffix):
         os.chown(second / "program", 54321, 54321)
     archives = [tmp_path / f"first{suffix}", tmp_path / f"a second{suffix}"]
     for folder, archive in zip((first, second), archives, strict=True):
-        make.write_archive(folder, archive, 12345)
+        write_archive(folder, archive, 12345)
     assert archives[0].read_bytes() == archives[1].read_bytes()
     (second / "a/one").write_text("another")
-    make.write_archive(second, archives[1], 12345)
+    write_archive(second, archives[1], 12345)
     assert archives[0].read_bytes() != archives[1].read_bytes()
     with tarfile.open(archives[0]) as tar:
         members = tar.getmembers()
@@ -353,7 +354,7 @@ def test_an_archive_is_whole_or_not_there(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tarfile.TarFile, "addfile", stop)
         with pytest.raises(OSError, match="No space"):
-            make.write_archive(folder, tmp_path / "x.tar.gz", 0)
+            write_archive(folder, tmp_path / "x.tar.gz", 0)
     assert (tmp_path / "x.tar.gz").read_text() == "what was there"
     assert not list(tmp_path.glob("*.partial"))
 
