@@ -72,7 +72,7 @@ def describe_machine() -> Report:
     processor = _lines_with_colon(Path("/proc/cpuinfo"))
     memory = _lines_with_colon(Path("/proc/meminfo")).get("MemAvailable", "0 kB")
     return {
-        "system": platform.freedesktop_os_release().get("PRETTY_NAME", platform.system()),
+        "system": _system(),
         "cpu": processor.get("model name", platform.machine()),
         "avx2": "avx2" in processor.get("flags", "").split(),
         "cores": len(os.sched_getaffinity(0)),
@@ -211,6 +211,14 @@ def as_text(report: Report) -> str:
     return "\n".join(lines)
 
 
+def _system() -> str:
+    """Return the distribution's name and release; the kernel's where there is no distribution around."""
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return platform.platform()
+
+
 def _lines_with_colon(path: Path) -> dict[str, str]:
     """Return the `name : value` lines of a /proc file, the first of each name."""
     found: dict[str, str] = {}
@@ -222,7 +230,8 @@ def _lines_with_colon(path: Path) -> dict[str, str]:
 
 def _file_at_address(address: int) -> str:
     """Return the file that is mapped at a memory address of this process."""
-    for line in Path("/proc/self/maps").read_text().splitlines():
+    maps = Path("/proc/self/maps")
+    for line in maps.read_text().splitlines() if maps.is_file() else []:
         span, *_, name = line.split(maxsplit=5)
         first, last = (int(part, 16) for part in span.split("-"))
         if first <= address < last:

@@ -6,6 +6,7 @@ import ctypes
 import importlib.metadata
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -71,6 +72,16 @@ def test_machine():
     machine = setup_report.describe_machine()
     assert machine["cpu"] in Path("/proc/cpuinfo").read_text()
     assert machine["cores"] == int(subprocess.check_output(["nproc"], env={"PATH": os.environ["PATH"]}))
+
+
+def test_machine_without_a_distribution(monkeypatch):
+    """As in a root folder that holds nothing but a bundle."""
+
+    def none_there() -> dict[str, str]:
+        raise OSError(2, "Unable to read files")
+
+    monkeypatch.setattr(platform, "freedesktop_os_release", none_there)
+    assert setup_report.describe_machine()["system"] == platform.platform()
 
 
 def test_file_at_address():
