@@ -25,7 +25,7 @@ from docker.bundle.closure import (
     needed,
     without_paths,
 )
-from tests.holding import HANG
+from tests.holding import HANG, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD = REPOSITORY / "docker/build"
@@ -357,6 +357,19 @@ def test_an_archive_is_whole_or_not_there(tmp_path):
             write_archive(folder, tmp_path / "x.tar.gz", 0)
     assert (tmp_path / "x.tar.gz").read_text() == "what was there"
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_nothing_stays_of_one_that_was_stopped(tmp_path):
+    """By SIGTERM while it is staged, which Python would end by without cleaning up."""
+    (tmp_path / "work").mkdir()
+    command = [sys.executable, "-m", "docker.bundle.make", str(tmp_path / "x.tar.gz")]
+    variables = {**os.environ, "TMPDIR": str(tmp_path / "work")}
+    with subprocess.Popen(command, cwd=REPOSITORY, env=variables, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: list(tmp_path.glob("work/*/srn-caffe/lib")) or process.poll() is not None)
+        process.terminate()
+        assert process.wait(HANG) == 143
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]
+    assert not list((tmp_path / "work").iterdir())
 
 
 def test_python_packages_are_those_of_the_images():
