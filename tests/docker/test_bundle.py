@@ -431,10 +431,9 @@ def test_the_cpu_bundle(tmp_path):
     assert run("grep", "-rlaF", "-e", f"{home}/.cache", "-e", f"{REPOSITORY}/", bundle).stdout == ""
 
     def inside(*words: object) -> subprocess.CompletedProcess[str]:
+        usual = {"PATH": os.environ["PATH"], "HOME": "/tmp", "OMP_NUM_THREADS": "1"}
         strange = {"PYTHONHOME": "/none", "PYTHONPATH": "/none", "LD_LIBRARY_PATH": "/none", "LANG": "tr_TR.UTF-8"}
-        return run(
-            "chroot", empty, "/srn-caffe/srn-caffe", *words, env={"HOME": "/tmp", "OMP_NUM_THREADS": "1", **strange}
-        )
+        return run("chroot", empty, "/srn-caffe/srn-caffe", *words, env={**usual, **strange})
 
     assert inside("tools/run_stage.py", "--help").returncode == 0
     assert inside("caffe", "--version").stdout == "caffe version 1.0.0\n"
