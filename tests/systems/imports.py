@@ -13,9 +13,9 @@ SYSTEMS_TOOLS = "tools of the systems"
 # From left to right: a folder imports from itself and from what stands to its left. The first are modules beside each
 # other.
 ORDER = (
-    "console", "whole_files", "json_file", "processes", "locks", "recipes", "nets", "data", "systems", "train/fixed",
-    "train/stage", "train", "predict", "evaluate", "pictures", "claims", "convert", SYSTEMS_TOOLS, "report",
-    "benchmark", "tools",
+    "early_signals", "console", "whole_files", "json_file", "processes", "locks", "recipes", "nets", "data", "systems",
+    "train/fixed", "train/stage", "train", "predict", "evaluate", "pictures", "claims", "convert", SYSTEMS_TOOLS,
+    "report", "benchmark", "tools",
 )  # fmt: skip
 BASIS = ORDER[: ORDER.index("recipes")]
 
