@@ -19,6 +19,10 @@ from pysrn.whole_files import written_beside
 ROWS = 4096  # assumed: a block of a few megabytes
 
 
+class OddValue(SrnError):
+    """A score that is no number, or a label that is none."""
+
+
 @dataclass(frozen=True)
 class Column:
     """An array of the file; `blocks` yields its rows, in order."""
@@ -92,14 +96,14 @@ def read_columns(path: Path) -> tuple[dict, dict[str, Column]]:
 def checked(
     name: str, blocks: Iterable[np.ndarray], classes: Sequence[str], key_of: Callable[[int], str], where: str | Path
 ) -> Iterator[np.ndarray]:
-    """The blocks of scores or labels; SrnError, naming `where`, for a value that is none."""
+    """The blocks of scores or labels; OddValue, naming `where`, for a value that is none."""
     row = 0
     for block in blocks:
         odd = ~np.isfinite(block) if block.dtype.kind == "f" else (block < -1) | (block > 1)
         if odd.any():
             at, label = np.argwhere(odd)[0]
             what = "finite" if block.dtype.kind == "f" else "1, -1 or 0"
-            raise SrnError(f"{where}: a value of {name} is not {what}: {key_of(row + at)}, {classes[label]}", CURE)
+            raise OddValue(f"{where}: a value of {name} is not {what}: {key_of(row + at)}, {classes[label]}", CURE)
         row += len(block)
         yield block
 

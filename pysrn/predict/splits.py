@@ -21,7 +21,7 @@ from pysrn.data.pair.pair_reader import ELSEWHERE
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.predict.cached_deploy import CachedDeployNet
 from pysrn.predict.chunks import ScoreChunks
-from pysrn.predict.columns import Column, Outline, checked, in_blocks, read_columns, write_columns
+from pysrn.predict.columns import Column, OddValue, Outline, checked, in_blocks, read_columns, write_columns
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.parts import OF_DATA, RECORDS
 from pysrn.predict.predictions import Predictions, load_predictions
@@ -99,7 +99,7 @@ def predict_to(
             about |= {RECORDS: [pair.span.start, pair.span.stop, pair.total], OF_DATA: job["data_sha256"]}
         try:
             found = _write(out, pair, chunks, about, f"{weights} on {pair.folder}, {pair.split}")
-        except SrnError:
+        except OddValue:
             chunks.remove()  # scores that are no numbers are not worth keeping
             raise
         chunks.remove()

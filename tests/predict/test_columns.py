@@ -1,8 +1,10 @@
 """Predictions written and read piece by piece: the bytes of the whole, damage by name, memory that does not grow."""
 
+import shutil
 import tracemalloc
 from functools import partial
 
+import lmdb
 import numpy as np
 import pytest
 
@@ -15,6 +17,8 @@ from pysrn.data.pair.sparse_keys import EVERY
 from pysrn.predict.columns import ROWS, Column, checked, in_blocks, read_columns, write_columns
 from pysrn.predict.parts import OF_DATA, RECORDS, Part, join
 from pysrn.predict.predictions import LISTED, Predictions, load_predictions
+from tests.systems.reference import datums
+from tools.predict import main
 
 
 def predictions(count, first=0, **about):
@@ -84,6 +88,20 @@ def test_keys_of_many_records_are_found_again(tmp_path, step, span):
         assert sparse.keys[index] == expected[index] and sparse.labels(index).tolist() == [1, -1]
     with pytest.raises(IndexError):
         sparse.keys[len(expected)]
+
+
+def test_a_broken_label_costs_no_score(shapes_folder, shapes_model, tmp_path, capsys):
+    """It is found when all is predicted; mended, the same command goes on."""
+    pair = tmp_path / "pair"
+    shutil.copytree(shapes_folder, pair)
+    words = [str(shapes_model), "--data", str(pair), "--score", "score_cls", "-o", str(tmp_path / "p.npz")]
+    (key, value), *_ = datums(pair / "test_label.lmdb")
+    for content, code in ((b"broken", 1), (value.SerializeToString(), 0)):
+        with lmdb.open(str(pair / "test_label.lmdb"), lock=False) as labels, labels.begin(write=True) as transaction:
+            transaction.put(key if isinstance(key, bytes) else key.encode(), content)
+        assert main(words) == code
+        assert len(list(tmp_path.glob(".p.npz.chunks/chunk_*"))) == (1 if code else 0)
+    assert "broken record" in capsys.readouterr().err and load_predictions(tmp_path / "p.npz").labels.shape == (21, 16)
 
 
 def join_parts(folder, images, count):
