@@ -153,9 +153,9 @@ def predict_split(arguments: argparse.Namespace, run: str | None) -> None:
     weights = find_weights(run or default_run(), arguments.stage)
     split, one, chunk = arguments.split or "test", arguments.part, arguments.batch_size * predict.CHUNK_BATCHES
     folder, out = predict.data_folder(weights, arguments.data), arguments.out or beside(weights, split)
-    pair = PairReader(folder, split, one and (lambda images: one.span(images, chunk)))
+    pair = PairReader(folder, split, one and (lambda images: one.span(images, chunk)), sparse=True)
     out = one.path(out) if one else out
-    found = predict.predict(
+    found = predict.predict_to(
         weights,
         pair,
         out,
@@ -191,6 +191,7 @@ def import_text(arguments: argparse.Namespace, run: str | None) -> None:
     """Logits of a text file, to a predictions file."""
     from pysrn.data.pair.lmdb_pair import PairReader
     from pysrn.predict import official_text
+    from pysrn.predict.columns import Outline
     from pysrn.predict.splits import data_folder
     from pysrn.predict.trained import default_run, system_of
 
@@ -205,14 +206,15 @@ def import_text(arguments: argparse.Namespace, run: str | None) -> None:
         found = official_text.import_text(text, score, pair, arguments.image_list)
     out = arguments.out or arguments.from_text.with_suffix(".npz")
     found.save(out)
-    print(summary(out, found))
-    write_text(arguments.text, found)
+    print(summary(out, outline := Outline.of(found)))
+    write_text(arguments.text, outline)
 
 
 def predict_photos(arguments: argparse.Namespace, run: str | None, words: list[str]) -> None:
     """Ranked labels of photos on stdout; files where they are asked for."""
     from pysrn.data.readers.label_text import printable
     from pysrn.predict import photos
+    from pysrn.predict.columns import Outline
     from pysrn.predict.deploy import DeployNet
     from pysrn.predict.photo_files import find_photos
     from pysrn.predict.splits import chosen_scores
@@ -237,11 +239,12 @@ def predict_photos(arguments: argparse.Namespace, run: str | None, words: list[s
         of_row = None if probable is None else probable[row]
         for name, probability in photos.ranked(found.scores[scores[-1]][row], classes, arguments.top, of_row):
             print(f"  {probability:6.1%}  {name}")
+    outline = Outline.of(found)
     if arguments.out is not None:
         out = arguments.part.path(arguments.out) if arguments.part else arguments.out
         found.save(out)
-        print(summary(out, found))
-    write_text(arguments.text, found)
+        print(summary(out, outline))
+    write_text(arguments.text, outline)
     if arguments.attention or arguments.picture:
         draw_attention(arguments, net, readable, classes, scores[-1])
 
@@ -267,14 +270,13 @@ def write_text(path: Path | None, found) -> None:
     from pysrn.predict import official_text
 
     if path is not None:
-        score = list(found.scores)[-1]
-        official_text.write_text(path, found.scores[score])
-        print(f"{path}: {score}, {len(found.keys)} rows of {len(found.classes)}")
+        official_text.write_text(path, found.last.blocks())
+        print(f"{path}: {found.scores[-1]}, {found.images} rows of {len(found.classes)}")
 
 
 def summary(out: Path, found) -> str:
     """What a predictions file holds."""
-    return f"{out}: {len(found.keys)} images, {len(found.classes)} labels, {', '.join(found.scores)}"
+    return f"{out}: {found.images} images, {len(found.classes)} labels, {', '.join(found.scores)}"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,12 +62,13 @@ class ScoreChunks:
         with written_beside(self._path(number)) as partial, open(partial, "wb") as file:
             np.savez(file, **scores)
 
-    def join(self) -> dict[str, np.ndarray]:
-        """All scores, name -> N x C; SrnError when a chunk is missing."""
-        parts = [self._read(number) for number in range(self.count)]
-        if None in parts:
-            raise SrnError(f"{self._path(parts.index(None))} is gone or damaged", "run the same command again")
-        return {name: np.concatenate([part[name] for part in parts]) for name in self.job["scores"]}
+    def column(self, name: str) -> Iterator[np.ndarray]:
+        """All values of a score, chunk by chunk; SrnError when a chunk is missing."""
+        for number in range(self.count):
+            part = self._read(number, [name])
+            if part is None:
+                raise SrnError(f"{self._path(number)} is gone or damaged", "run the same command again")
+            yield part[name]
 
     def remove(self) -> None:
         """Delete the folder."""
@@ -82,11 +83,11 @@ class ScoreChunks:
         except (OSError, ValueError):
             return False
 
-    def _read(self, number: int) -> dict[str, np.ndarray] | None:
+    def _read(self, number: int, names: Sequence[str] | None = None) -> dict[str, np.ndarray] | None:
         wanted = (len(self.images(number)), self.job["classes"])
         try:
             with np.load(self._path(number), allow_pickle=False) as archive:
-                found = {name: archive[name] for name in self.job["scores"]}
+                found = {name: archive[name] for name in names or self.job["scores"]}
         except DAMAGE:
             return None
         return found if all(values.shape == wanted for values in found.values()) else None

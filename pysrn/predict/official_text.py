@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -25,10 +26,11 @@ from pysrn.whole_files import written_beside
 NUMBER = "%.6f"  # official repo, tools/model_test.py
 
 
-def write_text(path: Path, logits: np.ndarray) -> None:
-    """Write N x C logits as N rows; what was there before stays until the file is whole."""
-    with written_beside(path) as partial:
-        np.savetxt(partial, logits, fmt=NUMBER)
+def write_text(path: Path, logits: np.ndarray | Iterable[np.ndarray]) -> None:
+    """Write N x C logits, or blocks of them, as N rows; what was there before stays until the file is whole."""
+    with written_beside(path) as partial, open(partial, "w", encoding="ascii") as file:
+        for block in [logits] if isinstance(logits, np.ndarray) else logits:
+            np.savetxt(file, block, fmt=NUMBER)
 
 
 def read_text(path: Path, labels: int, images: int, listed_in: str | Path) -> np.ndarray:

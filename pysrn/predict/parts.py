@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pysrn.console import MissingError, SrnError, UsageError
-from pysrn.predict.predictions import Predictions, load_predictions
+from pysrn.predict.columns import Column, Outline, checked, read_columns, write_columns
+from pysrn.predict.predictions import NO_SCORES
 
 RECORDS = "records"  # in `about` of a part: its first image, the one after its last, those of the whole
 OF_DATA = "data_sha256"  # likewise: parts of other data do not belong together
@@ -53,45 +54,69 @@ class Part:
         return whole.with_name(f"{whole.stem}.part{self.number}of{self.count}{whole.suffix}")
 
 
-def join(whole: Path) -> Predictions:
-    """Join the parts beside `whole`, write and return it.
+def join(whole: Path) -> Outline:
+    """Join the parts beside `whole` and write it; memory does not grow with the images.
 
     Raises MissingError where one is not there, SrnError where they are not of one prediction, each image once.
     """
     numbered = _all_parts(whole)
     paths = [one.path(whole) for one in numbered]
-    parts = [load_predictions(path) for path in paths]
-    first, end, keys = parts[0], 0, []
-    for one, path, part in zip(numbered, paths, parts, strict=True):
-        match part.about.get(RECORDS):
-            case [int(start), int(stop), int(total)] if len(part.keys) <= stop - start:
+    parts = [read_columns(path) for path in paths]
+    (about, first), end = parts[0], 0
+    classes = tuple(first["classes"].texts())
+    for one, path, (said, part) in zip(numbered, paths, parts, strict=True):
+        images = part["keys"].shape[0]
+        match said.get(RECORDS):
+            case [int(start), int(stop), int(total)] if images <= stop - start:
                 pass
             case _:
                 raise SrnError(f"{path} is no part: it does not say of which images", _again(one, whole))
         for what, of_part, of_first in (
-            ("by other weights", part.about.get("weights_sha256"), first.about.get("weights_sha256")),
-            ("of other data", part.about.get(OF_DATA), first.about.get(OF_DATA)),
-            ("of a split of another size", total, first.about[RECORDS][2]),
-            ("with other labels", part.classes, first.classes),
-            ("with other scores", list(part.scores), list(first.scores)),
+            ("by other weights", said.get("weights_sha256"), about.get("weights_sha256")),
+            ("of other data", said.get(OF_DATA), about.get(OF_DATA)),
+            ("of a split of another size", total, about[RECORDS][2]),
+            ("with other labels", tuple(part["classes"].texts()), classes),
+            ("with other scores", _kinds(part), _kinds(first)),
         ):
             if of_part != of_first:
                 raise SrnError(f"{path} was made {what} than {paths[0]}", _again(one, whole))
+        if any(part[name].shape != (images, len(classes)) for name in _kinds(part)):
+            raise SrnError(f"{path} has other rows or columns than images and labels", _again(one, whole))
         if start != end:
             raise SrnError(f"{path} begins at image {start}, not at {end}", "predict all with one --batch-size")
-        if list(part.keys) != sorted(part.keys) or (keys and part.keys[0] <= keys[-1]):
-            raise SrnError(f"{path}: its images are out of order, or in another part as well", _again(one, whole))
-        keys += part.keys
         end = stop
-    if end != first.about[RECORDS][2]:
-        raise SrnError(f"{paths[-1]} ends at image {end} of {first.about[RECORDS][2]}", _again(numbered[-1], whole))
-    about = {name: value for name, value in first.about.items() if name not in OF_PART}
-    about |= {name: "\n".join(part.about[name] for part in parts) for name in JOINED if name in about}
-    labels = None if first.labels is None else np.concatenate([part.labels for part in parts])
-    scores = {name: np.concatenate([part.scores[name] for part in parts]) for name in first.scores}
-    found = Predictions(tuple(keys), first.classes, scores, labels, about)
-    found.save(whole)
-    return found
+    if end != about[RECORDS][2]:
+        raise SrnError(f"{paths[-1]} ends at image {end} of {about[RECORDS][2]}", _again(numbered[-1], whole))
+    last = ""
+    for one, path, (_, part) in zip(numbered, paths, parts, strict=True):
+        for key in part["keys"].texts():
+            if key <= last:
+                raise SrnError(f"{path}: its images are out of order, or in another part as well", _again(one, whole))
+            last = key
+    joined = {name: value for name, value in about.items() if name not in OF_PART}
+    joined |= {name: "\n".join(said[name] for said, _ in parts) for name in JOINED if name in about}
+    rows = sum(part["keys"].shape[0] for _, part in parts)
+
+    def column(name: str, dtype: np.dtype, *more: int) -> Column:
+        def blocks() -> Iterator[np.ndarray]:
+            for path, (_, part) in zip(paths, parts, strict=True):
+                found = part[name].blocks()
+                yield from found if name == "keys" else checked(name, found, classes, "row {}".format, path)
+
+        return Column(dtype, (rows, *more), blocks)
+
+    text = max((part["keys"].dtype for _, part in parts), key=lambda dtype: dtype.itemsize)
+    columns = {"keys": column("keys", text), "classes": first["classes"]}
+    columns |= {name: column(name, first[name].dtype, len(classes)) for name in _kinds(first)}
+    write_columns(whole, joined, columns)
+    scores = tuple(name for name in columns if name not in NO_SCORES)
+    return Outline(rows, classes, scores, read_columns(whole)[1][scores[-1]])
+
+
+def _kinds(columns: Mapping[str, Column]) -> dict[str, str]:
+    """The scores and labels with what numbers they are; floating point but for the labels."""
+    kinds = {name: column.dtype.str for name, column in columns.items() if name not in ("keys", "classes")}
+    return {name: kind if (kind[1] == "f") != (name == "labels") else "no numbers" for name, kind in kinds.items()}
 
 
 def _all_parts(whole: Path) -> Sequence[Part]:

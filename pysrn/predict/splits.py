@@ -21,9 +21,10 @@ from pysrn.data.pair.pair_reader import ELSEWHERE
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.predict.cached_deploy import CachedDeployNet
 from pysrn.predict.chunks import ScoreChunks
+from pysrn.predict.columns import Column, OddValue, Outline, checked, in_blocks, read_columns, write_columns
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.parts import OF_DATA, RECORDS
-from pysrn.predict.predictions import Predictions
+from pysrn.predict.predictions import Predictions, load_predictions
 from pysrn.predict.trained import check_own_classes, settings_of
 from pysrn.predict.workers import share_out
 from pysrn.recipes import EMBEDDED, Input
@@ -34,7 +35,13 @@ LARGEST_BATCH = 1024  # Caffe's blobs hold less than 2^31 numbers: 2,674 of ResN
 DEFAULT_DATA = f"data/{EMBEDDED}"  # the embedded data set
 
 
-def predict(
+def predict(weights: Path, pair: PairReader, out: Path, **how) -> Predictions:
+    """What `predict_to` writes, all of it in memory."""
+    predict_to(weights, pair, out, **how)
+    return load_predictions(out)
+
+
+def predict_to(
     weights: Path,
     pair: PairReader,
     out: Path,
@@ -45,13 +52,14 @@ def predict(
     gpu: int | None = None,
     cache: tuple[str, Path] | None = None,
     search: Mapping[str, int] | None = None,
-) -> Predictions:
-    """Logits of all images that a reader has, a split or a part, with their labels: written to `out` and returned.
+) -> Outline:
+    """Logits of all images that a reader has, a split or a part, with their labels: written to `out`.
 
-    Goes on with what an interrupted call for the same result has left in a hidden folder beside `out`. `scores`: which
-    of the net's scores (default: all). With several `workers` each process has its own net and its share of the CPU.
-    `cache`: precision and folder of trunk features that are kept, so that the stages with one trunk share them.
-    `search`: settings of a system that searches (`DeployNet`).
+    Memory does not grow with the images where the reader is `sparse`. Goes on with what an interrupted call for the
+    same result has left in a hidden folder beside `out`. `scores`: which of the net's scores (default: all). With
+    several `workers` each process has its own net and its share of the CPU. `cache`: precision and folder of trunk
+    features that are kept, so that the stages with one trunk share them. `search`: settings of a system that searches
+    (`DeployNet`).
     Raises UsageError for a score that the net does not have, SrnError when the net has another number of labels than
     the pair, an image is broken, an output is not finite, or a worker dies.
     """
@@ -89,16 +97,33 @@ def predict(
         about |= {"data": str(pair.folder), "split": pair.split}
         if pair.is_part:
             about |= {RECORDS: [pair.span.start, pair.span.stop, pair.total], OF_DATA: job["data_sha256"]}
-        labels = pair.all_labels().astype(np.int8)
-        found = Predictions(tuple(pair.keys), tuple(pair.classes), chunks.join(), labels, about)
         try:
-            found.check(f"{weights} on {pair.folder}, {pair.split}")
-        except SrnError:
+            found = _write(out, pair, chunks, about, f"{weights} on {pair.folder}, {pair.split}")
+        except OddValue:
             chunks.remove()  # scores that are no numbers are not worth keeping
             raise
-        found.save(out)
         chunks.remove()
     return found
+
+
+def _write(out: Path, pair: PairReader, chunks: ScoreChunks, about: Mapping, where: str) -> Outline:
+    """The predictions file of what the chunks hold."""
+    names, classes = chunks.job["scores"], tuple(pair.classes)
+    shape, text = (len(pair), len(classes)), np.dtype(f"U{max(map(len, pair.keys), default=1)}")
+
+    def of_score(name: str) -> Iterator[np.ndarray]:
+        return checked(name, chunks.column(name), classes, pair.keys.__getitem__, where)
+
+    def of_labels() -> Iterator[np.ndarray]:
+        blocks = in_blocks(map(pair.labels, range(len(pair))), np.int8)
+        return checked("labels", blocks, classes, pair.keys.__getitem__, where)
+
+    columns = {"keys": Column(text, shape[:1], lambda: in_blocks(pair.keys, text))}
+    columns["classes"] = Column.of(np.array(classes))
+    columns |= {name: Column(np.dtype(np.float32), shape, partial(of_score, name)) for name in names}
+    columns["labels"] = Column(np.dtype(np.int8), shape, of_labels)
+    write_columns(out, about, columns)
+    return Outline(len(pair), classes, tuple(names), read_columns(out)[1][names[-1]])
 
 
 def net_for(

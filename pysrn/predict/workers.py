@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
         chunks, numbers = ScoreChunks.of_folder(Path(arguments[0])), [int(text) for text in arguments[1:]]
         job = chunks.job
         first = job.get("first", 0)
-        pair = PairReader(job["data"], job["split"], lambda _: range(first, first + job["images"]))
+        pair = PairReader(job["data"], job["split"], lambda _: range(first, first + job["images"]), sparse=True)
         net = net_for(
             Path(job["weights"]), job["batch_size"], pair, job["cache"], announced=True, search=job.get("search")
         )

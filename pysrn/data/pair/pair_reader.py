@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from pysrn.data.pair.datum import SIGNED, Datum, label_values
 from pysrn.data.pair.lmdb_file import open_whole, pair_paths
 from pysrn.data.pair.manifest import NAME, read_manifest
 from pysrn.data.pair.pixels import BadImage, decode_bytes
+from pysrn.data.pair.sparse_keys import DecodedKeys, SparseKeys
 from pysrn.recipes import STORED_SIZE
 
 BUILD = "tools/make_lmdb.py builds it"
@@ -30,11 +31,14 @@ class PairReader:
     """Random access to the samples of a split, in key order; or to a run of them: those alone take memory.
 
     `span`: from the number of records in the split to the run; sample 0 is its first, record `span.start` of `total`.
+    `sparse`: for going through very many in order, memory is next to none.
     Raises MissingError when the folder, its manifest, the split or a database is missing, SrnError when a
     database is truncated or the two do not pair up.
     """
 
-    def __init__(self, folder: str | Path, split: str, span: Callable[[int], range] | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, split: str, span: Callable[[int], range] | None = None, sparse: bool = False
+    ) -> None:
         self.folder = existing_folder(folder, "LMDB folder", BUILD)
         self.split = split
         manifest = read_manifest(self.folder)
@@ -54,10 +58,10 @@ class PairReader:
         if found != self.total:
             raise SrnError(f"{self.folder}: {split} holds {found} records, its {NAME} says {self.total}", REBUILD)
         self.span, self.is_part = (span or range)(self.total), span is not None
-        self._keys = list(self._paired_keys())
+        self._keys = SparseKeys(self._images, self._paired_keys()) if sparse else list(self._paired_keys())
         if len(self._keys) != len(self.span):
             raise SrnError(f"{self.folder}: {len(self._keys)} records of {split} are there, not {self.span}", REBUILD)
-        self.keys: list[str] = [key.decode("utf-8", "replace") for key in self._keys]
+        self.keys: Sequence[str] = DecodedKeys(self._keys) if sparse else list(DecodedKeys(self._keys))
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -116,8 +120,15 @@ def _pixels(record) -> np.ndarray:
 
 
 def _keys(environment: lmdb.Environment, span: range) -> Iterator[bytes]:
+    """The keys of a run of records; those before it are not read where each number of a key is its record's."""
     try:
         with environment.begin() as transaction:
-            yield from islice(transaction.cursor().iternext(values=False), span.start, span.stop)
+            cursor, first = transaction.cursor(), b"%08d" % span.start
+            last = b"%08d" % (environment.stat()["entries"] - 1)
+            if span.start and cursor.last() and cursor.key().startswith(last) and cursor.set_range(first):
+                yield from islice(cursor.iternext(values=False), len(span))
+                return
+            cursor.first()
+            yield from islice(cursor.iternext(values=False), span.start, span.stop)
     except lmdb.Error as error:
         raise SrnError(f"{environment.path()} is damaged: {error}", REBUILD) from None
