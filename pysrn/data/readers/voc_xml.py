@@ -38,7 +38,13 @@ class VocObject:
 
 def objects(tree: ElementTree.Element) -> Iterator[VocObject]:
     """The objects of an annotation. Raises Damaged."""
-    for number, element in enumerate(tree.findall("object"), 1):
+    things = tree.findall("object")
+    if sum(element.tag.lower() == "object" for element in tree.iter()) != len(things):
+        raise Damaged("an object in another element, or not spelled 'object'")
+    for number, element in enumerate(things, 1):
+        names = [(name.text or "").strip() for name in element if name.tag.lower() == "name"]
+        if len(names) > 1:
+            raise Damaged(f"object {number}: {len(names)} class names: {shown(names)}")
         name = (element.findtext("name") or "").strip()
         difficult = element.findtext("difficult", "0").strip().lower()  # the devkit takes a missing one for 0
         if difficult not in DIFFICULT:

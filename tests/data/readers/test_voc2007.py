@@ -132,7 +132,7 @@ BROKEN = {  # content, word of the reason
     "HTML": ("<html><body>404</body></html>", "its root is 'html'"),
     "nothing in it": ("<annotation/>", "no object"),
     "no object": (an_annotation(), "no object"),
-    "objects elsewhere": (an_annotation(f"<objects>{an_object('dog')}</objects>"), "no object"),
+    "objects elsewhere": (an_annotation(f"<objects>{an_object('dog')}</objects>"), "an object in another element"),
     "unknown class": (an_annotation(an_object("dog"), an_object("unicorn")), "object 2: unknown class 'unicorn'"),
     "class in capitals": (an_annotation(an_object("Dog")), "unknown class 'Dog'"),
     "class of many lines": (an_annotation(an_object("a\nb" * 9999)), "unknown class"),

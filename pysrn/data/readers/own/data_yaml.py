@@ -35,7 +35,7 @@ def load_yaml(path: Path) -> dict:
     if not isinstance(content, dict):
         raise SrnError(f"{path}: holds no names: not a data.yaml")
     for value in (value for key, value in node.value if key.value == "names" and isinstance(value, yaml.MappingNode)):
-        numbers = [key.value for key, _ in value.value]
+        numbers = [str(key.value).lstrip("0") for key, _ in value.value]  # 01 is 1
         if len(set(numbers)) != len(numbers):
             raise SrnError(f"{path}: names: a class number stands there twice")
     return content

@@ -84,6 +84,18 @@ DAMAGED = {
     "cut off": ("<annotation><obj", "damaged annotation: not an XML file"),
     "another root": ("<a/>", "damaged annotation: its root is 'a'"),
     "an object without a name": ("<annotation><object/></annotation>", "damaged annotation: object 1: no class name"),
+    "an object with two names": (
+        "<annotation><object><name>cat</name><name>dog</name></object></annotation>",
+        "damaged annotation: object 1: 2 class names",
+    ),
+    "an object of another spelling": (
+        "<annotation><Object><name>cat</name></Object></annotation>",
+        "damaged annotation: an object in another element, or not spelled 'object'",
+    ),
+    "an object in another element": (
+        "<annotation><objects><object><name>cat</name></object></objects></annotation>",
+        "damaged annotation: an object in another element, or not spelled 'object'",
+    ),
     "difficult is a word": (xml("", {"cat": [1, 1, 2, 2]}, "<difficult>very</difficult>"), "difficult is 'very'"),
 }
 

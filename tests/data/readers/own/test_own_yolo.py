@@ -177,6 +177,7 @@ REFUSED = {
     "a file that is not there": ("names: obj.names\n", "no list of class names"),
     "Latin-1": ("names: [cat, Traffic Light, caf\u00e9]\n".encode("cp1252"), "is not UTF-8"),
     "a number twice": ("names:\n  0: cat\n  0: dog\n", "a class number stands there twice"),
+    "a number twice, once with a zero": ("names:\n  1: cat\n  01: dog\n", "a class number stands there twice"),
 }
 
 
