@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -56,8 +57,18 @@ def wanted_packages() -> Iterator[metadata.Distribution]:
         if re.match("[a-z0-9]", line):
             requirement = Requirement(line.rstrip("\\ "))
             if requirement.name not in NOT_NEEDED and (not requirement.marker or requirement.marker.evaluate()):
-                yield metadata.distribution(requirement.name)
-    yield metadata.distribution("pysrn")
+                yield _installed(requirement.name)
+    yield _installed("pysrn")
+
+
+def _installed(name: str) -> metadata.Distribution:
+    """A package of the environment; what lies in the current folder (a clone's own egg-info) is none."""
+    found = next(iter(metadata.distributions(name=name, path=[sysconfig.get_path("purelib")])), None)
+    if found is None:
+        raise MissingError(
+            f"{name} is not in the environment of docker/local", "docker/local --remove, then the same command again"
+        )
+    return found
 
 
 def package_files(one: metadata.Distribution, python: Path) -> Iterator[tuple[str, Path]]:

@@ -382,6 +382,16 @@ def test_python_packages_are_those_of_the_images():
     assert not any("__pycache__" in name or name.endswith(("RECORD", "bin/tqdm", "direct_url.json")) for name in files)
 
 
+def test_what_setup_py_left_in_a_clone_is_no_package(tmp_path, monkeypatch):
+    info = tmp_path / "pysrn.egg-info"
+    info.mkdir()
+    (info / "PKG-INFO").write_text("Name: pysrn\nVersion: 0.1.0\n")
+    (info / "SOURCES.txt").write_text("pysrn/console.py\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (own,) = (one for one in parts.wanted_packages() if one.name == "pysrn")
+    assert not any("console" in name for name, _ in parts.package_files(own, Path(sys.prefix)))
+
+
 @pytest.mark.parametrize(
     "words, said",
     [
