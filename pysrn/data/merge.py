@@ -28,7 +28,7 @@ from pysrn.recipes import STORED_SIZE
 
 _TOGETHER = 256  # records of a transaction: some megabytes
 _PLACES_TOGETHER = 1 << 13  # likewise of places: less than one
-_PLACES = "places"  # folder of a database that is not part of the result
+_PLACES = "places_"  # folders of databases, one a split, that are not part of the result
 _ALIKE = ("encoding", "quality", "interpolation", "labels_as")  # of a split
 
 
@@ -54,7 +54,11 @@ def merge_pairs(dataset: str, parts: Sequence[Path], out: Path) -> dict[str, int
     def make(folder: Path) -> dict:
         _join_skipped(parts, folder)
         own = {name: value for name, value in manifests[0].items() if name != "cut"}
-        return own | {"splits": {split: _merged(split, parts, manifests, folder) for split in splits}}
+        entries = {split: _merged(split, parts, manifests, folder) for split in splits}
+        _say_shared_images(folder, splits, manifests[0].get("seed"))
+        for split in splits:
+            shutil.rmtree(folder / f"{_PLACES}{split}")
+        return own | {"splits": entries}
 
     manifest = made_beside(out, {"merged": marks}, make)
     counts = {split: manifest["splits"][split]["count"] for split in splits}
@@ -86,13 +90,12 @@ def _merged(split: str, parts: Sequence[Path], manifests: Sequence[dict], folder
     having = [number for number, manifest in enumerate(manifests) if split in manifest["splits"]]
     entries = [manifests[number]["splits"][split] for number in having]
     pairs = {number: [open_whole(path, REBUILD) for path in pair_paths(parts[number], split)] for number in having}
-    places = open_growing(folder / _PLACES)
+    places, seed = open_growing(folder / f"{_PLACES}{split}"), manifests[0].get("seed")
     classes, total = manifests[0]["classes"], sum(entry["count"] for entry in entries)
     try:
         for number, entry in zip(having, entries, strict=True):
-            seed = f"{manifests[0].get('seed')} {split} ".encode()
             records = (
-                (hashlib.sha256(seed + key[KEY_NUMBER:]).digest(), number.to_bytes(4, "big") + key)
+                (_place(seed, split, key), number.to_bytes(4, "big") + key)
                 for key in _checked_keys(parts[number], split, pairs[number], entry)
             )
             while batch := list(islice(records, _PLACES_TOGETHER)):
@@ -103,9 +106,32 @@ def _merged(split: str, parts: Sequence[Path], manifests: Sequence[dict], folder
         hashes, sums = _copied(places, pairs, split, folder, classes, entries[0].get("labels_as", SIGNED), total)
     finally:
         places.close()
-        shutil.rmtree(folder / _PLACES)
     entry = {name: value for name, value in entries[0].items() if name in _ALIKE}
     return {**entry, "count": total, "sha256": hashes, **sums, "skipped": sum(one.get("skipped", 0) for one in entries)}
+
+
+def _place(seed: object, split: str, key: bytes) -> bytes:
+    """Where a record lies among the others of its split: its name's hash."""
+    return hashlib.sha256(f"{seed} {split} ".encode() + key[KEY_NUMBER:]).digest()
+
+
+def _say_shared_images(folder: Path, splits: Sequence[str], seed: object) -> None:
+    """A test image among the training images makes every result too good: say so, as a build does."""
+    for number, split in enumerate(splits):
+        for earlier in splits[:number]:
+            with (
+                open_whole(pair_paths(folder, split)[0], REBUILD) as images,
+                open_growing(folder / f"{_PLACES}{earlier}") as places,
+                images.begin() as records,
+                places.begin() as known,
+            ):
+                keys = records.cursor().iternext(values=False)
+                shared = (key for key in keys if known.get(_place(seed, earlier, key)))
+                first = next(shared, None)
+                count = 1 + sum(1 for _ in shared)
+            if first:
+                name = first[KEY_NUMBER:].decode(errors="replace")
+                message(f"warning: {count} images are in both {earlier} and {split}, the first: {name}")
 
 
 def _checked_keys(part: Path, split: str, pair: Sequence[lmdb.Environment], entry: dict) -> Iterator[bytes]:

@@ -81,7 +81,25 @@ def test_each_record_is_there_once_with_its_bytes(parts, tmp_path, capsys):
     assert verify_dataset("folder", tmp_path / "whole") == {"train": 30, "test": 8}
     first = [int(key.split("train")[1]) < 10 for key in PairReader(tmp_path / "whole", "train").keys]
     assert first != sorted(first) and first != sorted(first, reverse=True)  # mixed
-    assert not (tmp_path / "whole/places").exists()
+    assert not list((tmp_path / "whole").glob("places*"))
+
+
+def test_an_image_in_train_of_one_and_test_of_another_is_said(parts, tmp_path, capsys):
+    images(tmp_path / "own", "test", [1003, 1006])
+    test = (tmp_path / "own/test.csv").read_text()
+    images(tmp_path / "own", "train", [50])
+    with open(tmp_path / "own/train.csv", "a") as file:
+        file.write(test.partition("\n")[2])
+    (tmp_path / "own/test.csv").unlink()
+    images(tmp_path / "own", "test", [2000])
+    (tmp_path / "own/classes.txt").write_text("cat\ndog\n")
+    words = ("folder", "--root", str(tmp_path / "own"), "--out", str(tmp_path / "pair"), "--image-size", "8")
+    assert main([*words, "--workers", "1"]) == 0
+    assert merge(tmp_path / "apart", parts["a"], parts["b"]) == 0
+    assert "in both" not in capsys.readouterr().err
+    for name, order in (("one", (parts["a"], tmp_path / "pair")), ("other", (tmp_path / "pair", parts["a"]))):
+        assert merge(tmp_path / name, *order) == 0
+        assert "warning: 1 images are in both train and test, the first: 1_test1003" in capsys.readouterr().err
 
 
 def test_the_bytes_depend_on_no_division_and_no_order(parts, tmp_path):
