@@ -22,19 +22,25 @@ def load_json(
 
     Fields that are not needed are forgotten while parsing: polygons are nine tenths of a COCO file. `change` is called
     with every object before.
-    Raises MissingError when there is no such file, SrnError when it holds no JSON object.
+    Raises MissingError when there is no such file, SrnError when it holds no JSON object, or a field twice in one
+    object: of these Python would take the last.
     """
     path = existing_file(path, "annotation file")
     if path.stat().st_size > LARGEST_FILE:
         raise SrnError(f"{path}: larger than {LARGEST_FILE} bytes: too large for an annotation file")
 
-    def forget(row: dict) -> dict:
+    def take(pairs: list[tuple]) -> dict:
+        row = dict(pairs)
+        if len(row) < len(pairs):
+            names = [name for name, _ in pairs]
+            if twice := [name for name in row if names.count(name) > 1 and name in (needed or row)]:
+                raise SrnError(f"{path}: the field {twice[0]} stands twice in one object", "make one of the two")
         row = change(row) if change else row
-        return {name: row[name] for name in needed if name in row}
+        return {name: row[name] for name in needed if name in row} if needed else row
 
     try:
         # A byte order mark is what some editors put in front.
-        content = json.loads((data := path.read_bytes()).decode("utf-8-sig"), object_hook=forget if needed else None)
+        content = json.loads((data := path.read_bytes()).decode("utf-8-sig"), object_pairs_hook=take)
     except UnicodeDecodeError as error:
         encoding = "UTF-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
         raise SrnError(f"{path}: not a JSON file: {error}", recoded(path, encoding)) from None

@@ -101,6 +101,14 @@ REFUSED = {
     "nested deeply": ("[" * 200_000, "not a JSON file"),
     "nested deeply, closed": ('{"images": ' + "[" * 9999 + "]" * 9999 + "}", "not a JSON file"),
     "number of 5,000 digits": (json.dumps(CONTENT).replace("3.5", "9" * 5000), "not a JSON file"),
+    "two lists of annotations": (
+        json.dumps(CONTENT)[:-1] + ', "annotations": []}',
+        "the field annotations stands twice in one object",
+    ),
+    "two categories of one annotation": (
+        json.dumps(CONTENT).replace('"category_id": ', '"category_id": 1, "category_id": ', 1),
+        "the field category_id stands twice in one object",
+    ),
     "a list": ([], "no JSON object"),
     "a number": ("7", "no JSON object"),
     "no images": (without("images"), 'no list "images"'),
