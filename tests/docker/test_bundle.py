@@ -367,7 +367,7 @@ def test_nothing_stays_of_one_that_was_stopped(tmp_path):
     with subprocess.Popen(command, cwd=REPOSITORY, env=variables, stderr=subprocess.DEVNULL) as process:
         wait_until(lambda: list(tmp_path.glob("work/*/srn-caffe/lib")) or process.poll() is not None)
         process.terminate()
-        assert process.wait(HANG) == 143
+        assert process.wait(HANG) == 130
     assert [path.name for path in tmp_path.iterdir()] == ["work"]
     assert not list((tmp_path / "work").iterdir())
 
