@@ -80,12 +80,21 @@ def located(
     times = Counter(ending for endings in found for ending in endings if ending)
     usual = sorted(times, key=lambda ending: (-times[ending], ENDINGS.index(ending.lower()), ending))
 
+    several = []
+
     def on_disk(tail: str) -> str:
         form, there = _found(base, tail, endings_in)
         there = there or ("" if _is_named(tail) or not usual else usual[0],)
-        return form + next((ending for ending in ("", *usual) if ending in there), there[0])
+        taken = form + next((ending for ending in ("", *usual) if ending in there), there[0])
+        if len(there) > 1:
+            several.append((taken, [form + ending for ending in there if form + ending != taken]))
+        return taken
 
     files = [on_disk("/".join(part[off:] or part[-1:])) for part in parts]
+    if several:
+        taken, others = several[0]
+        said = f"{printable(taken)} is taken, not {printable(', '.join(others))}"
+        message(f"warning: {source}: {len(several)} names without an ending fit several files; the first: {said}")
     first_of: dict[str, int] = {}
     for row, file in enumerate(files if places else ()):  # `a/1.jpg` and `b/1.jpg` are two images
         one = first_of.setdefault(file, row)

@@ -117,12 +117,14 @@ def test_ids_find_their_files_whatever_the_ending(tmp_path, name):
     assert [sample.path for sample in read(tmp_path)["train"].samples] == [tmp_path / "images" / file for file in files]
 
 
-def test_of_several_files_of_an_id_the_usual_ending_is_taken(tmp_path):
+def test_of_several_files_of_an_id_the_usual_ending_is_taken_and_said(tmp_path, capsys):
     for split in ("train", "test"):
         (tmp_path / f"{split}.csv").write_text("image_id,labels\na,cat\nb,dog\nc,cat\nd,cat\n")
     touch(tmp_path, "a.png", "b.png", "a.jpg", "c.png")
     found = [sample.path.name for sample in read(tmp_path)["train"].samples]
     assert found == ["a.png", "b.png", "c.png", "d.png"]  # d is not there: `skipped.csv` will say so
+    said = capsys.readouterr().err
+    assert "train.csv: 1 names without an ending fit several files; the first: a.png is taken, not a.jpg" in said
 
 
 def test_names_with_and_without_an_ending_in_one_table(tmp_path):
