@@ -11,7 +11,6 @@ the driver's libcuda.so.1 is the host's; --without-cuda-libraries leaves out the
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -43,6 +42,7 @@ from docker.bundle.parts import (
     wanted_packages,
 )
 from pysrn.console import MissingError, SrnError, UsageError, run_main
+from pysrn.nets.caffemodel import sha256_of
 
 MANIFEST = "srn-caffe.json"  # the launcher knows a bundle by it
 # Of other MPIs and of network cards' drivers, which this machine has not: who needs them stays out of the bundle.
@@ -82,7 +82,7 @@ def work(words: argparse.Namespace) -> int:
         except ClosureError as error:
             raise SrnError(f"the bundle would not run elsewhere: {error}") from None
         write_archive(bundle, words.file, int(git("log", "-1", "--format=%ct")))
-    print(f"{words.file}  {words.file.stat().st_size} bytes  sha256 {digest(words.file)}")
+    print(f"{words.file}  {words.file.stat().st_size} bytes  sha256 {sha256_of(words.file)}")
     return 0
 
 
@@ -183,13 +183,7 @@ def put(source: Path, target: Path) -> None:
 
 def entry(path: Path) -> str:
     """What the manifest says of a file: its SHA-256, or where a link leads."""
-    return f"-> {os.readlink(path)}" if path.is_symlink() else digest(path)
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return f"-> {os.readlink(path)}" if path.is_symlink() else sha256_of(path)
 
 
 if __name__ == "__main__":
