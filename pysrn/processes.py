@@ -22,12 +22,14 @@ def python_module(module: str, *arguments: object) -> list[str]:
     return [sys.executable, "-m", module, *map(str, arguments)]
 
 
-def end_with_parent() -> None:
-    """Have the kernel kill this process when its parent is gone, however long a step of its work takes.
+def end_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when `parent`, who started it, is gone, however long a step of its work takes.
 
     A process that is stopped, too. To the kernel the parent is the thread that started this process.
     """
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # gone before, of which the kernel no longer tells
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def environment(**variables: str) -> dict[str, str]:

@@ -26,7 +26,7 @@ _WARM_UP = 2  # single passes behind the first one; the faster of them says how 
 
 def serve(job: Job) -> None:
     """Be the child: do what stdin says until it ends."""
-    end_with_parent()
+    end_with_parent(os.getppid())  # where it is gone already, stdin has ended
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
     if job.framework == CAFFE:  # the libraries of its framework alone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -34,7 +35,8 @@ def verify_dataset(dataset: str, out: str | Path, workers: int | None = None) ->
     held = (read_manifest(Path(out)) or {}).get("dataset", dataset)
     if held != dataset:
         raise UsageError(f"{out} holds the data set {held}, not {dataset}")
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, end_with_parent, (os.getpid(),)) as pool:
         try:
             return pool.submit(verify_here, out, workers).result()
         except BrokenProcessPool:

@@ -1,6 +1,6 @@
 """Several processes that share a prediction: each has a net of its own and computes every n-th of the chunks to do.
 
-The parent starts `python -m pysrn.predict.workers FOLDER NUMBER ...`. A worker writes its chunks into the
+The parent starts `python -m pysrn.predict.workers PARENT FOLDER NUMBER ...`. A worker writes its chunks into the
 folder and sends an event a batch (`processes.send`): how many images it had, or the message of an error and its cure.
 It ends with its parent, however that ends.
 """
@@ -31,7 +31,7 @@ def share_out(chunks: ScoreChunks, numbers: Sequence[int], workers: int, advance
     try:
         with deaf_to_interrupts():  # Ctrl-C goes to the whole group; the parent decides
             for share in shares:
-                command = python_module(__name__, chunks.folder, *share)
+                command = python_module(__name__, os.getpid(), chunks.folder, *share)
                 running.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=variables, text=True))
         _listen(running, advance)
     finally:
@@ -67,9 +67,9 @@ def main(arguments: Sequence[str]) -> int:
     from pysrn.data.pair.lmdb_pair import PairReader
     from pysrn.predict.splits import fill_chunks, net_for
 
-    end_with_parent()
+    end_with_parent(int(arguments[0]))
     try:
-        chunks, numbers = ScoreChunks.of_folder(Path(arguments[0])), [int(text) for text in arguments[1:]]
+        chunks, numbers = ScoreChunks.of_folder(Path(arguments[1])), [int(text) for text in arguments[2:]]
         job = chunks.job
         first = job.get("first", 0)
         pair = PairReader(job["data"], job["split"], lambda _: range(first, first + job["images"]), sparse=True)

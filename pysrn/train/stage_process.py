@@ -13,6 +13,7 @@ import select
 import signal
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from pysrn.console import FAILED, INTERRUPTED, InterruptedRun, Progress, SrnError, message
@@ -79,7 +80,7 @@ def run_child(
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,  # Ctrl-C reaches the child once, through us
-            preexec_fn=end_with_parent,  # a launcher cannot call it itself
+            preexec_fn=partial(end_with_parent, os.getpid()),  # a launcher cannot call it itself
             env={**(environment or {}), **os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"},
         )
         watch, hung = Watch(launch.ranks, launch.hang_after), None

@@ -19,7 +19,7 @@ PATHS = {"open": 0, "os.mkdir": 0, "os.rename": 1}  # audit event -> which of it
 
 def listen(program: str, path: str, number: int, file: str, stdin: bool) -> None:
     """Hold this process at the `number`-th event of a path that `path` is found in, if it runs `program`."""
-    if not any(program in word for word in sys.orig_argv[1:3]):
+    if not any(program in word for word in sys.orig_argv[1:4]):
         return
     wanted, numbers = re.compile(path), itertools.count(1)
 

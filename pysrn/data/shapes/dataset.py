@@ -33,7 +33,7 @@ def write_shapes(folder: Path, counts: dict[str, int], seed: int = 0, workers: i
     """
     workers = workers or len(os.sched_getaffinity(0))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, context, end_with_parent, (os.getpid(),)) as pool:
         for split, count in counts.items():
             images = folder / "images" / split
             images.mkdir(parents=True, exist_ok=True)

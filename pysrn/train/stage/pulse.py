@@ -1,4 +1,4 @@
-"""What says that a rank lives: a small process beside each, `python -m pysrn.train.stage.pulse DESCRIPTOR`.
+"""What says that a rank lives: a small process beside each, `python -m pysrn.train.stage.pulse RANK DESCRIPTOR`.
 
 A rank cannot say so itself: Caffe holds Python for a whole iteration. The one beside it looks once a second whether
 the rank and its children (they load images) have used the CPU, and sends that as an event on the rank's stdout, which
@@ -36,7 +36,8 @@ class Pulse:
         os.ftruncate(descriptor, _SIZE)
         self._memory, self._changes = mmap.mmap(descriptor, _SIZE), 0
         self.does(BEGINS)
-        subprocess.Popen(python_module(__name__, descriptor), stdin=subprocess.DEVNULL, pass_fds=[descriptor])
+        command = python_module(__name__, os.getpid(), descriptor)
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[descriptor])
         os.close(descriptor)
 
     def does(self, what: int) -> None:
@@ -61,10 +62,11 @@ class Pulse:
 
 def main(arguments: list[str]) -> int:
     """Look and tell until the rank ends."""
-    end_with_parent()
+    rank, descriptor = map(int, arguments)
+    end_with_parent(rank)
     for number in (signal.SIGINT, signal.SIGTERM):  # batch systems send them to every process of a job
         signal.signal(number, signal.SIG_IGN)
-    rank, memory = os.getppid(), mmap.mmap(int(arguments[0]), _SIZE, prot=mmap.PROT_READ)
+    memory = mmap.mmap(descriptor, _SIZE, prot=mmap.PROT_READ)
     who, number = [socket.gethostname(), rank], next((os.environ[name] for name in NUMBERS if name in os.environ), None)
     looked = busy = since = time.monotonic()
     used, noted = -1, b""

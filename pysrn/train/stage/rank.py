@@ -19,7 +19,7 @@ def main(argv: list[str]) -> int:
     """Run this rank of the stage prepared in the folder argv[0]."""
     # A killed launcher takes its ranks along, but MPICH's helper that starts the ranks of a machine does not: they hold
     # each other's ends of its pipes open, so none sees them close, and wait in the next exchange without end.
-    end_with_parent()
+    end_with_parent(os.getppid())  # whom a launcher has start its ranks is known to it alone
     pulse = Pulse()
     try:
         from mpi4py import MPI

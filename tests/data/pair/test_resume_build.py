@@ -248,6 +248,19 @@ def test_no_process_outlives_a_killed_drawing(tmp_path):
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("words", [("--train", 100), ("--verify",)])
+def test_a_worker_that_starts_while_its_parent_is_killed_ends(tmp_path, words):
+    """It has not said yet that it wants to end with its parent, and would wait for work without end."""
+    if "--verify" in words:
+        build_dataset("shapes", tmp_path / "out", counts={"train": 2, "test": 2}, workers=1)
+    with Hold(tmp_path, "multiprocessing.spawn", r"/pysrn/processes\.py$|/processes\.[^/]*pyc$") as hold:
+        process = start("shapes", "--out", tmp_path / "out", *words, hold=hold)
+        hold.wait(process)
+        process.kill()
+        process.wait()
+    process.communicate(timeout=HANG)
+
+
 class Ended(Exception):
     pass
 
