@@ -50,6 +50,13 @@ def test_the_switch(parts):
     for part in parts:
         assert engine.engine_parts(part) == [part]
     assert sorted(engine.engine_parts(",".join(parts[:2]))) == sorted(parts[:2])
+    assert engine.engine_parts("all") == engine.engine_parts(engine.ALL)
+
+
+def test_what_no_device_has_run_has_to_be_asked_for(parts):
+    assert "device" not in parts
+    asked = engine.engine_parts("all,device")
+    assert set(asked) - set(parts) <= {"device"} and set(parts) <= set(asked)
 
 
 def test_a_misspelled_part_is_an_error(parts):

@@ -52,6 +52,22 @@ bool BatchNormalizeBackward(const Blob<float>& top,
 bool Descend(float rate, float momentum, float decay, Blob<float>* parameter,
     Blob<float>* history);
 
+/// The same for all parameters on a GPU, in the engine's part `device`, where
+/// the gradients are multiplied by `norm` first. rates and decays are the
+/// parameters' own factors of `rate` and `decay`.
+#ifdef CPU_ONLY
+inline bool DescendOnDevice(const vector<Blob<float>*>&, const vector<float>&,
+    const vector<float>&, const vector<shared_ptr<Blob<float> > >&, float,
+    float, float, float) {
+  return false;
+}
+#else
+bool DescendOnDevice(const vector<Blob<float>*>& parameters,
+    const vector<float>& rates, const vector<float>& decays,
+    const vector<shared_ptr<Blob<float> > >& histories, float rate,
+    float momentum, float decay, float norm);
+#endif
+
 /// What a Scale layer of one bottom consists of.
 template <typename Dtype>
 struct ScaleParts {
@@ -141,6 +157,11 @@ inline bool NormalizeBackward(const Blob<double>&, const Blob<double>&,
   return false;
 }
 inline bool Descend(double, double, double, Blob<double>*, Blob<double>*) {
+  return false;
+}
+inline bool DescendOnDevice(const vector<Blob<double>*>&, const vector<float>&,
+    const vector<float>&, const vector<shared_ptr<Blob<double> > >&, double,
+    double, double, double) {
   return false;
 }
 

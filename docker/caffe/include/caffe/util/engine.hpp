@@ -6,7 +6,7 @@
 
 namespace caffe {
 
-/// The faster ways of computing on the CPU, and which of them are in use.
+/// The faster ways of computing, and which of them are in use.
 ///
 /// A faster result must be provable against Caffe as it was published, and a
 /// doubt must be one variable away from an answer: any part may be switched off
@@ -14,8 +14,10 @@ namespace caffe {
 /// not look like a measurement.
 ///
 /// The environment variable CAFFE_ENGINE is read once, when the first net is
-/// made: unset or empty means all parts, `stock` none (Caffe as it was
-/// published), anything else is a list of parts separated by commas.
+/// made: unset or empty means all parts but `device`, `stock` none (Caffe as it
+/// was published), anything else is a list of parts separated by commas, in
+/// which `all` stands for what an empty one means. No device has run `device`
+/// yet: so it has to be asked for.
 namespace engine {
 
 enum Part {
@@ -26,6 +28,7 @@ enum Part {
   MEMORY,       // buffers shared between blobs that are not in use together
   RECURRENT,    // LSTM by vectors, a sequence in a few large passes
   LARGE,        // what only large nets gain from: see large.hpp
+  DEVICE,       // chains of layers, and SGD, as single passes of a GPU
   PART_COUNT
 };
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdlib>
 #include <sstream>
 #include <string>
@@ -12,7 +13,8 @@ namespace engine {
 namespace {
 
 const char* const kNames[PART_COUNT] = {
-  "elementwise", "onednn", "grouped", "fusion", "memory", "recurrent", "large"
+  "elementwise", "onednn", "grouped", "fusion", "memory", "recurrent", "large",
+  "device"
 };
 
 struct Selection {
@@ -21,18 +23,21 @@ struct Selection {
   Selection() {
     const char* variable = std::getenv("CAFFE_ENGINE");
     const std::string value(variable ? variable : "");
-    for (int part = 0; part < PART_COUNT; ++part) {
-      asked[part] = value.empty();
-    }
-    if (value.empty() || value == "stock") { return; }
-    std::istringstream list(value);
+    for (int part = 0; part < PART_COUNT; ++part) { asked[part] = false; }
+    if (value == "stock") { return; }
+    std::istringstream list(value.empty() ? "all" : value);
     for (std::string name; std::getline(list, name, ',');) {
+      if (name == "all") {
+        std::fill(asked, asked + DEVICE, true);
+        continue;
+      }
       int part = 0;
       while (part < PART_COUNT && name != kNames[part]) { ++part; }
       CHECK_LT(part, PART_COUNT) << "CAFFE_ENGINE=" << value << ": there is no "
           << "part '" << name << "'. Allowed are: stock alone, or a list, "
           << "separated by commas, of elementwise, onednn, grouped, fusion, "
-          << "memory, recurrent, large.";
+          << "memory, recurrent, large, device, and all for all of them but "
+          << "device.";
       asked[part] = true;
     }
   }

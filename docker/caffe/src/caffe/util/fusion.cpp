@@ -9,6 +9,7 @@
 #include "caffe/layers/batch_norm_layer.hpp"
 #include "caffe/layers/conv_layer.hpp"
 #include "caffe/layers/scale_layer.hpp"
+#include "caffe/util/chain_kernels.hpp"
 #include "caffe/util/elementwise.hpp"
 #include "caffe/util/engine.hpp"
 
@@ -20,12 +21,6 @@ namespace {
 const engine::Provider fusion_provider(engine::FUSION);
 #endif
 
-// Scale's input is recovered from its output y as (y - shift) / factor, whose
-// error grows with |shift / factor|: up to this ratio it stays below 2.5e-4 of
-// a standard deviation. What it is needed for, the factor's gradient, is a sum
-// over hundreds of such numbers.
-const float kLargestRatio = 4096;
-
 void NetIsGone() {
   throw std::runtime_error("the data of this blob were not computed yet, and "
       "its net, which could do so, is gone");
@@ -33,6 +28,12 @@ void NetIsGone() {
 
 bool IsType(const Layer<float>& layer, const char* type) {
   return std::string(layer.type()) == type;
+}
+
+// Where a part of a chain is computed layer by layer backward, only the layers
+// of the part `elementwise` can do so from what the chain has left.
+bool UsedOnCPU() {
+  return engine::enabled(engine::FUSION) && engine::enabled(engine::ELEMENTWISE);
 }
 
 }  // namespace
@@ -43,10 +44,7 @@ shared_ptr<ChainFusion> MakeChainFusion(
     const ChainFusion::BlobVectors& tops, const vector<bool>& need_backward,
     const vector<vector<bool> >& bottom_need_backward) {
   shared_ptr<ChainFusion> fusion;
-  // Where a part of a chain is computed layer by layer backward, only the
-  // layers of the part `elementwise` can do so from what the chain has left.
-  if (engine::enabled(engine::FUSION) &&
-      engine::enabled(engine::ELEMENTWISE)) {
+  if (UsedOnCPU() || engine::enabled(engine::DEVICE)) {
     fusion.reset(new ChainFusion(layers, bottoms, tops, need_backward,
         bottom_need_backward));
   }
@@ -60,11 +58,13 @@ ChainFusion::ChainFusion(const vector<shared_ptr<Layer<float> > >& layers,
     : layers_(layers), bottoms_(bottoms), tops_(tops),
       need_backward_(need_backward),
       bottom_need_backward_(bottom_need_backward),
-      by_first_(layers.size(), -1), by_last_(layers.size(), -1) {
+      by_first_(layers.size(), -1), by_last_(layers.size(), -1),
+      by_layer_(layers.size(), -1) {
   for (int i = 0; i < layers.size(); ++i) {
     Chain chain;
     if (!Find(i, &chain)) { continue; }
     by_first_[i] = by_last_[chain.last] = chains_.size();
+    for (int j = i; j <= chain.last; ++j) { by_layer_[j] = chains_.size(); }
     chains_.push_back(chain);
   }
 }
@@ -145,7 +145,7 @@ bool ChainFusion::Affine(Chain* chain) {
         layers_[chain->scale]->param_propagate_down(0);
     for (int c = 0; recovers && c < channels; ++c) {
       // Not a number is not recoverable either.
-      if (!(kLargestRatio * std::fabs(chain->factor[c]) >
+      if (!(kernels::kLargestRatio * std::fabs(chain->factor[c]) >
           std::fabs(chain->shift[c]))) {
         return false;
       }
@@ -177,7 +177,21 @@ void ChainFusion::ComputeBranch(int convolution) {
   Convolve(chains_[by_first_[convolution]], NULL, false, branch);
 }
 
+bool ChainFusion::Begin(bool watched, bool watched_back) {
+  const bool on_device = Caffe::mode() == Caffe::GPU;
+  if (!BeginBackward(watched || (on_device && watched_back))) { return false; }
+  if (on_device && !watched_) { PrepareDevice(); }
+  return true;
+}
+
+bool ChainFusion::BeginBackward(bool watched) {
+  watched_ = watched;
+  return Caffe::mode() == Caffe::GPU ? engine::enabled(engine::DEVICE)
+      : UsedOnCPU() && !watched;
+}
+
 int ChainFusion::Forward(int first, int last) {
+  if (Caffe::mode() == Caffe::GPU) { return ForwardOnDevice(first, last); }
   if (by_first_[first] < 0) { return 0; }
   Chain& chain = chains_[by_first_[first]];
   chain.fused = chain.deferred = false;
@@ -228,6 +242,7 @@ int ChainFusion::Forward(int first, int last) {
 }
 
 int ChainFusion::Backward(int last, int first) {
+  if (Caffe::mode() == Caffe::GPU) { return BackwardOnDevice(last, first); }
   if (by_last_[last] < 0) { return 0; }
   const Chain& chain = chains_[by_last_[last]];
   if (!chain.fused || chain.scale < 0 || chain.convolution + 1 < first) {
@@ -269,5 +284,11 @@ int ChainFusion::Backward(int last, int first) {
   }
   return chain.last - chain.convolution;
 }
+
+#ifdef CPU_ONLY
+void ChainFusion::PrepareDevice() { NO_GPU; }
+int ChainFusion::ForwardOnDevice(int, int) { NO_GPU; return 0; }
+int ChainFusion::BackwardOnDevice(int, int) { NO_GPU; return 0; }
+#endif
 
 }  // namespace caffe
