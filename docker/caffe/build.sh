@@ -15,7 +15,8 @@
 # takes from the folder CAFFE_SOURCE_DIR. It is patched with Debian's series and then with patches/build-*.patch,
 # gpu-*.patch and speed-*.patch. Patches change Caffe's files; files of our own are in src/ and include/, in Caffe's layout.
 # CUDA_ARCHITECTURES: GPU architectures to compile for, as '80 90' (default: 75 to 120).
-# On the CPU convolutions are computed by oneDNN, which pip fetches; CAFFE_ONEDNN=off leaves it out.
+# On the CPU convolutions are computed by oneDNN, which pip fetches; CAFFE_ONEDNN=off leaves it out. Its wheels are for
+# x86-64 alone, so on other processors off is what is meant.
 # Everything happens beside PREFIX in a folder that is renamed at the end: PREFIX is complete or not there.
 # Exit codes: 0 done, 1 failed while working, 2 wrong usage, 3 something needed is missing.
 set -euo pipefail
@@ -101,7 +102,7 @@ locked_versions() { sed -n 's/^\([a-z0-9-]*==[^ ;]*\).*/\1/p' "$here/locked/$1.t
 # Leaves oneDNN in $work/python/{include,lib,share} and cmake's options for it in `onednn`.
 fetch_onednn() {
     onednn=()
-    if [[ ${CAFFE_ONEDNN:-on} == off ]]; then
+    if [[ $CAFFE_ONEDNN == off ]]; then
         step 'without oneDNN (CAFFE_ONEDNN=off): convolutions are computed by Caffe, which is slower'
         return
     fi
@@ -133,23 +134,28 @@ compile() {
     ((jobs < $(nproc))) || jobs=$(nproc)
     ((jobs > 0)) || jobs=1
 
+    local cuda_folders='' # of libraries
+    toolkit_options=()
+    [[ -z $cuda ]] || cuda_folders=$toolkit/cu13/lib:$toolkit/cudnn/lib:$toolkit/nccl/lib
     # The OpenMP build of OpenBLAS is named by its own path, because the alternatives system may point to the
     # pthread build. glog 0.6 needs C++14. Without the promise to trap on comparisons with NaN, which nothing here
     # relies on, gcc vectorises them: the backward pass of ReLU is then 18 times as fast, with the same results.
-    # Ten source files are compiled as one: half the time.
-    options=(-DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS=-std=c++14 -fno-trapping-math" -DBUILD_python_layer=ON
+    # Ten source files are compiled as one: half the time. No path of this build gets into a file, neither as a source's
+    # name nor as a folder to search libraries in: two builds of the same inputs are the same bytes. So the linker is told
+    # where those libraries are that libcaffe will find beside itself.
+    options=(-DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS=-std=c++14 -fno-trapping-math '-ffile-prefix-map=$work=/caffe'"
+        -DBUILD_python_layer=ON -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON -DCMAKE_INSTALL_RPATH_USE_LINK_PATH=OFF
+        "-DCMAKE_EXE_LINKER_FLAGS='-Wl,-rpath-link,$work/python/lib${cuda_folders:+:$cuda_folders}'"
         -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=10 -DUSE_LMDB=ON -DUSE_OPENCV=ON -DUSE_LEVELDB=OFF -DBUILD_docs=OFF -DBLAS=Open
         "-DOpenBLAS_LIB=$openblas" "-DOpenBLAS_INCLUDE_DIR=/usr/include/$triplet/openblas-openmp")
-    toolkit_options=()
-    # The program of the tests is not installed by cmake: it is linked as it will lie.
-    if [[ -n $tests ]]; then targets+=(test.testbin) && options+=(-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON); fi
+    [[ -z $tests ]] || targets+=(test.testbin)
     if [[ -n $cuda ]]; then add_cuda_options; else options+=(-DCPU_ONLY=ON); fi
     logged cmake cmake -S "$work/source" -B "$work/build" -G Ninja "${options[@]}" "${toolkit_options[@]}" "${onednn[@]}" \
         -Dpython_version=3 "-DPYTHON_EXECUTABLE=$work/python/bin/python" \
         "-DPYTHON_INCLUDE_DIR=/usr/include/python$python_version" \
         "-DPYTHON_LIBRARY=/usr/lib/$triplet/libpython$python_version.so" \
         "-DCMAKE_INSTALL_PREFIX=$work/prefix" -DCMAKE_INSTALL_LIBDIR=lib \
-        '-DCMAKE_INSTALL_RPATH=$ORIGIN/../lib;$ORIGIN/../../..'
+        "-DCMAKE_INSTALL_RPATH=\$ORIGIN/../lib;\$ORIGIN/../../..;${openblas%/*}"
     step "compiling with $jobs jobs"
     ninja -C "$work/build" -j "$jobs" "${targets[@]}" 2>&1 </dev/null | tee -a "$log" | show_tenths ||
         failed compiling
@@ -198,6 +204,11 @@ onednn_record() {
         "$(sed -n 's/^#define DNNL_VERSION_[MP][A-Z]* *\([0-9]*\)$/\1/p' "$header" | paste -sd.)" "$(locked_versions onednn | sed -n '1s/.*==//p')"
 }
 
+# The Debian packages of packages.txt with their versions.
+debian_packages() {
+    "$here/../missing-packages" --all | xargs dpkg-query --show --showformat '"${Package}": "${Version}"\n' | sort | paste -sd, | sed 's/,/, /g'
+}
+
 write_record() {
     cat >"$work/prefix/caffe-build.json" <<JSON
 {
@@ -207,11 +218,12 @@ write_record() {
   "source_sha256": {"$ORIG_FILE": "${SHA256[$ORIG_FILE]}", "$DEBIAN_FILE": "${SHA256[$DEBIAN_FILE]}"},
   "patches": $(json_list "${applied[@]}"),
   "files": $(json_list "${added[@]}"),
-  "options": $(json_list "${options[@]}"),
+  "options": $(json_list "${options[@]//"$work"/WORK}"),
   "cuda": $(if [[ -n $cuda ]]; then cuda_record; else echo null; fi),
   "onednn": $(onednn_record),
   "compiler": "$(g++ --version | head -n 1)",
   "protoc": "$(protoc --version)",
+  "packages": {$(debian_packages)},
   "python": "$python_version",
   "numpy_headers": "$("$work/python/bin/python" -c 'import numpy; print(numpy.__version__)')"
 }
@@ -221,7 +233,7 @@ JSON
 check_result() {
     logged 'the built caffe command' "$work/prefix/bin/caffe" --version
     logged 'import of the built caffe package' env PYTHONPATH="$work/prefix/lib/python3/dist-packages" \
-        "$work/python/bin/python" -c 'import caffe; assert {"Python", "Data"} <= set(caffe.layer_type_list())'
+        "$work/python/bin/python" -B -c 'import caffe; assert {"Python", "Data"} <= set(caffe.layer_type_list())'
 }
 
 . "$here/source.sh"
@@ -242,7 +254,8 @@ parent=$(dirname -- "$1")
 prefix=$(cd -- "$parent" && pwd)/$(basename -- "$1")
 [[ ! -e $prefix ]] || die 2 "$prefix is there already: remove it first or name another folder"
 [[ -z $cuda ]] || check_cuda_request
-[[ ${CAFFE_ONEDNN:-on} == @(on|off) ]] || die 2 "CAFFE_ONEDNN=$CAFFE_ONEDNN: say on or off"
+if [[ $(uname -m) == x86_64 ]]; then CAFFE_ONEDNN=${CAFFE_ONEDNN:-on}; else CAFFE_ONEDNN=${CAFFE_ONEDNN:-off}; fi
+[[ $CAFFE_ONEDNN == @(on|off) ]] || die 2 "CAFFE_ONEDNN=$CAFFE_ONEDNN: say on or off"
 missing=$("$here/../missing-packages" 2>&1) || die 3 "$missing"
 [[ -z $missing ]] || die 3 "missing packages; install them with: apt-get install --no-install-recommends $missing"
 

@@ -6,6 +6,7 @@ The build itself is what makes the environment that these tests run in.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -106,6 +107,39 @@ def test_second_build_waits_for_the_first(tmp_path):
     finally:
         first.kill()
         second.kill()
+
+
+@pytest.mark.slow
+def test_the_same_bytes_in_any_folder(tmp_path):
+    """Two builds in folders whose names differ in length: the same files, and no file names the folder."""
+    source = build_source()
+    built = [tmp_path / "a/caffe", tmp_path / "another folder/caffe"]
+    for prefix in built:
+        prefix.parent.mkdir()
+        done = build(prefix, CAFFE_SOURCE_DIR=source)
+        assert done.returncode == 0, done.stderr
+    one, other = ({str(path.relative_to(prefix)): content(path) for path in prefix.rglob("*")} for prefix in built)
+    assert {"lib/libcaffe.so.1.0.0", "lib/python3/dist-packages/caffe/_caffe.so", "bin/caffe"} <= one.keys()
+    assert one.keys() == other.keys()
+    assert [name for name in one if one[name] != other[name]] == []
+    assert [name for name, data in one.items() if os.fsencode(tmp_path) in data] == []
+    record = json.loads(one["caffe-build.json"])
+    assert record["packages"]["libopenblas-openmp-dev"] and "WORK" in " ".join(record["options"])
+
+
+def content(path: Path) -> bytes:
+    if path.is_symlink():
+        return os.fsencode(os.readlink(path))
+    return path.read_bytes() if path.is_file() else b""
+
+
+def build_source() -> str:
+    """The source of Caffe that docker/local has fetched, or what CAFFE_SOURCE_DIR names."""
+    kept = Path(os.environ.get("VIRTUAL_ENV", "")).parent / "caffe-source"
+    folder = os.environ.get("CAFFE_SOURCE_DIR", str(kept))
+    if not (Path(folder) / ORIG_FILE).is_file():
+        pytest.skip(f"no source of Caffe in {folder}")
+    return folder
 
 
 def test_every_patch_says_what_and_why():

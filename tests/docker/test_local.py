@@ -138,6 +138,10 @@ def test_a_release_calls_packages_by_its_own_names(clone):
     releases.write_text(f"# ours\n{' '.join(ours[:3])}  srn-one=srn-one-t64 srn-three=-\n")
     listed = subprocess.run([clone / "docker/missing-packages"], capture_output=True, text=True, check=True)
     assert listed.stdout == "srn-one-t64 srn-two\n"
+    (clone / "docker/packages.txt").write_text("srn-one\nsrn-two\nsrn-three\npython3\n")
+    for words, expected in ([], "srn-one-t64 srn-two\n"), (["--all"], "srn-one-t64 srn-two python3\n"):
+        listed = subprocess.run([clone / "docker/missing-packages", *words], capture_output=True, text=True, check=True)
+        assert listed.stdout == expected
     releases.write_text("debian 99  next\nubuntu 24.04 noble\n")
     for command in ("docker/release", "docker/missing-packages"):
         refused = subprocess.run([clone / command], capture_output=True, text=True, check=False)
