@@ -1,12 +1,13 @@
 #!/bin/bash
-# Checks and measures the GPU of this machine with the CUDA build of Caffe, in less than ten minutes:
+# Checks and measures the GPU of this machine with the CUDA build of Caffe, in less than eight minutes:
 #
 #   docker run --rm --gpus all srn-caffe:cuda docker/gpu_check.sh [OPTION...]     in the image, or
 #   CAFFE=PREFIX docker/gpu_check.sh [OPTION...]                                  with what `docker/caffe/build.sh --cuda PREFIX` made
 #
-# gradients of each kind of layer on GPU and CPU, images per second of all stages at batch 32 and 96 (float32, TF32), the
-# grouped convolution (SRN's conv4) with and without cuDNN's groups, PyTorch's step on the same net, 50 iterations of each
-# of the stages.
+# gradients of each kind of layer on GPU and CPU, losses and gradients of ten steps of all systems, images per second of
+# all stages at batch 8, 32 and 96 (float32, TF32; with and without CAFFE_ENGINE's part `device`), the grouped convolution
+# (SRN's conv4) with and without cuDNN's groups, where the time goes, PyTorch's step on the same net, eager and compiled,
+# 50 iterations of each of the stages. What matters most comes first.
 # The options are those of tools/gpu_check.py; --cpu --small tries the check itself without a GPU.
 # PyTorch's part wants one with CUDA, as in the image srn-caffe:cuda-full; --torch-python PYTHON names a Python that has it.
 # What does not fit into the device's memory is told and is no error.

@@ -1,7 +1,8 @@
 #!/usr/bin/env -S --block-signal=INT,TERM python3
-"""Check and measure a CUDA device: layers against the CPU, all stages, img/s, the grouped convolution, PyTorch.
+"""Check and measure a CUDA device: layers and losses against the CPU, img/s, the grouped convolution, PyTorch.
 
-Ends within ten minutes. Exit codes: 3 no CUDA device, 4 something failed or differs too much from the CPU.
+What matters most comes first; every result is printed, and kept in --json, as soon as it is there. Ends within eight
+minutes. Exit codes: 3 no CUDA device, 4 something failed or differs too much from the CPU.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import pytest
 
 from pysrn.benchmark.gpu import check as gpu_check
 from pysrn.benchmark.gpu import layers as gpu_layers
+from pysrn.benchmark.gpu import losses as gpu_losses
 from pysrn.systems.srn.system import SYSTEM
 from pysrn.systems.stage_nets import DataSource, stage_net
 from tools import gpu_check as tool
@@ -41,6 +42,34 @@ def test_the_outputs_are_those_of_the_layer():
         "d_weight1": top_diff.sum(0),
     }.items():
         assert gpu_layers.difference(expected, found[name].reshape(expected.shape)) < 1e-5, name
+
+
+def test_first_steps_are_compared_and_move_the_weights():
+    found = gpu_losses.compare("srn", "resnet14", SYSTEM.last_stage, 2, None, 3)
+    assert found["loss"] == found["gradient"] == 0 and found["cpu"] == found["here"]
+    assert len(found["cpu"]) == 3 and all(len(set(one)) == 3 for one in zip(*found["cpu"], strict=True))
+
+
+def test_the_worst_gradient_counts():
+    expected = {"a": [np.float32([3, 4]), np.zeros(2, np.float32)], "b": [np.float32([1, 0])]}
+    found = {"a": [np.float32([3, 4.5]), np.ones(2, np.float32)], "b": [np.float32([1, 0.01])]}
+    assert gpu_losses._worst(expected, found) == pytest.approx(0.1)
+    assert math.isnan(gpu_losses._worst(expected, found | {"b": [np.float32([np.nan, 0])]}))
+
+
+@pytest.mark.parametrize("name", ["loss", "gradient"])
+@pytest.mark.parametrize(("value", "expected"), [(0.9e-3, False), (1.1e-3, True), (math.nan, True)])
+def test_steps_that_differ_are_wrong(name, value, expected):
+    assert gpu_check.wrong("steps", {"loss": 0.0, "gradient": 0.0, name: value}) is expected
+
+
+def test_where_the_time_goes_is_told_by_type(tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    assert tool.main(["--cpu", "--small", "--only", "profile", "--json", str(out)]) == 0
+    ((name, found),) = json.loads(out.read_text())["results"].items()
+    seconds = found["profile"]
+    assert list(seconds.values()) == sorted(seconds.values(), reverse=True) and min(seconds.values()) > 0
+    assert next(iter(seconds)) == "Convolution" and f"{name}, layer by layer: Convolution" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0.9e-3, False), (1.1e-3, True), (math.nan, True)])

@@ -94,7 +94,7 @@ def a_shape(random):
 def test_a_chain_forth_and_back(kernels, seed):
     """Convolution's output x: BatchNorm, Scale, sum and ReLU, each there or not, and the gradients, in float64."""
     random = np.random.default_rng(seed)
-    shape = images, channels, inner = a_shape(random)
+    shape = _, channels, inner = a_shape(random)
     norm, bias, added, relu = (bool(value) for value in random.integers(2, size=4))
     x, dy, addend = (aligned(random, *shape) for _ in range(3))
     gamma, beta, mean = (aligned(random, channels) for _ in range(3))

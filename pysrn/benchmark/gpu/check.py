@@ -1,4 +1,4 @@
-"""What a GPU is checked for: layers against the CPU, all stages, steps, the grouped convolution, PyTorch beside it.
+"""What a GPU is checked for: layers and first steps against the CPU, speed, PyTorch beside it, all stages.
 
 `tools/gpu_check.py` is the command line. Every measurement is a process of its own with a time limit; one that fails is
 reported and does not stop the others. With `gpu` None the same is done on the CPU, to try the check itself.
@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pysrn.benchmark.gpu.runner import Plan, Result, Runner
-from pysrn.benchmark.gpu.steps import GROUPED, STEP
+from pysrn.benchmark.gpu.steps import GROUPED, PROFILE, STEP
 from pysrn.benchmark.nets import grouped_convolution, losses_of, whole_net
+from pysrn.benchmark.usual import usual_recipe
 from pysrn.console import UsageError
-from pysrn.systems.registry import system_named
+from pysrn.nets.messages import NetParameter
+from pysrn.systems.registry import system_named, systems
 
 TOLERANCE = 1e-3  # assumed: sums of thousands of float32 products in another order, relative to the largest value
 ENGINES = ("CUDNN", "CAFFE")  # one call for all groups; one matrix product for each group and image
@@ -25,32 +27,64 @@ def check(plan: Plan, work: Path) -> Iterator[tuple[str, Result]]:
     runner, gpu, system = Runner(plan, work), {"gpu": plan.gpu}, system_named(plan.system)
     net = gpu | {"system": plan.system, "trunk": plan.trunk}
     timed = net | {"rounds": plan.rounds}
+    last = whole_net(plan.recipe(), system.last_stage)
+    first_batch, whole = plan.batch_sizes[0], f"stage {system.last_stage}"
     if "layers" in plan.parts:
         yield "layers", runner.measure("layers", net | {"batch_size": plan.layer_batch})
+    if "losses" in plan.parts:
+        yield from _losses(runner, plan)
+    if "steps" in plan.parts:
+        for stage in plan.stages[:-1]:
+            yield from _steps(runner, timed, stage, first_batch, False)
+        for batch in plan.batch_sizes:
+            for tf32 in _precisions(plan):
+                yield from _steps(runner, timed, system.last_stage, batch, tf32)
+    if GROUPED in plan.parts and (layer := grouped_convolution(last)):
+        yield from _grouped(runner, timed | {"stage": system.last_stage, "batch_size": first_batch}, layer.name)
+    if PROFILE in plan.parts:
+        request = timed | {"what": PROFILE, "stage": system.last_stage, "batch_size": first_batch}
+        yield f"profile, {whole}, batch {first_batch}", runner.measure("steps", request | {"grouped_engine": None})
+    for compiled in [part == "compiled" for part in ("torch", "compiled") if part in plan.parts]:
+        yield from _torch(runner, timed, last, compiled)
     if "stages" in plan.parts:
         for stage in system.stages:
             yield f"training, stage {stage.number}, {plan.iterations} iterations", runner.train(stage.number)
-    if "steps" in plan.parts:
-        for stage in plan.stages:
-            for batch in plan.batch_sizes:
-                request = timed | {"what": STEP, "stage": stage, "batch_size": batch, "grouped_engine": None}
-                for tf32 in _precisions(plan) if stage == system.last_stage else (False,):
-                    name = f"step, stage {stage}, batch {batch}, {_precision(tf32)}"
-                    yield name, runner.measure("steps", request, {"CAFFE_TF32": str(int(tf32))})
-    last = whole_net(plan.recipe(), system.last_stage)
-    if GROUPED in plan.parts and (layer := grouped_convolution(last)):
-        yield from _grouped(runner, timed | {"stage": system.last_stage, "batch_size": plan.batch_sizes[0]}, layer.name)
-    if "torch" in plan.parts:
-        try:
-            scores = [score for _, score in losses_of(last)]
-        except UsageError as error:
-            yield "PyTorch's step", {"missing": str(error)}
-            return
-        for batch in plan.batch_sizes:
-            for tf32 in _precisions(plan):
-                name = f"PyTorch's step, stage {system.last_stage}, batch {batch}, {_precision(tf32)}"
-                request = timed | {"batch_size": batch, "tf32": tf32, "scores": scores}
-                yield name, runner.measure("torch_steps", request, python=plan.torch_python)
+
+
+def _losses(runner: Runner, plan: Plan) -> Iterator[tuple[str, Result]]:
+    """The first steps of the plan's stages, and of all stages of the other systems."""
+    for name, system in systems().items():
+        own = name == plan.system
+        trunk = plan.trunk if plan.trunk in system.trunks else usual_recipe(system).trunk
+        for stage in plan.stages if own else [stage.number for stage in system.stages]:
+            request = {"system": name, "trunk": trunk, "stage": stage, "gpu": plan.gpu}
+            request |= {"batch_size": plan.layer_batch, "steps": plan.compared_steps}
+            for engine, called in plan.engines.items():
+                title = f"{plan.compared_steps} steps against the CPU's, {system.title}, stage {stage}{called}"
+                yield title, runner.measure("losses", request, {"CAFFE_ENGINE": engine})
+
+
+def _steps(runner: Runner, timed: Result, stage: int, batch: int, tf32: bool) -> Iterator[tuple[str, Result]]:
+    """A stage's step, with every setting of the engine."""
+    request = timed | {"what": STEP, "stage": stage, "batch_size": batch, "grouped_engine": None}
+    for engine, called in runner.plan.engines.items():
+        name = f"step, stage {stage}, batch {batch}, {_precision(tf32)}{called}"
+        yield name, runner.measure("steps", request, {"CAFFE_TF32": str(int(tf32)), "CAFFE_ENGINE": engine})
+
+
+def _torch(runner: Runner, timed: Result, net: NetParameter, compiled: bool) -> Iterator[tuple[str, Result]]:
+    """PyTorch's step on the net of the last stage; compiled ones, which take a minute each, at one batch size."""
+    plan, what = runner.plan, "PyTorch's step, compiled" if compiled else "PyTorch's step"
+    try:
+        scores = [score for _, score in losses_of(net)]
+    except UsageError as error:
+        yield what, {"missing": str(error)}
+        return
+    for batch in plan.batch_sizes[:1] if compiled else plan.batch_sizes:
+        for tf32 in _precisions(plan):
+            request = timed | {"batch_size": batch, "tf32": tf32, "scores": scores, "compiled": compiled}
+            name = f"{what}, batch {batch}, {_precision(tf32)}"
+            yield name, runner.measure("torch_steps", request, python=plan.torch_python)
 
 
 def _grouped(runner: Runner, request: Result, layer: str) -> Iterator[tuple[str, Result]]:
@@ -77,6 +111,11 @@ def line(name: str, result: Result) -> str:
     for key in ("failed", "missing"):
         if key in result:
             return f"{name}: {key}: {result[key]}"
+    if "gradient" in result:
+        return f"{name}: losses differ by {result['loss']:.1e}, gradients by {result['gradient']:.1e} at most, relative"
+    if PROFILE in result:
+        shares = [f"{kind} {1000 * seconds:.1f} ms" for kind, seconds in result[PROFILE].items()]
+        return f"{name}, layer by layer: {', '.join(shares)}"
     if "loss_last_third" in result:
         losses = f"loss {result['loss_first_third']:.3f} -> {result['loss_last_third']:.3f}"
         return f"{name}: {losses} (means of the first and last third), {result['seconds']:.0f} s in all"
@@ -92,6 +131,8 @@ def wrong(name: str, result: Result) -> bool:
     """Whether a result is an error: a failure, or a layer that differs by more than TOLERANCE."""
     if name == "layers" and "failed" not in result:
         return any(not worst(entry) <= TOLERANCE for entry in result.values())
+    if "gradient" in result:
+        return not (result["gradient"] <= TOLERANCE and result["loss"] <= TOLERANCE)  # nan is neither
     return "failed" in result
 
 

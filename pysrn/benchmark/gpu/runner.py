@@ -13,14 +13,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pysrn.benchmark.gpu.steps import GROUPED
+from pysrn.benchmark.gpu.steps import GROUPED, PROFILE
 from pysrn.benchmark.usual import usual_recipe
 from pysrn.processes import environment as child_environment
 from pysrn.recipes import EMBEDDED, Recipe
 from pysrn.systems.registry import system_named
 from pysrn.systems.system import System
 
-PARTS = ("layers", "stages", "steps", GROUPED, "torch")
+PARTS = ("layers", "losses", "steps", GROUPED, PROFILE, "torch", "compiled", "stages")  # what matters most first
 LACKING = re.compile("No module named '(torch|google)|out of memory")  # of this machine: no error of what is checked
 RATE = 0.001  # assumed: low enough for ResNet-101 from random weights in so few iterations
 RUN = "gpu_check"
@@ -37,14 +37,15 @@ class Plan:
 
     gpu: int | None
     trunk: str | None = None
-    batch_sizes: tuple[int, ...] = (32, 96)
+    batch_sizes: tuple[int, ...] = (32, 8, 96)  # the first is the usual one
     iterations: int = 50
+    compared_steps: int = 10
     rounds: int = 10
     parts: tuple[str, ...] = PARTS
     torch_python: str = sys.executable
-    limit: float = 570.0  # of all together: below ten minutes
+    limit: float = 470.0  # of all together: below eight minutes
     layer_batch: int = 2
-    stages: tuple[int, ...] = ()  # whose steps are timed
+    stages: tuple[int, ...] = ()  # whose steps are timed and compared
     system: str | None = None
 
     def __post_init__(self) -> None:
@@ -52,6 +53,11 @@ class Plan:
         stages = tuple(stage.number for stage in system.stages)
         for name, usual in {"system": system.name, "trunk": usual_recipe(system).trunk, "stages": stages}.items():
             object.__setattr__(self, name, getattr(self, name) or usual)
+
+    @property
+    def engines(self) -> dict[str, str]:
+        """Settings of CAFFE_ENGINE that are compared, and what they are called."""
+        return {"": ""} if self.gpu is None else {"": "", "all,device": ", one pass a chain"}
 
     def recipe(self) -> Recipe:
         """The recipe whose nets are measured."""
@@ -63,7 +69,7 @@ def small(system: System) -> Result:
     trunk = next((name for name, spec in system.trunks.items() if spec.small), None)
     fixed = [stage.number for stage in system.stages if stage.fixed_trunk]
     stages = (*fixed[:1], system.last_stage)
-    return {"trunk": trunk, "batch_sizes": (2,), "iterations": 2, "rounds": 2, "stages": stages}
+    return {"trunk": trunk, "batch_sizes": (2,), "iterations": 2, "rounds": 2, "stages": stages, "compared_steps": 2}
 
 
 class Runner:

@@ -17,7 +17,7 @@ from pysrn.benchmark.usual import usual_recipe
 from pysrn.nets.in_caffe import make_net, use_device
 from pysrn.systems.registry import system_named
 
-STEP, GROUPED = "step", "grouped"  # what is asked for
+STEP, GROUPED, PROFILE = "step", "grouped", "profile"  # what is asked for
 
 
 def step_speed(
@@ -57,6 +57,29 @@ def grouped_speed(
     return {"seconds": median_seconds(step, rounds)}
 
 
+def profile(
+    system: str, trunk: str, stage: int, batch_size: int, gpu: int | None, rounds: int, grouped_engine: str | None
+) -> dict:
+    """Seconds of all layers of a type, forth and back, the longest first: medians, each layer waited for."""
+    use_device(gpu)
+    net = make_net(
+        training_net(usual_recipe(system_named(system), None, trunk, batch_size), stage, grouped_engine), True
+    )
+    fill_inputs(net)
+    net.forward()
+    net.backward()
+    seconds: dict[str, float] = {}
+    for number, layer in reversed(list(enumerate(net.layers))):
+
+        def both(number: int = number) -> None:
+            net._forward(number, number)
+            net._backward(number, number)
+            _wait_for(net)
+
+        seconds[layer.type] = seconds.get(layer.type, 0.0) + median_seconds(both, rounds)
+    return {PROFILE: dict(sorted(seconds.items(), key=lambda item: -item[1]))}
+
+
 def used_memory(gpu: int | None) -> int | None:
     """Memory in use on a device in MB, that of other processes included; None where nvidia-smi cannot tell."""
     if gpu is None or not shutil.which("nvidia-smi"):
@@ -74,4 +97,4 @@ def _wait_for(net) -> None:
 
 if __name__ == "__main__":
     request = json.loads(sys.argv[1])
-    print(json.dumps((grouped_speed if request.pop("what") == GROUPED else step_speed)(**request)))
+    print(json.dumps({STEP: step_speed, GROUPED: grouped_speed, PROFILE: profile}[request.pop("what")](**request)))

@@ -1,7 +1,7 @@
 """PyTorch's training step on the net of the last stage, for comparison with Caffe's on the same device.
 
-The same net (`System.torch_model`), losses, stored BN statistics and SGD; eager, NCHW, as Caffe has it. Run as
-`python -m pysrn.benchmark.gpu.torch_steps JSON` by a Python whose PyTorch has CUDA; Caffe is not imported.
+The same net (`System.torch_model`), losses, stored BN statistics and SGD; eager or compiled, NCHW, as Caffe has it. Run
+as `python -m pysrn.benchmark.gpu.torch_steps JSON` by a Python whose PyTorch has CUDA; Caffe is not imported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from pysrn.systems.system import Architecture
 
 
 def step_speed(
-    system: str, trunk: str, batch_size: int, gpu: int | None, rounds: int, tf32: bool, scores: list[str]
+    system: str,
+    trunk: str,
+    batch_size: int,
+    gpu: int | None,
+    rounds: int,
+    tf32: bool,
+    scores: list[str],
+    compiled: bool = False,
 ) -> dict:
     """Median seconds of a step, images per second, peak memory in MB, versions. Without CUDA: {"missing": why}.
 
@@ -33,6 +40,8 @@ def step_speed(
     recipe = usual_recipe(system_named(system), trunk=trunk)
     net, size = Architecture.of(recipe), recipe.input.size
     model = net.system.torch_class().of(net).to(device).eval()  # stored BN statistics; gradients flow all the same
+    if compiled:
+        model.compile()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     images = torch.randn(batch_size, 3, size, size, device=device) * 60
     labels = (torch.rand(batch_size, net.classes, device=device) < 0.05).float()
