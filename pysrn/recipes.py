@@ -42,6 +42,10 @@ class DatasetSpec:
         return self.labels or class_names(self.name)
 
 
+QUARTERS = 4  # places of a crop are told in quarters of the room that it leaves
+CORNERS_AND_CENTRE = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))  # SRN's official repo, data_transformer.cpp: fix_crop
+
+
 @dataclass(frozen=True)
 class Input:
     """What a system's nets eat: square BGR images, 0 to 255, minus `mean`, times `scale`.

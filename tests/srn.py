@@ -3,7 +3,7 @@
 import dataclasses
 from types import SimpleNamespace
 
-from pysrn.data.feed.batches import FeedSettings
+from pysrn.data.feed.settings import FeedSettings
 from pysrn.nets.layers import fixed_layers, parameter_layers
 from pysrn.recipes import Recipe
 from pysrn.systems import stage_nets, system

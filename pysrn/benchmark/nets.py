@@ -15,7 +15,6 @@ from pysrn.nets.folding import Weights
 from pysrn.nets.layers import add_input
 from pysrn.nets.losses import loss_layers
 from pysrn.nets.solvers import stage_solver
-from pysrn.predict.trained import architecture_of
 from pysrn.recipes import OWN, Recipe
 from pysrn.systems.stage_nets import DataSource, stage_net
 from pysrn.train.fixed.settings import fed_by_input
@@ -26,6 +25,8 @@ KNOWN_LOSS = "SigmoidCrossEntropyLoss"  # what PyTorch's side has
 
 def recipe_of(weights: Weights, source: str | Path, dataset: str | None = None) -> Recipe:
     """The recipe of a data set with the trunk, the heads and the number of labels of the weights."""
+    from pysrn.predict.trained import architecture_of  # reads images, which a lean bundle cannot
+
     found = architecture_of(weights, source)
     labels = tuple(f"label {number}" for number in range(found.classes))
     usual = usual_recipe(found.system, dataset=dataset)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import caffe
 
 from pysrn.console import UsageError
-from pysrn.data.feed.batches import FeedSettings
 from pysrn.data.feed.prefetch import Feeder
+from pysrn.data.feed.settings import FeedSettings
 
 
 class MultiLabelDataLayer(caffe.Layer):

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from pysrn.console import SrnError
-from pysrn.data.feed.batches import FeedSettings
+from pysrn.data.feed.settings import FeedSettings
 from pysrn.nets import messages
 from pysrn.nets.folding import Weights
 from pysrn.nets.layers import FIXED, add_input, add_layer, fix_up_to, parameter_layers

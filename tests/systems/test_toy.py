@@ -14,8 +14,8 @@ import pytest
 import torch
 from google.protobuf import text_format
 
-from pysrn.data.feed.batches import FeedSettings
 from pysrn.data.feed.prefetch import Feeder
+from pysrn.data.feed.settings import FeedSettings
 from pysrn.nets.caffemodel import read_weights, write_weights
 from pysrn.nets.messages import NetParameter, SolverParameter
 from pysrn.recipes import class_names

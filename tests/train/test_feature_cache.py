@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from pysrn.console import SrnError, UsageError
-from pysrn.data.feed.batches import BatchMaker, FeedSettings
+from pysrn.data.feed.batches import BatchMaker
+from pysrn.data.feed.settings import FeedSettings
 from pysrn.nets.fixed import split
 from pysrn.systems.trunks.resnet import TRUNKS
 from pysrn.train.fixed import feature_cache

@@ -16,8 +16,8 @@ import numpy as np
 from pysrn.benchmark.timing import alternate, summary
 from pysrn.benchmark.usual import usual_recipe
 from pysrn.console import MissingError, ToleranceError
-from pysrn.data.feed.batches import FeedSettings
 from pysrn.data.feed.prefetch import Feeder
+from pysrn.data.feed.settings import FeedSettings
 from pysrn.systems.registry import default_system
 from pysrn.systems.stage_nets import DataSource, feed_of
 

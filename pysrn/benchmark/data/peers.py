@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from pysrn.data.feed.augment import View
-from pysrn.data.feed.batches import FeedSettings
+from pysrn.data.feed.augment import CornerCrop, View
 from pysrn.data.feed.sampler import SampleOrder
+from pysrn.data.feed.settings import FeedSettings
 from pysrn.data.pair.datum import Datum
 from pysrn.data.pair.lmdb_file import open_whole, pair_paths
 
@@ -33,7 +33,7 @@ class OpenCVPhotos(Dataset):
 
     def __init__(self, settings: FeedSettings) -> None:
         self.settings = settings
-        self.crop = settings.crop()
+        self.crop = CornerCrop.of(settings)
         self.mean = np.array(settings.mean, np.float32).reshape(3, 1, 1)
         self.images = self.labels = self.order = None
 

@@ -12,13 +12,17 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from pysrn.recipes import CORNERS_AND_CENTRE, QUARTERS
+
+if TYPE_CHECKING:
+    from pysrn.data.feed.settings import FeedSettings
+
 SNAP = 3  # official repo, data_transformer.cpp: a side less than 3 pixels from the net's input takes its size
-QUARTERS = 4
-CORNERS_AND_CENTRE = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))  # official repo, fix_crop; in quarters of the free room
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,12 @@ class CornerCrop:
             for j, width in enumerate(sides)
             if abs(i - j) <= max_distort
         ]
+
+    @classmethod
+    def of(cls, settings: FeedSettings) -> CornerCrop:
+        """What draws the views of training."""
+        sides = settings.image_size, settings.crop_size, settings.scale_ratios, settings.max_distort
+        return cls(*sides, settings.mirror, settings.places)
 
     def draw(self, seed: int, epoch: int, index: int) -> View:
         """The view of image `index` in `epoch`: a pure function of its arguments and the settings."""

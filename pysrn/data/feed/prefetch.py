@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from pysrn.console import MissingError, SrnError, deaf_to_interrupts
-from pysrn.data.feed.batches import BatchMaker, FeedSettings
+from pysrn.data.feed.batches import BatchMaker
+from pysrn.data.feed.settings import FeedSettings
 from pysrn.data.feed.worker import FAILED_BYTE, NUMBER, READY_BYTE, create_ring_file, map_ring
 from pysrn.data.pair.pair_reader import REBUILD
 from pysrn.processes import ending, environment

@@ -23,7 +23,8 @@ import lmdb
 import numpy as np
 
 from pysrn.console import SrnError
-from pysrn.data.feed.batches import BatchMaker, FeedSettings
+from pysrn.data.feed.batches import BatchMaker
+from pysrn.data.feed.settings import FeedSettings
 
 NUMBER = struct.Struct("<q")
 READY_BYTE, FAILED_BYTE = b"+", b"!"

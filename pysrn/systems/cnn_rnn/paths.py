@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pysrn.console import SrnError, UsageError, existing_file
-from pysrn.data.pair.pair_reader import PairReader
 from pysrn.data.readers.label_text import printable, text_lines
 from pysrn.recipes import Recipe
 from pysrn.systems.cnn_rnn.heads import FREQUENT, RANDOM, RARE, WIDEST_BEAM
+
+if TYPE_CHECKING:  # reads images
+    from pysrn.data.pair.pair_reader import PairReader
 
 IGNORED = -1  # a target behind the end of a path
 CURE = f"give {FREQUENT}, {RARE}, {RANDOM}, or a file with one label a line, in UTF-8"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pysrn.recipes import (
+    CORNERS_AND_CENTRE,
     DATASETS,
     EMBEDDED,
     OWN,
@@ -23,7 +24,6 @@ from pysrn.systems.msrn.heads import HeadSpec
 from pysrn.systems.system import System
 
 MEAN = (104.0, 117.0, 123.0)  # BGR; torchvision's mean and deviation are folded into its weights (trunks/imagenet.py)
-CORNERS_AND_CENTRE = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))
 INPUT = Input(
     # assumed: then the view in testing is the original image warped to 448 once, as Warp does. Differs from the
     # released code: that crops from the original image, here the crop is of the warped one.

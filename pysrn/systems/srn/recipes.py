@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pysrn.console import UsageError
-from pysrn.data.pair.pair_reader import PairReader
 from pysrn.recipes import (
     BEST,
     DATASETS,
@@ -31,6 +31,9 @@ from pysrn.recipes import (
 from pysrn.systems.srn.heads import PRIOR, VARIANTS, ZERO, HeadSpec
 from pysrn.systems.system import System
 from pysrn.systems.trunks.resnet import PREACT, PREACT_FB, RELEASE, TRUNKS
+
+if TYPE_CHECKING:  # reads images
+    from pysrn.data.pair.pair_reader import PairReader
 
 INPUT = Input(
     stored_size=STORED_SIZE,  # official repo: images are resized to 256 x 256 before the crop

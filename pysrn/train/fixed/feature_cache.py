@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from pysrn.console import SrnError
-from pysrn.data.feed.batches import FeedSettings
+from pysrn.data.feed.settings import FeedSettings
 from pysrn.data.pair.manifest import read_manifest
 from pysrn.locks import held
 from pysrn.nets.folding import Weights

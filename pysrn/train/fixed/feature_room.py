@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pysrn.console import UsageError, message
-from pysrn.data.feed.batches import FeedSettings
+from pysrn.data.feed.settings import FeedSettings
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.fixed import split
 from pysrn.recipes import Recipe

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from pysrn.data.feed.batches import FeedSettings
+from pysrn.data.feed.settings import FeedSettings
 from pysrn.nets import messages
 from pysrn.nets.layers import add_input
 

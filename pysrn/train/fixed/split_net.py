@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pysrn.console import UsageError
-from pysrn.data.feed.batches import FeedSettings
+from pysrn.data.feed.settings import FeedSettings
 from pysrn.nets import messages, prototxt
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.fixed import input_and_output, split

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pysrn.console import MissingError, SrnError, UsageError
-from pysrn.data.feed.batches import FeedSettings
 from pysrn.data.feed.prefetch import Feeder
+from pysrn.data.feed.settings import FeedSettings
 from pysrn.data.pair.lmdb_pair import Encoding, PairReader
 from pysrn.data.pair.pair_writer import write_pair
 from pysrn.data.readers.coco import read_coco

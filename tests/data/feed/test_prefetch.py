@@ -19,8 +19,8 @@ import pytest
 
 from pysrn.console import MissingError, SrnError, UsageError
 from pysrn.data.feed.augment import CornerCrop, write_view
-from pysrn.data.feed.batches import FeedSettings
 from pysrn.data.feed.prefetch import Feeder
+from pysrn.data.feed.settings import FeedSettings
 from pysrn.data.pair.datum import raw_image
 from pysrn.data.pair.lmdb_pair import Encoding, PairReader, write_pair
 from pysrn.data.readers.records import Sample
@@ -304,7 +304,7 @@ def test_closing_and_forgetting_end_the_workers(small_shapes):
 
 PARENT = """
 import sys, time
-from pysrn.data.feed.batches import FeedSettings
+from pysrn.data.feed.settings import FeedSettings
 from pysrn.data.feed.prefetch import Feeder
 from pysrn.data.readers.records import Sample
 from pysrn.recipes import class_names
@@ -477,7 +477,7 @@ def test_memory_does_not_grow_over_many_epochs(small_shapes):
 def test_two_processes_read_the_same_database(small_shapes, in_process):
     code = """
 import hashlib, sys
-from pysrn.data.feed.batches import FeedSettings
+from pysrn.data.feed.settings import FeedSettings
 from pysrn.data.feed.prefetch import Feeder
 feeder, digest = Feeder(FeedSettings.from_json(sys.argv[1])), hashlib.sha256()
 for _ in range(15):

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from pysrn.console import SrnError, UsageError
-from pysrn.data.pair.pair_reader import PairReader
 from pysrn.nets.folding import Weights
 from pysrn.recipes import Recipe
 from pysrn.systems.msrn.heads import LABELS, RANDOM
@@ -31,6 +30,8 @@ def constants(recipe: Recipe, data: Path) -> Weights:
     classes, heads = recipe.dataset.classes, recipe.heads
     if (rows := len(classes) + heads.groups(len(classes))) > MOST_ROWS:
         raise UsageError(f"{rows} labels and groups are more than semantic attention takes, {MOST_ROWS}")
+    from pysrn.data.pair.pair_reader import PairReader  # reads images: the system itself is known without
+
     pair = PairReader(data, "train")
     if tuple(pair.classes) != tuple(classes):
         few = ", ".join(pair.classes[:3])
