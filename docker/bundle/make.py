@@ -1,11 +1,12 @@
 """Writes a bundle: one archive that runs without a container engine on any x86-64 Linux. Called by docker/build.
 
-    docker/local python -m docker.bundle.make FILE.tar.gz|FILE.tar.xz [--caffe PREFIX] [--without-cuda-libraries]
+    docker/local python -m docker.bundle.make FILE.tar.gz|FILE.tar.xz [--caffe PREFIX] [OPTION...]
 
 It is made of the environment that it runs in: Debian's Python and libraries, Caffe, the Python packages of
 docker/locked/base.txt, and what the clone holds under version control. The same commit in the same environment gives
 the same bytes. Prints size and SHA-256 of FILE. With another Caffe, as `docker/caffe/build.sh --cuda PREFIX` makes it,
-the driver's libcuda.so.1 is the host's; --without-cuda-libraries leaves out the ones beside it, too.
+the driver's libcuda.so.1 is the host's; --without-cuda-libraries leaves out the ones beside it, too. --lean
+leaves out OpenCV and what draws; its Caffe must be one without OpenCV.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--caffe", type=Path, metavar="PREFIX", help="default: the environment's")
     parser.add_argument("--without-cuda-libraries", action="store_true")
+    parser.add_argument("--lean", action="store_true", help="without what reads images and what draws")
 
     def parsed() -> argparse.Namespace:
         words = parser.parse_args(argv)
@@ -76,7 +78,7 @@ def work(words: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="srn-caffe-bundle-") as folder:
         bundle = Path(folder) / "srn-caffe"
         try:
-            stage(bundle, caffe, python, hosts)
+            stage(bundle, caffe, python, hosts, words.lean)
             check_closed(bundle, hosts)
             check_no_paths(bundle, [ROOT, caffe.parent, python, Path(folder)])
         except ClosureError as error:
@@ -97,12 +99,12 @@ def left_to_host(caffe: Path, without_cuda_libraries: bool) -> set[str]:
     return {DRIVER, *(cuda["libraries"] if without_cuda_libraries else ())} if cuda else set()
 
 
-def stage(bundle: Path, caffe: Path, python: Path, hosts: set[str]) -> None:
+def stage(bundle: Path, caffe: Path, python: Path, hosts: set[str], lean: bool = False) -> None:
     """Put all parts of the bundle but the libraries in `hosts` into a new folder, and the manifest that names them."""
     for name, source in (*standard_library(), *tracked()):
         put(source, bundle / name)
     versions = {}
-    for one in wanted_packages():
+    for one in wanted_packages(lean):
         versions[one.name] = one.version
         for name, source in package_files(one, python):
             put(source, bundle / name)

@@ -22,6 +22,11 @@ TRACKED = (
     "docker/image/self-test", "docker/bundle/apptainer.def",
 )  # fmt: skip
 NOT_NEEDED = {"setuptools"}  # installs others
+# What reads images and what draws, and what only these need: most of a bundle.
+NOT_LEAN = {
+    "contourpy", "cycler", "fonttools", "kiwisolver", "matplotlib", "opencv-python", "pillow", "pyparsing",
+    "python-dateutil", "tensorboardx", "tzdata",
+}  # fmt: skip
 PIPS_OWN = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}  # how it was installed here
 
 
@@ -51,12 +56,13 @@ def standard_library() -> Iterator[tuple[str, Path]]:
             yield match[1], Path(line)
 
 
-def wanted_packages() -> Iterator[metadata.Distribution]:
-    """The Python packages that the images have too, and this one."""
+def wanted_packages(lean: bool = False) -> Iterator[metadata.Distribution]:
+    """The Python packages that the images have too, and this one; fewer for a lean bundle."""
+    left_out = NOT_NEEDED | (NOT_LEAN if lean else set())
     for line in (ROOT / "docker/locked/base.txt").read_text().splitlines():
         if re.match("[a-z0-9]", line):
             requirement = Requirement(line.rstrip("\\ "))
-            if requirement.name not in NOT_NEEDED and (not requirement.marker or requirement.marker.evaluate()):
+            if requirement.name not in left_out and (not requirement.marker or requirement.marker.evaluate()):
                 yield _installed(requirement.name)
     yield _installed("pysrn")
 

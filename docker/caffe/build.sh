@@ -17,6 +17,7 @@
 # CUDA_ARCHITECTURES: GPU architectures to compile for, as '80 90' (default: 75 to 120).
 # On the CPU convolutions are computed by oneDNN, which pip fetches; CAFFE_ONEDNN=off leaves it out. Its wheels are for
 # x86-64 alone, so on other processors off is what is meant.
+# CAFFE_OPENCV=off leaves out OpenCV, which Caffe's own layers read image files with; ours do so in Python.
 # Everything happens beside PREFIX in a folder that is renamed at the end: PREFIX is complete or not there.
 # Exit codes: 0 done, 1 failed while working, 2 wrong usage, 3 something needed is missing.
 set -euo pipefail
@@ -146,7 +147,7 @@ compile() {
     options=(-DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS=-std=c++14 -fno-trapping-math '-ffile-prefix-map=$work=/caffe'"
         -DBUILD_python_layer=ON -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON -DCMAKE_INSTALL_RPATH_USE_LINK_PATH=OFF
         "-DCMAKE_EXE_LINKER_FLAGS='-Wl,-rpath-link,$work/python/lib${cuda_folders:+:$cuda_folders}'"
-        -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=10 -DUSE_LMDB=ON -DUSE_OPENCV=ON -DUSE_LEVELDB=OFF -DBUILD_docs=OFF -DBLAS=Open
+        -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=10 -DUSE_LMDB=ON "-DUSE_OPENCV=${CAFFE_OPENCV^^}" -DUSE_LEVELDB=OFF -DBUILD_docs=OFF -DBLAS=Open
         "-DOpenBLAS_LIB=$openblas" "-DOpenBLAS_INCLUDE_DIR=/usr/include/$triplet/openblas-openmp")
     [[ -z $tests ]] || targets+=(test.testbin)
     if [[ -n $cuda ]]; then add_cuda_options; else options+=(-DCPU_ONLY=ON); fi
@@ -256,6 +257,8 @@ prefix=$(cd -- "$parent" && pwd)/$(basename -- "$1")
 [[ -z $cuda ]] || check_cuda_request
 if [[ $(uname -m) == x86_64 ]]; then CAFFE_ONEDNN=${CAFFE_ONEDNN:-on}; else CAFFE_ONEDNN=${CAFFE_ONEDNN:-off}; fi
 [[ $CAFFE_ONEDNN == @(on|off) ]] || die 2 "CAFFE_ONEDNN=$CAFFE_ONEDNN: say on or off"
+CAFFE_OPENCV=${CAFFE_OPENCV:-on}
+[[ $CAFFE_OPENCV == @(on|off) ]] || die 2 "CAFFE_OPENCV=$CAFFE_OPENCV: say on or off"
 missing=$("$here/../missing-packages" 2>&1) || die 3 "$missing"
 [[ -z $missing ]] || die 3 "missing packages; install them with: apt-get install --no-install-recommends $missing"
 
