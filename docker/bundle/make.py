@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import shutil
 import sys
 import tempfile
@@ -71,6 +72,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def work(words: argparse.Namespace) -> int:
     """Stage the bundle, prove it closed and free of this machine's paths, and write it; 0 when done."""
+    if not Path(f"/lib64/{LOADER}").exists():
+        raise MissingError(f"a bundle is made on x86-64, and this machine is {platform.machine()}", "docker/local CMD")
     caffe, python = (words.caffe or Path(shutil.which("caffe") or "/").parent.parent).resolve(), Path(sys.prefix)
     hosts = left_to_host(caffe, words.without_cuda_libraries)
     with tempfile.TemporaryDirectory(prefix="srn-caffe-bundle-") as folder:

@@ -171,6 +171,14 @@ def test_what_is_left_to_the_host(tmp_path):
     assert make.left_to_host(with_cuda, True) == {"libcuda.so.1", "libcudart.so.13", "libcudnn.so.9"}
 
 
+def test_a_machine_that_is_not_x86_64(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(make, "LOADER", "ld-linux-aarch64.so.1")
+    assert make.main(["x.tar.gz"]) == 3
+    assert "a bundle is made on x86-64, and this machine is " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_caffe_that_will_not_do(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert make.main(["x.tar.gz", "--caffe", str(tmp_path)]) == 3
