@@ -30,7 +30,7 @@ from docker.bundle.closure import (
     is_content,
     libraries,
     needed,
-    without_search_paths,
+    without_paths,
 )
 from docker.bundle.parts import (
     ROOT,
@@ -116,7 +116,7 @@ def stage(bundle: Path, caffe: Path, python: Path, hosts: set[str]) -> None:
                 put(source, bundle / source.relative_to(caffe))
     put(Path("/usr/bin/python3").resolve(), bundle / "bin/python3")
     for path in elf_files(bundle):
-        path.write_bytes(without_search_paths(path.read_bytes()))
+        path.write_bytes(without_paths(path.read_bytes(), caffe))
     leave_out_foreign(bundle)
     found = libraries(elf_files(bundle), [bundle / "lib"], hosts)
     for name, source in found.items():
