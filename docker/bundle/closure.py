@@ -89,10 +89,11 @@ def check_closed(bundle: Path, hosts: Container[str] = ()) -> None:
                 raise ClosureError(f"{file.relative_to(bundle)} needs {name}: {path or 'not there'}")
 
 
-def without_search_paths(data: bytes) -> bytes:
-    """An ELF file that searches libraries beside itself alone, of the same length, so that nothing moves.
+def without_paths(data: bytes, prefix: Path) -> bytes:
+    """An ELF file without the places that it was built and is searched at: of the same length, so that nothing moves.
 
-    Of search paths that begin with $ORIGIN only the relative ones stay.
+    Of search paths that begin with $ORIGIN only the relative ones stay. `prefix` is what docker/caffe/build.sh made;
+    the folder that it worked in, which nvcc leaves in the names of source files, becomes `/caffe///...`.
     """
 
     def relative(match: re.Match[bytes]) -> bytes:
@@ -100,7 +101,8 @@ def without_search_paths(data: bytes) -> bytes:
             len(match[0]), b"\0"
         )
 
-    return _RUN_PATH.sub(relative, data)
+    work = os.fsencode(f"{prefix}.partial")
+    return _RUN_PATH.sub(relative, data).replace(work, b"/caffe".ljust(len(work), b"/"))
 
 
 def check_no_paths(bundle: Path, folders: Iterable[Path]) -> None:

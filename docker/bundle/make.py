@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import shutil
 import sys
 import tempfile
@@ -30,7 +31,7 @@ from docker.bundle.closure import (
     is_content,
     libraries,
     needed,
-    without_search_paths,
+    without_paths,
 )
 from docker.bundle.parts import (
     ROOT,
@@ -73,6 +74,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def work(words: argparse.Namespace) -> int:
     """Stage the bundle, prove it closed and free of this machine's paths, and write it; 0 when done."""
+    if not Path(f"/lib64/{LOADER}").exists():
+        raise MissingError(f"a bundle is made on x86-64, and this machine is {platform.machine()}", "docker/local CMD")
     caffe, python = (words.caffe or Path(shutil.which("caffe") or "/").parent.parent).resolve(), Path(sys.prefix)
     hosts = left_to_host(caffe, words.without_cuda_libraries)
     with tempfile.TemporaryDirectory(prefix="srn-caffe-bundle-") as folder:
@@ -115,7 +118,7 @@ def stage(bundle: Path, caffe: Path, python: Path, hosts: set[str], lean: bool =
                 put(source, bundle / source.relative_to(caffe))
     put(Path("/usr/bin/python3").resolve(), bundle / "bin/python3")
     for path in elf_files(bundle):
-        path.write_bytes(without_search_paths(path.read_bytes()))
+        path.write_bytes(without_paths(path.read_bytes(), caffe))
     leave_out_foreign(bundle)
     found = libraries(elf_files(bundle), [bundle / "lib"], hosts)
     for name, source in found.items():

@@ -23,7 +23,7 @@ from docker.bundle.closure import (
     elf_files,
     libraries,
     needed,
-    without_search_paths,
+    without_paths,
 )
 from tests.holding import HANG, wait_until
 
@@ -61,9 +61,8 @@ def compiled(target: Path, source: str, *flags: object) -> Path:
 
 
 def library(target: Path, number: int, *flags: object) -> Path:
-    return compiled(
-        target, f"int number(void) {{ return {number}; }}", "-shared", "-fPIC", "-Wl,-soname,libnumber.so.1", *flags
-    )
+    source = f'int number(void) {{ return {number}; }}\nconst char* place = "{target.parent}.partial/source/a.cpp";\n'
+    return compiled(target, source, "-shared", "-fPIC", "-Wl,-soname,libnumber.so.1", *flags)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -171,6 +170,14 @@ def test_what_is_left_to_the_host(tmp_path):
     assert make.left_to_host(with_cuda, True) == {"libcuda.so.1", "libcudart.so.13", "libcudnn.so.9"}
 
 
+def test_a_machine_that_is_not_x86_64(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(make, "LOADER", "ld-linux-aarch64.so.1")
+    assert make.main(["x.tar.gz"]) == 3
+    assert "a bundle is made on x86-64, and this machine is " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_caffe_that_will_not_do(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert make.main(["x.tar.gz", "--caffe", str(tmp_path)]) == 3
@@ -193,19 +200,25 @@ def test_libraries_named_at_run_time(tiny, tmp_path):
     assert run(tiny / "bin/python3", env={}).returncode == 127
 
 
-def test_search_paths_of_the_build_are_taken_out(tmp_path):
-    folder = tmp_path / "caffe"
-    path = library(folder / "libnumber.so.1", 5, f"-Wl,-rpath,$ORIGIN/../lib:{tmp_path}/lib:/usr/lib/x:$ORIGIN/..")
-    with pytest.raises(ClosureError, match="names"):
-        check_no_paths(folder, [tmp_path])
+def test_paths_of_the_build_are_taken_out(tmp_path):
+    prefix = tmp_path / "cache/caffe"
+    path = library(
+        prefix / "libnumber.so.1", 5, f"-Wl,-rpath,$ORIGIN/../lib:{prefix}.partial/lib:/usr/lib/x:$ORIGIN/.."
+    )
     data = path.read_bytes()
-    clean = without_search_paths(data)
+    assert data.count(os.fsencode(tmp_path)) == 2
+    clean = without_paths(data, prefix)
     assert len(clean) == len(data)
     path.write_bytes(clean)
-    check_no_paths(folder, [tmp_path])
+    with pytest.raises(ClosureError, match="names"):
+        path.with_name("copy").write_bytes(data)
+        check_no_paths(prefix, [tmp_path])
+    path.with_name("copy").unlink()
+    check_no_paths(prefix, [tmp_path])
     assert "[$ORIGIN/../lib:$ORIGIN/..]" in run("readelf", "--dynamic", path).stdout
+    assert b"/caffe//" in clean and b"/source/a.cpp\0" in clean
     program = compiled(tmp_path / "program", PROGRAM, path)
-    assert "number=5" in run(program, env={"LD_LIBRARY_PATH": str(folder)}).stdout
+    assert "number=5" in run(program, env={"LD_LIBRARY_PATH": str(prefix)}).stdout
 
 
 def test_paths_in_texts_and_links(tmp_path):
