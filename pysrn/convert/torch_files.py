@@ -38,6 +38,8 @@ def write_named(out: Path, suffix: str, write: Callable[[Path], object]) -> Path
     try:
         with usual_mode(partial):
             write(partial)
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
         path = out.with_name(f"{out.stem}-{sha256_of(partial)[:DIGITS]}{suffix}")
         partial.replace(path)
     finally:

@@ -13,6 +13,7 @@ from pysrn.console import InterruptedRun, SrnError, message
 from pysrn.locks import take
 
 _NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 GO_ON = "the same command goes on where it was"
 
 
@@ -49,5 +50,6 @@ def resumable(folder: Path) -> Iterator[None]:
         raise SrnError(f"the build in {folder} stopped: a process that draws was killed", GO_ON) from None
     except OSError as error:
         where = error.filename or folder
-        cure = "choose another --out" if error.errno in _NOT_OURS else f"make room if there is none; {GO_ON}"
+        cure = f"make room; {GO_ON}" if error.errno in _FULL else f"mend that; {GO_ON}"
+        cure = "choose another --out" if error.errno in _NOT_OURS else cure
         raise SrnError(f"the build in {folder} stopped: {error.strerror or error} ({where})", cure) from None

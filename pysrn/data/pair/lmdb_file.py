@@ -18,6 +18,7 @@ from pysrn.console import MissingError, SrnError
 
 FIRST_MAP_SIZE = 1 << 26  # doubled whenever it is full
 MAKE_ROOM = "make room if the disk is full; the same command goes on where it was"
+_DAMAGE = (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
 _MAGIC = 0xBEEFC0DE  # lmdb.h: MDB_MAGIC
 _HEADER = 16  # bytes of a page header before the meta data
 # MDB_meta: magic, version, address, map size, two MDB_db of 48 bytes (page size first), last page,
@@ -57,13 +58,18 @@ def append(
 
 
 def open_growing(path: Path) -> lmdb.Environment:
-    """The environment in the folder `path`, to go on with or new. Raises SrnError when it is damaged.
+    """The environment in the folder `path`, to go on with or new. Raises SrnError when it is damaged, else OSError.
 
     Every transaction is on the disk when it is through: what is there after a power cut is whole.
     """
     if path.exists():
         check_whole(path)
-    return lmdb.open(str(path), map_size=FIRST_MAP_SIZE, lock=False, meminit=False)
+    try:
+        return lmdb.open(str(path), map_size=FIRST_MAP_SIZE, lock=False, meminit=False)
+    except _DAMAGE as error:
+        raise SrnError(f"{path} is damaged: {error}") from None
+    except lmdb.Error as error:  # in the system's words, behind the path
+        raise OSError(0, str(error).removeprefix(f"{path}: "), str(path)) from None
 
 
 class RecordsHash:

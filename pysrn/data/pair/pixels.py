@@ -18,6 +18,7 @@ goes on.
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
@@ -44,6 +45,10 @@ _ONE_AT_A_TIME = Lock()
 # Pillow reads headers only, and what it says of broken ones is raised or in skipped.csv.
 Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")
+_OF_THE_FILE = (
+    *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENODEV),
+    errno.ENAMETOOLONG,
+)
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 
@@ -130,7 +135,10 @@ def sample_pixels(sample: Sample, size: int, interpolation: str = "area") -> np.
 
 
 def read_plain_file(path: Path, start: int = 0, size: int | None = None) -> bytes:
-    """The content of a plain file, or `size` bytes of it. Raises BadImage, at once for a pipe that nobody writes to."""
+    """The content of a plain file, or `size` bytes of it. Raises BadImage, at once for a pipe that nobody writes to.
+
+    OSError where the disk or the machine is at fault: the file may be as good as the others.
+    """
     try:
         # Opening a pipe waits for its writer otherwise.
         with open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
@@ -142,7 +150,9 @@ def read_plain_file(path: Path, start: int = 0, size: int | None = None) -> byte
             stream.seek(start)
             content = stream.read() if size is None else stream.read(size)
     except OSError as error:
-        raise BadImage(error.strerror or "cannot be read") from None
+        if error.errno not in _OF_THE_FILE:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise BadImage(error.strerror) from None
     except ValueError:  # a NUL in it, or half a character
         raise BadImage("no file can have this name") from None
     if size and len(content) < size:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
+import os
 from pathlib import Path
 
 from pysrn.console import MissingError
@@ -72,6 +73,12 @@ class StageLog:
     def flush(self) -> None:
         """Hand everything to the system."""
         self._log.flush()
+
+    def sync(self) -> None:
+        """Bring everything to the disk: a snapshot, behind which none of it is written again, is about to be."""
+        for file in filter(None, (self._log, self._validation)):
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def check_event_files() -> None:

@@ -96,7 +96,7 @@ class Training:
                 stopping = self._team.any(stop.asked)
                 if stopping or self.finished or best or solver.iter % job.snapshot_every == 0:
                     if log:
-                        log.flush()
+                        log.sync()
                     self._snapshot()
                 if stopping and not self._over:
                     raise InterruptedRun(f"interrupted; iteration {solver.iter} is saved", "run the same command again")

@@ -294,6 +294,16 @@ def test_every_bad_file_is_skipped_with_its_reason_and_no_good_one_lost(tmp_path
         assert found[file] and reason in (None, found[file]), (name, found[file])
 
 
+def test_a_disk_that_fails_is_not_the_image_s_fault(tmp_path):
+    """Left out, it would be missing from the database for good, though the next try may read it."""
+    for path in (tmp_path / "gone.jpg", tmp_path):
+        with pytest.raises(BadImage):
+            decode_file(path)
+    with pytest.raises(OSError, match="Input/output error") as caught:  # of a real file that the kernel cannot read
+        decode_file(Path("/proc/self/mem"))
+    assert caught.value.filename == "/proc/self/mem"
+
+
 def test_huge_files_are_refused_before_they_are_read(tmp_path):
     large(tmp_path / "large.jpg")
     assert stat.S_ISREG((tmp_path / "large.jpg").stat().st_mode)

@@ -22,7 +22,7 @@ import pytest
 from pysrn.console import SrnError, UsageError
 from pysrn.data import build
 from pysrn.data.build import build_dataset, unfinished_shapes
-from pysrn.data.pair import image_writer
+from pysrn.data.pair import image_writer, lmdb_file
 from pysrn.data.pair.build_lock import sole_builder
 from pysrn.data.pair.encoding import Encoding
 from pysrn.data.pair.lmdb_pair import PairReader, pair_paths
@@ -425,6 +425,40 @@ def test_a_signal_is_one_line_and_the_build_goes_on(tmp_path, number):
     again = start("coco", "--root", root, "--out", out)
     _, said = again.communicate()
     assert again.returncode == 0 and "goes on behind image" in said, said
+
+
+def test_an_image_that_the_disk_does_not_give_stops_the_build_which_goes_on(tmp_path, small_coco):
+    root = shutil.copytree(small_coco, tmp_path / "coco", ignore=shutil.ignore_patterns("whole"))
+    photo = root / "train2014" / "000017.jpg"
+    photo.rename(kept := tmp_path / "kept.jpg")
+    photo.symlink_to("/proc/self/mem")  # EIO
+    words = [*TOOL, "coco", "--root", root, "--out", tmp_path / "out"]
+    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and f"Input/output error ({photo})" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "out" / "manifest.json").exists()
+    photo.unlink()
+    kept.rename(photo)
+    assert subprocess.run(words, env=ENVIRONMENT, capture_output=True, check=False).returncode == 0
+    found, whole = records(tmp_path / "out"), records(small_coco / "whole")
+    assert found.pop("skipped").count("cut off") == whole.pop("skipped").count("cut off")  # with other paths
+    assert found == whole
+
+
+def test_a_database_that_cannot_be_opened_is_one_line_and_no_damage(tmp_path, monkeypatch, small_coco):
+    """What is there already is kept: no file could be opened, which says nothing of the database."""
+    begin(monkeypatch, small_coco, tmp_path / "out")
+    there = tmp_path / "out" / "train_image.lmdb.partial"
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        for most in (free, free + 1):  # none; one, with which it can be looked at but not opened
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
+            with pytest.raises(OSError, match="Too many open files"):
+                lmdb_file.open_growing(there)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert lmdb_file.open_growing(there).stat()["entries"]
 
 
 def test_a_full_disk_is_one_line_and_the_build_goes_on(tmp_path, small_coco):
