@@ -89,11 +89,10 @@ def check_closed(bundle: Path, hosts: Container[str] = ()) -> None:
                 raise ClosureError(f"{file.relative_to(bundle)} needs {name}: {path or 'not there'}")
 
 
-def without_paths(data: bytes, prefix: Path) -> bytes:
-    """An ELF file without the places that it was built and is searched at: of the same length, so that nothing moves.
+def without_search_paths(data: bytes) -> bytes:
+    """An ELF file that searches libraries beside itself alone, of the same length, so that nothing moves.
 
-    Of search paths that begin with $ORIGIN only the relative ones stay. `prefix` is what docker/caffe/build.sh made;
-    the folder that it worked in, which nvcc leaves in the names of source files, becomes `/caffe///...`.
+    Of search paths that begin with $ORIGIN only the relative ones stay.
     """
 
     def relative(match: re.Match[bytes]) -> bytes:
@@ -101,8 +100,7 @@ def without_paths(data: bytes, prefix: Path) -> bytes:
             len(match[0]), b"\0"
         )
 
-    work = os.fsencode(f"{prefix}.partial")
-    return _RUN_PATH.sub(relative, data).replace(work, b"/caffe".ljust(len(work), b"/"))
+    return _RUN_PATH.sub(relative, data)
 
 
 def check_no_paths(bundle: Path, folders: Iterable[Path]) -> None:

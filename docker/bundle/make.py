@@ -31,7 +31,7 @@ from docker.bundle.closure import (
     is_content,
     libraries,
     needed,
-    without_paths,
+    without_search_paths,
 )
 from docker.bundle.parts import (
     ROOT,
@@ -118,7 +118,7 @@ def stage(bundle: Path, caffe: Path, python: Path, hosts: set[str], lean: bool =
                 put(source, bundle / source.relative_to(caffe))
     put(Path("/usr/bin/python3").resolve(), bundle / "bin/python3")
     for path in elf_files(bundle):
-        path.write_bytes(without_paths(path.read_bytes(), caffe))
+        path.write_bytes(without_search_paths(path.read_bytes()))
     leave_out_foreign(bundle)
     found = libraries(elf_files(bundle), [bundle / "lib"], hosts)
     for name, source in found.items():
