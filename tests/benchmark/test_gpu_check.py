@@ -2,11 +2,14 @@
 
 import json
 import math
+import subprocess
 import sys
+from importlib.metadata import packages_distributions
 
 import numpy as np
 import pytest
 
+from docker.bundle.parts import NOT_LEAN
 from pysrn.benchmark.gpu import check as gpu_check
 from pysrn.benchmark.gpu import layers as gpu_layers
 from pysrn.benchmark.gpu import losses as gpu_losses
@@ -93,3 +96,21 @@ def test_a_python_without_pytorch_is_no_error(tmp_path):
     missing = gpu_check.Runner(gpu_check.Plan(None), tmp_path).measure("torch_steps", {}, python=str(lean))
     assert "No module named 'torch'" in missing["missing"] and not gpu_check.wrong("PyTorch's step", missing)
     assert "missing" in gpu_check.line("PyTorch's step", missing)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "gpu.layers import layer_kinds; layer_kinds(system_named(None), 'resnet14', 2)",
+        "gpu.losses import compare; compare('srn', 'resnet14', 4, 2, None, 1)",
+        "gpu.steps import profile; profile('srn', 'resnet14', 4, 2, None, 1, None)",
+        "gpu.check import check",
+    ],
+)
+def test_nothing_needs_what_a_lean_bundle_has_not(work):
+    modules = {name for name, owners in packages_distributions().items() if NOT_LEAN & {one.lower() for one in owners}}
+    assert {"cv2", "PIL", "matplotlib"} <= modules
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({sorted(modules)}))"  # an import of these fails
+    script = f"{blocked}; from pysrn.systems.registry import system_named; from pysrn.benchmark.{work}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

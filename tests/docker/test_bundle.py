@@ -188,6 +188,12 @@ def test_a_caffe_that_will_not_do(tmp_path, monkeypatch, capsys):
     assert "it is built for the CPU" in capsys.readouterr().err
 
 
+def test_a_lean_bundle_has_fewer_packages():
+    names = [{one.name.lower() for one in parts.wanted_packages(lean)} for lean in (False, True)]
+    assert names[0] - names[1] == parts.NOT_LEAN & names[0] and {"opencv-python", "matplotlib"} <= names[0] - names[1]
+    assert {"numpy", "protobuf", "lmdb", "pysrn"} <= names[1]
+
+
 def test_libraries_named_at_run_time(tiny, tmp_path):
     """Of a CUDA bundle: after its own, in the folders CUDA_LIBRARIES; the other kind does not look there."""
     number = (tiny / "lib/libnumber.so.1").rename(tmp_path / "libnumber.so.1")
