@@ -146,7 +146,7 @@ compile() {
     # where those libraries are that libcaffe will find beside itself.
     options=(-DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS=-std=c++14 -fno-trapping-math '-ffile-prefix-map=$work=/caffe'"
         -DBUILD_python_layer=ON -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON -DCMAKE_INSTALL_RPATH_USE_LINK_PATH=OFF
-        "-DCMAKE_EXE_LINKER_FLAGS='-Wl,-rpath-link,$work/python/lib${cuda_folders:+:$cuda_folders}'"
+        "-DCMAKE_EXE_LINKER_FLAGS=-Wl,'-rpath-link,$work/python/lib${cuda_folders:+:$cuda_folders}'"
         -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=10 -DUSE_LMDB=ON "-DUSE_OPENCV=${CAFFE_OPENCV^^}" -DUSE_LEVELDB=OFF -DBUILD_docs=OFF -DBLAS=Open
         "-DOpenBLAS_LIB=$openblas" "-DOpenBLAS_INCLUDE_DIR=/usr/include/$triplet/openblas-openmp")
     [[ -z $tests ]] || targets+=(test.testbin)

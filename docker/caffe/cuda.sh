@@ -58,7 +58,7 @@ add_cuda_options() {
     local list
     printf -v list '%s-real;' "${architectures[@]}"
     options+=(-DCPU_ONLY=OFF -DUSE_CUDNN=ON -DUSE_NCCL=ON "-DCMAKE_CUDA_ARCHITECTURES=${list%-real;}"
-        "-DCMAKE_CUDA_FLAGS=-Xcompiler=-ffile-prefix-map=$work=/caffe")
+        "-DCMAKE_CUDA_FLAGS='-Xcompiler=-ffile-prefix-map=$work=/caffe'")
     toolkit_options=(
         "-DCMAKE_CUDA_COMPILER=$toolkit/cu13/bin/nvcc"
         "-DCUDNN_INCLUDE=$toolkit/cudnn/include" "-DCUDNN_LIBRARY=$toolkit/cudnn/lib/libcudnn.so"
