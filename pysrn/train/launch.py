@@ -31,6 +31,7 @@ _FIRST_SPEAKS = 1.0  # seconds that the others wait, because a launcher ends all
 _MPICH_PROCESS = re.compile(r"PID (\d+) RUNNING AT (\S+)")
 _MPICH_END = re.compile(r"EXIT STRING: (.+)")
 _OPEN_MPI = re.compile(r"process rank (\d+) with PID \d+ on node (\S+) exited on signal (\d+ \([^)]*\))")
+_UNREACHED = re.compile(r"(ssh: .+|.*Permission denied \(.+|Host key verification failed.*)")  # ssh's own words
 _SLURM = re.compile(r"error: (\S+): task (\d+): (.+)")
 
 
@@ -144,6 +145,8 @@ def broken_rank(lines: list[str], processes: list[list]) -> str | None:
     if found := _OPEN_MPI.search(text):
         return f"rank {found[1]} on {found[2]} ended the job: signal {found[3]}"
     for line in lines:
+        if found := _UNREACHED.fullmatch(line):
+            return f"a host cannot be reached: {found[1]}"
         if found := _SLURM.search(line):
             return f"rank {found[2]} on {found[1]} ended the job: {found[3]}"
     return None

@@ -12,6 +12,7 @@ import re
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,9 @@ from pysrn.train.watch import Watch
 
 STOP = b"stop\n"  # any byte on rank 0's stdin, and its end too, is a request to save and stop
 _PIPE = 1 << 16  # bytes that a pipe holds
+_GRACE = (
+    12.0  # assumed: seconds that a rank and its launcher have to end the job, `parallel.py` takes 10 of them at most
+)
 _PATIENCE = 3.0  # seconds that a launcher has to end its ranks
 _FATAL = re.compile(r"^F\d{4,8} \S+\s+\d+ (.*)$")  # glog: level and date, time, thread, file:line] text
 
@@ -39,6 +43,11 @@ class _Events:
         self.error: dict | None = None
         self.processes: list[list] = []
         self.other_lines: list[str] = []  # the launcher's own
+        self._failed: float | None = None  # when a rank said that it ends
+
+    def are_overdue(self) -> bool:
+        """Whether a rank has ended with an error, and the launcher lets the others wait for it."""
+        return self._failed is not None and time.monotonic() - self._failed > _GRACE
 
     def take(self, line: str, bar: Progress) -> None:
         """One line of the child's stdout; those of two ranks that fail at once may have become one."""
@@ -55,7 +64,7 @@ class _Events:
             if "iteration" in event:
                 bar.update(event["iteration"] - bar.done, f"loss {event['loss']:.3f}")
             if "error" in event:
-                self.error = self.error or event
+                self.error, self._failed = self.error or event, self._failed or time.monotonic()
             self.processes = event.get("processes", self.processes)
 
 
@@ -83,13 +92,14 @@ def run_child(
             preexec_fn=partial(end_with_parent, os.getpid()),  # a launcher cannot call it itself
             env={**(environment or {}), **os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"},
         )
-        watch, hung = Watch(launch.ranks, launch.hang_after), None
+        watch, hung, ended = Watch(launch.ranks, launch.hang_after), None, False
         events, bar = _Events(watch), Progress(total, title, "it", initial)
         with _forwarded_signals(child) as interrupts:
             for lines in _lines(child):
                 for line in lines:
                     events.take(line, bar)
-                if several and not hung and (hung := watch.hung(events.processes)):
+                if several and not ended and (events.are_overdue() or (hung := watch.hung(events.processes))):
+                    ended = True
                     _end(child)
             bar.close()
             code = child.wait()

@@ -11,6 +11,7 @@ the same on all of them and a snapshot holds what every rank has seen. Nets with
 
 from __future__ import annotations
 
+import hashlib
 import os
 import select
 import signal
@@ -26,12 +27,16 @@ from typing import Any
 import caffe
 import numpy as np
 
+import pysrn
 from pysrn.console import SrnError
+from pysrn.data.pair.manifest import NAME as DATA_MANIFEST
 from pysrn.nets import messages
+from pysrn.nets.caffemodel import sha256_of
 from pysrn.nets.in_caffe import make_solver, set_device
 from pysrn.nets.prototxt import read_message
 from pysrn.nets.surgery import fingerprint
 from pysrn.processes import send
+from pysrn.train.fixed.settings import feed_of
 from pysrn.train.stage.pulse import WORKS, Pulse
 from pysrn.train.stage.rank_net import rank_net, shared_blobs
 
@@ -118,8 +123,8 @@ class Team(Alone):
         self.rank, self.size = self._all.rank, self._all.size
         self._use_nccl, self._nccl = False, None
         processes = self._all.allgather([socket.gethostname(), os.getpid()])
-        hosts = [host for host, _ in processes]
-        self._place = hosts[: self.rank].count(hosts[self.rank])  # among the ranks of this machine
+        self._hosts = [host for host, _ in processes]
+        self._place = self._hosts[: self.rank].count(self._hosts[self.rank])  # among the ranks of this machine
         self.tell(processes=processes)
         pulse.does(WORKS)
 
@@ -139,8 +144,10 @@ class Team(Alone):
 
         Raises UsageError when the batch cannot be shared evenly.
         """
+        self.check_same("version of this project", _sources())
         message = read_message(path, messages.SolverParameter)
         whole = read_message(net, messages.NetParameter)
+        self.check_same("data set", sha256_of(Path(feed_of(whole).folder) / DATA_MANIFEST))
         self.check_same("net.prototxt", whole.SerializeToString(deterministic=True))
         message.ClearField("net")
         message.net_param.CopyFrom(rank_net(whole, self.rank, self.size))
@@ -190,7 +197,7 @@ class Team(Alone):
         """Raise SrnError when the ranks have different values."""
         if rank := self._first_different(value):
             raise SrnError(
-                f"rank {rank} has another {what} than rank 0",
+                f"rank {rank} on {self._hosts[rank]} has another {what} than rank 0",
                 "all machines must see the same run folder and data, and run the same version of this project",
             )
 
@@ -255,3 +262,11 @@ class Team(Alone):
         for place, (blob, kind) in zip(places, parts, strict=True):
             array = getattr(blob, kind)
             array[...] = buffer[place].reshape(array.shape)
+
+
+def _sources() -> str:
+    """SHA-256 of this package's Python files: a version number does not tell two clones apart."""
+    root, digest = Path(pysrn.__file__).parent, hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()

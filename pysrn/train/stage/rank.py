@@ -7,12 +7,17 @@ does what has to come before Caffe is loaded.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
+from pathlib import Path
 
-from pysrn.console import MISSING
-from pysrn.processes import end_with_parent
+from pysrn.console import FAILED, MISSING
+from pysrn.processes import end_with_parent, send
 from pysrn.train.stage.pulse import Pulse
+
+SHARED_MEMORY = Path("/dev/shm")  # where it is full, an MPI ends with SIGBUS, or without a word
+ROOM = 1 << 23  # bytes; assumed: four times what a rank of MPICH has there
 
 
 def main(argv: list[str]) -> int:
@@ -21,6 +26,10 @@ def main(argv: list[str]) -> int:
     # each other's ends of its pipes open, so none sees them close, and wait in the next exchange without end.
     end_with_parent(os.getppid())  # whom a launcher has start its ranks is known to it alone
     pulse = Pulse()
+    if SHARED_MEMORY.is_dir() and (free := shutil.disk_usage(SHARED_MEMORY).free) < ROOM:
+        what = f"{socket.gethostname()}: {SHARED_MEMORY} has {free >> 10} KiB free, MPI needs {ROOM >> 20} MiB"
+        send(error=what, cure="make room there, or mount it larger", exit_code=FAILED)
+        return FAILED
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py finds no MPI library
