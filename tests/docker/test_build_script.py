@@ -113,7 +113,7 @@ def test_second_build_waits_for_the_first(tmp_path):
 def test_the_same_bytes_in_any_folder(tmp_path):
     """Two builds in folders whose names differ in length: the same files, and no file names the folder."""
     source = build_source()
-    built = [tmp_path / "a/caffe", tmp_path / "another folder/caffe"]
+    built = [tmp_path / "a/caffe", tmp_path / "a-longer-folder/caffe"]
     for prefix in built:
         prefix.parent.mkdir()
         done = build(prefix, CAFFE_SOURCE_DIR=source)
