@@ -16,7 +16,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py") if not path.stem.startswith("_"))
 README_LINES, COLUMNS, PARAGRAPH_LINES = 160, 120, 5
 # Of docker, podman, buildah and mpiexec
-FOREIGN_FLAGS = {"--gpus", "--shm-size", "--userns", "--read-only", "--tmpfs", "--isolation"}
+FOREIGN_FLAGS = {"--allow-run-as-root", "--gpus", "--shm-size", "--userns", "--read-only", "--tmpfs", "--isolation"}
 SOURCES = {".py", ".sh", ".cpp", ".hpp", ".cu", ".h", ".patch", ""}
 by_name = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 
@@ -28,7 +28,7 @@ class ParsedError(Exception):
 def test_all_pages_are_there():
     names = {path.name for path in PAGES}
     pages = ["design", "training", "data", "evaluation", "pytorch", "docker", "speed", "fidelity", "cnn_rnn", "msrn"]
-    pages += ["claims"]
+    pages += ["claims", "cluster"]
     assert names == {"README.md", *(f"{name}.md" for name in pages)}
 
 

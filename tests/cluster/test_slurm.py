@@ -53,13 +53,14 @@ def test_a_job_that_is_pre_empted_goes_on_bit_for_bit(slurm, toys, tmp_path, how
         job = submit(slurm, tmp_path, "--nodes=2", ROOT / "docs/slurm.sh", 1, *words)
         stage, reached = tmp_path / name / "toy-shapes/stage1", -1
         for _ in range(times):
-            wait_until(lambda: newest(stage) > reached or slurm.state(job) in ENDED)  # noqa: B023
+            goes_on = lambda: slurm.state(job) == "RUNNING" and newest(stage) > reached  # noqa: B023, E731
+            wait_until(lambda: goes_on() or slurm.state(job) in ENDED)  # noqa: B023
             assert slurm.state(job) == "RUNNING", said(tmp_path)
             if how == "requeued":
                 slurm.call("scontrol", "requeue", job)
             else:
                 slurm.call("scancel", "--batch", "--signal=TERM", job)
-            wait_until(lambda: slurm.state(job) != "RUNNING")  # noqa: B023
+            wait_until(lambda: slurm.state(job) == "PENDING" or slurm.state(job) in ENDED)  # noqa: B023
             reached = newest(stage)
             print(f"{how} at iteration {reached}")
         wait_until(lambda: slurm.state(job) in ENDED)  # noqa: B023
@@ -78,9 +79,9 @@ def test_an_array_predicts_in_parts_and_a_job_behind_it_joins_them(slurm, toys, 
     call("run_stage", *TOY, "--iterations", 3, "--data", toys, "--runs", tmp_path / "runs")
     run = tmp_path / "runs" / "toy-shapes"
     call("predict", run, *words, "-o", tmp_path / "whole.npz")
-    line = f"docker/local tools/predict.py {run} {' '.join(map(str, words))} -o {tmp_path}/found.npz"
-    parts = submit(slurm, tmp_path, "--array=1-4", "--wrap", f"{line} --part $SLURM_ARRAY_TASK_ID/4")
-    join = submit(slurm, tmp_path, f"--dependency=afterok:{parts}", "--wrap", f"{line} --join")
+    words = (ROOT / "docs/slurm_predict.sh", run, *words, "-o", tmp_path / "found.npz")
+    parts = submit(slurm, tmp_path, "--array=1-4", *words)
+    join = submit(slurm, tmp_path, f"--dependency=afterok:{parts}", *words, "--join")
     wait_until(lambda: slurm.state(join) in ENDED or "DependencyNeverSatisfied" in slurm.call("squeue"))
     assert slurm.state(join) == "COMPLETED", said(tmp_path)
     assert len(list(tmp_path.glob("found.part*of4.npz"))) == 4
