@@ -61,16 +61,21 @@ class Case:
 
     def check_done(self, place: Path) -> None:
         """AssertionError where it is not what is expected."""
-        assert tree(place) == tree(self.expected)
+        assert tree(place) == tree(self.expected), set(tree(place).items()) ^ set(tree(self.expected).items())
 
     def call(self, main: Callable, *words: object) -> int:
         return main(list(map(str, words)))
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """The hashes of all files but those that a killed process left beside."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".part"))
+    """The hashes of all files but those that a killed process left beside, ours (.part) and safetensors' (.tmp)."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not beside(path.name))
     return {str(path.relative_to(folder)): sha256_of(path) for path in files}
+
+
+def beside(name: str) -> bool:
+    """Whether a file's name says that it is half."""
+    return name.startswith(".") and (name.endswith(".part") or name.startswith(".tmp"))
 
 
 def write_photos(root: Path, counts: dict[str, int], first: int = 0) -> None:
