@@ -27,9 +27,8 @@ from pysrn.train.watch import Watch
 
 STOP = b"stop\n"  # any byte on rank 0's stdin, and its end too, is a request to save and stop
 _PIPE = 1 << 16  # bytes that a pipe holds
-_GRACE = (
-    12.0  # assumed: seconds that a rank and its launcher have to end the job, `parallel.py` takes 10 of them at most
-)
+# Seconds that a rank and its launcher have to end the job; assumed: `parallel.py` takes 10 of them at most.
+_GRACE = 12.0
 _PATIENCE = 3.0  # seconds that a launcher has to end its ranks
 _FATAL = re.compile(r"^F\d{4,8} \S+\s+\d+ (.*)$")  # glog: level and date, time, thread, file:line] text
 

@@ -13,6 +13,7 @@ from docker.bundle.parts import NOT_LEAN
 from pysrn.benchmark.gpu import check as gpu_check
 from pysrn.benchmark.gpu import layers as gpu_layers
 from pysrn.benchmark.gpu import losses as gpu_losses
+from pysrn.benchmark.gpu import runner as gpu_runner
 from pysrn.systems.srn.system import SYSTEM
 from pysrn.systems.stage_nets import DataSource, stage_net
 from tools import gpu_check as tool
@@ -86,6 +87,14 @@ def test_a_measurement_that_fails_is_reported_with_its_last_words(tmp_path):
     failed = runner.measure("layers", {"system": "srn", "trunk": "no such trunk", "batch_size": 2, "gpu": None})
     assert "exit code 1: KeyError: 'no such trunk'" in failed["failed"] and gpu_check.wrong("layers", failed)
     assert "failed" in gpu_check.Runner(gpu_check.Plan(None, limit=0), tmp_path).measure("layers", {})
+
+
+@pytest.mark.parametrize(
+    ("words", "lacks"),
+    [("the Python package cv2 is not installed", True), ("out of memory", True), ("Check failed: cv2", False)],
+)
+def test_what_this_machine_lacks_is_no_error(words, lacks):
+    assert ("missing" in gpu_runner._lacking({"failed": f"exit code 3: error: {words}"})) is lacks
 
 
 def test_a_python_without_pytorch_is_no_error(tmp_path):

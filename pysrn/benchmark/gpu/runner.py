@@ -22,7 +22,7 @@ from pysrn.systems.system import System
 
 PARTS = ("layers", "losses", "steps", GROUPED, PROFILE, "torch", "compiled", "stages")  # what matters most first
 # Of this machine: no error of what is checked.
-LACKING = re.compile("No module named '(torch|google|cv2)|out of memory")
+LACKING = re.compile("No module named '(torch|google)|Python package cv2 is not|out of memory")
 RATE = 0.001  # assumed: low enough for ResNet-101 from random weights in so few iterations
 RUN = "gpu_check"
 REPOSITORY = Path(__file__).resolve().parents[3]

@@ -17,14 +17,15 @@ template <typename Dtype> class ScaleLayer;
  *
  * A chain is a convolution, then in place BatchNorm with stored statistics and
  * Scale, either or both, then Eltwise, the sum with a blob that is known by
- * then, then ReLU in place; each of them may be missing. On the CPU forward is a
- * single pass of oneDNN; where the backward pass needs what the sum hides, the
- * sum and its ReLU are a second one. A blob that is thereby not computed is computed
- * when somebody reads it, from the convolution's input and weights as they are
- * then: whoever changes these between the pass and the reading gets another
- * blob than stock Caffe's. When its net is gone, reading it is an error.
- * Scale keeps no copy of its input but recovers it from its output, unless a
- * factor is too small for that. Backward is two passes, one without a sum.
+ * then, then ReLU in place; each of them may be missing. On the CPU forward is
+ * a single pass of oneDNN; where the backward pass needs what the sum hides,
+ * the sum and its ReLU are a second one. A blob that is thereby not computed is
+ * computed when somebody reads it, from the convolution's input and weights as
+ * they are then: whoever changes these between the pass and the reading gets
+ * another blob than stock Caffe's. When its net is gone, reading it is an
+ * error. Scale keeps no copy of its input but recovers it from its output,
+ * unless a factor is too small for that. Backward is two passes, one without a
+ * sum.
  *
  * On a GPU the convolution is the layer's own, and what follows it is one pass
  * forward and one backward (chain_kernels.hpp); every blob is computed. A chain

@@ -1,5 +1,5 @@
-// SGD on a GPU as one kernel for all parameters: a net has hundreds of them, and
-// most are so small that starting a kernel takes longer than what it does.
+// SGD on a GPU as one kernel for all parameters: a net has hundreds of them,
+// and most are so small that starting a kernel takes longer than what it does.
 
 #include <algorithm>
 #include <vector>

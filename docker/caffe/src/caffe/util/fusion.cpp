@@ -33,7 +33,8 @@ bool IsType(const Layer<float>& layer, const char* type) {
 // Where a part of a chain is computed layer by layer backward, only the layers
 // of the part `elementwise` can do so from what the chain has left.
 bool UsedOnCPU() {
-  return engine::enabled(engine::FUSION) && engine::enabled(engine::ELEMENTWISE);
+  return engine::enabled(engine::FUSION) &&
+      engine::enabled(engine::ELEMENTWISE);
 }
 
 }  // namespace
