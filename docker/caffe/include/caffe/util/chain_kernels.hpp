@@ -22,8 +22,8 @@ namespace caffe {
  */
 namespace kernels {
 
-const int kThreads = 256;     // of a block; assumed, not measured
-const int kBlockItems = 4096; // numbers of a parameter a block; assumed
+const int kThreads = 256;      // of a block; assumed, not measured
+const int kBlockItems = 4096;  // numbers of a parameter a block; assumed
 
 /// Scale's input is recovered from its output y as (y - shift) / factor, whose
 /// error grows with |shift / factor|: up to this ratio it stays below 2.5e-4 of
@@ -35,6 +35,15 @@ const float kLargestRatio = 4096;
 struct Place {
   int block, thread, blocks;
 };
+
+#ifdef __CUDACC__
+/// That of the thread which asks.
+__device__ inline Place here() {
+  const Place place = {static_cast<int>(blockIdx.x),
+      static_cast<int>(threadIdx.x), static_cast<int>(gridDim.x)};
+  return place;
+}
+#endif
 
 /// Numbers that are read and written at once.
 template <int kWidth>

@@ -33,7 +33,7 @@ template <typename Dtype> class ScaleLayer;
  * within it ends the program.
  *
  * The net falls back to single layers where it has callbacks, prints debug_info
- * or runs only a part of a chain. What it does then, it tells in `watched`.
+ * or runs only a part of a chain.
  */
 class ChainFusion {
  public:
@@ -47,10 +47,11 @@ class ChainFusion {
       const vector<vector<bool> >& bottom_need_backward);
   ~ChainFusion();
 
-  /// Makes ready for a pass forward; false if there is nothing to ask for in
-  /// the current mode. `watched`: somebody looks at single layers in this pass;
+  /// Makes ready for a pass forward; false if this has no chains to ask for.
+  /// `watched`: callbacks or debug_info look at single layers in this pass;
   /// `watched_back`: in the one backward.
   bool Begin(bool watched, bool watched_back);
+  /// The same for a pass backward.
   bool BeginBackward(bool watched);
 
   /// Computes the chain that begins at layer `first` and ends at `last` or

@@ -16,9 +16,7 @@ namespace {
 
 __global__ void DescendKernel(const kernels::Parameter* parameters, int number,
     float momentum, float norm) {
-  const kernels::Place here = {static_cast<int>(blockIdx.x),
-      static_cast<int>(threadIdx.x), static_cast<int>(gridDim.x)};
-  kernels::descend(parameters, number, momentum, norm, here);
+  kernels::descend(parameters, number, momentum, norm, kernels::here());
 }
 
 }  // namespace

@@ -21,20 +21,14 @@ const engine::Provider device_provider(engine::DEVICE);
 // assumed, not measured.
 const int kBlocks = 2048, kLeastRounds = 4;
 
-__device__ kernels::Place Here() {
-  const kernels::Place here = {static_cast<int>(blockIdx.x),
-      static_cast<int>(threadIdx.x), static_cast<int>(gridDim.x)};
-  return here;
-}
-
 // One block a chain.
 __global__ void AffineKernel(const kernels::Affine* chains) {
-  kernels::affine(chains[blockIdx.x], Here());
+  kernels::affine(chains[blockIdx.x], kernels::here());
 }
 
 template <int kWidth>
 __global__ void ForwardKernel(kernels::Forward of) {
-  kernels::forward<kWidth>(of, Here());
+  kernels::forward<kWidth>(of, kernels::here());
 }
 
 __device__ float SumOfBlock(float* numbers) {
@@ -48,7 +42,7 @@ __device__ float SumOfBlock(float* numbers) {
 template <int kWidth>
 __global__ void BackwardKernel(kernels::Backward of) {
   __shared__ float scaled[kernels::kThreads], plain[kernels::kThreads];
-  kernels::backward<kWidth>(of, Here(), &scaled[threadIdx.x],
+  kernels::backward<kWidth>(of, kernels::here(), &scaled[threadIdx.x],
       &plain[threadIdx.x]);
   if (!of.sums) { return; }
   const float sum = SumOfBlock(scaled), other = SumOfBlock(plain);
@@ -62,8 +56,8 @@ __global__ void BackwardKernel(kernels::Backward of) {
 
 __global__ void AddPartsKernel(int channels, int parts, const float* sums,
     float* gamma_diff, float* beta_diff) {
-  kernels::add_parts(channels, parts, sums, 0, gamma_diff, Here());
-  kernels::add_parts(channels, parts, sums, 1, beta_diff, Here());
+  kernels::add_parts(channels, parts, sums, 0, gamma_diff, kernels::here());
+  kernels::add_parts(channels, parts, sums, 1, beta_diff, kernels::here());
 }
 
 int BlocksFor(int count) {
