@@ -28,7 +28,7 @@ def check(plan: Plan, work: Path) -> Iterator[tuple[str, Result]]:
     net = gpu | {"system": plan.system, "trunk": plan.trunk}
     timed = net | {"rounds": plan.rounds}
     last = whole_net(plan.recipe(), system.last_stage)
-    first_batch, whole = plan.batch_sizes[0], f"stage {system.last_stage}"
+    first_batch = plan.batch_sizes[0]
     if "layers" in plan.parts:
         yield "layers", runner.measure("layers", net | {"batch_size": plan.layer_batch})
     if "losses" in plan.parts:
@@ -43,9 +43,11 @@ def check(plan: Plan, work: Path) -> Iterator[tuple[str, Result]]:
         yield from _grouped(runner, timed | {"stage": system.last_stage, "batch_size": first_batch}, layer.name)
     if PROFILE in plan.parts:
         request = timed | {"what": PROFILE, "stage": system.last_stage, "batch_size": first_batch}
-        yield f"profile, {whole}, batch {first_batch}", runner.measure("steps", request | {"grouped_engine": None})
-    for compiled in [part == "compiled" for part in ("torch", "compiled") if part in plan.parts]:
-        yield from _torch(runner, timed, last, compiled)
+        name = f"profile, stage {system.last_stage}, batch {first_batch}"
+        yield name, runner.measure("steps", request | {"grouped_engine": None})
+    for part in ("torch", "compiled"):
+        if part in plan.parts:
+            yield from _torch(runner, timed, last, part == "compiled")
     if "stages" in plan.parts:
         for stage in system.stages:
             yield f"training, stage {stage.number}, {plan.iterations} iterations", runner.train(stage.number)

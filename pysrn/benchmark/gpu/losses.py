@@ -37,7 +37,7 @@ def compare(system: str, trunk: str, stage: int, batch_size: int, gpu: int | Non
     first = make_solver(message, recipe, stage, 0.0)  # the others begin with its numbers
     expected = _gradients(first.net)
     rate = STEP * _norm({name: [blob.data for blob in first.net.params[name]] for name in expected}) / _norm(expected)
-    worst, losses = 0.0, []
+    losses = []
     for device in (None, gpu):
         use_device(device)
         solver = make_solver(message, recipe, stage, rate)

@@ -50,6 +50,6 @@ def resumable(folder: Path) -> Iterator[None]:
         raise SrnError(f"the build in {folder} stopped: a process that draws was killed", GO_ON) from None
     except OSError as error:
         where = error.filename or folder
-        cure = f"make room; {GO_ON}" if error.errno in _FULL else f"mend that; {GO_ON}"
-        cure = "choose another --out" if error.errno in _NOT_OURS else cure
+        mended = f"{'make room' if error.errno in _FULL else 'mend that'}; {GO_ON}"
+        cure = "choose another --out" if error.errno in _NOT_OURS else mended
         raise SrnError(f"the build in {folder} stopped: {error.strerror or error} ({where})", cure) from None
