@@ -118,7 +118,7 @@ def row(arguments, record, system, claim, data) -> float:
     """Plan, or train and measure, a claim on a data set; returns the hours that are left before."""
     from pysrn.claims.choice import chosen
     from pysrn.claims.claim import WHOLE
-    from pysrn.claims.runs import Job, families, share_first_stage_of
+    from pysrn.claims.runs import Job, families, share_first_stages_of
     from pysrn.systems.registry import default_system
 
     seeds, known = list(range(arguments.seeds)), chosen(system, data, record)
@@ -145,7 +145,7 @@ def row(arguments, record, system, claim, data) -> float:
             replace(families(one, data, arguments.runs)[WHOLE], seed=job.seed, chosen=chosen(one, data, record))
             for one in (system, default_system())
         )
-        share_first_stage_of([own, default], job)
+        share_first_stages_of([own, default], job)
         call(run_stage, job.words)
     for one in rows:  # the test images only when all runs of the claim are done
         for side in one.sides:

@@ -72,14 +72,14 @@ def of_seed(arguments: argparse.Namespace, chosen: list[System], seed: int) -> l
     """Runs of several systems from the first stage of the first one, with predictions of the test split."""
     from pysrn.train.run_folder import RunFolder
     from pysrn.train.settings import with_real_counts
-    from pysrn.train.shared_stage import share_first_stage
+    from pysrn.train.shared_stages import share_first_stages
 
     runs = [RunFolder(arguments.runs / whole_run(system, seed)) for system in chosen]
     for system, run in zip(chosen, runs, strict=True):
         training = words(arguments, system, seed)
         if run is not runs[0]:
             settings = run_stage.settings_of(run_stage.parsed(training), run)
-            share_first_stage(runs[0], run, with_real_counts(settings))
+            share_first_stages(runs[0], run, with_real_counts(settings))
         call(run_stage, training)
         call(predict, [str(run.path)])
     call(predict, [str(runs[0].path), "--stage", str(chosen[0].baseline.stage)])

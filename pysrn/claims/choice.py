@@ -12,7 +12,7 @@ from pathlib import Path
 from pysrn.claims.claim import ALONE, WHOLE, Try, tries
 from pysrn.claims.measures import mean_ap
 from pysrn.claims.record import POINTS, Record
-from pysrn.claims.runs import DataSet, Job, families
+from pysrn.claims.runs import DataSet, Job, families, share_first_stages_of
 from pysrn.console import UsageError, message
 from pysrn.data.cut import cut_pair
 from pysrn.systems.system import System
@@ -42,10 +42,12 @@ def choose(system: System, data: DataSet, runs: Path, record: Record, train: Tra
     found: dict[str, dict] = {}
     for family, job in families(system, part, runs).items():  # the system first: its budget is the baseline's
         stage, score = scores[family]
-        values = {}
+        values, before = {}, []
         for one in tries(system)[family]:
             tried = replace(job, seed=SEED, chosen=taken | {family: one})
+            share_first_stages_of(before, tried)
             train(tried)
+            before.append(tried)
             values[one.name] = POINTS * mean_ap(stage, **{score: 1.0}).of(tried.trained)
             message(f"{key}, {job.training.title}, {one.name}: {values[one.name]:.2f} mAP on held-out images")
         best = max(values, key=values.get)

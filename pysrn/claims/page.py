@@ -37,7 +37,8 @@ Both are kept in `claims.json`, so later commands need not repeat them.
 `shapes` has labels of drawn pictures, `posters` concepts of film posters, `coco_photos` objects of photographs.
 Any pair of one's own will do.
 
-Runs of one seed share their first stage where it is the same to the bit. So claims of one data set cost less together.
+Runs of one seed share the stages that they begin with where these are the same to the bit, and cached features.
+So claims of one data set cost less together.
 `shapes`: choose its recipe anew before S1. Its own was chosen while looking at test images
 ([how](evaluation.md)).
 

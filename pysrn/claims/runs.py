@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,10 +17,11 @@ from pysrn.predict.predictions import load_predictions
 from pysrn.recipes import Recipe
 from pysrn.systems.registry import run_prefix
 from pysrn.systems.system import System
+from pysrn.train.fixed.feature_room import FEATURES
 from pysrn.train.flags import add_flags, asked_for
 from pysrn.train.run_folder import RunFolder
 from pysrn.train.settings import Settings, choose_settings, with_real_counts
-from pysrn.train.shared_stage import share_first_stage
+from pysrn.train.shared_stages import share_first_stages
 
 # Seconds of an image, forward and backward through the whole net, on 2 cores; rough, for the plan alone. Measured:
 # `shapes` and 3,200 posters; the third is of docs/training.md, core seconds halved. Other trunks count as the slowest.
@@ -106,6 +107,8 @@ class Job:
         """For tools/run_stage.py."""
         common = ["--system", self.system.name, "--dataset", self.data.dataset, "--data", str(self.data.folder)]
         common += ["--runs", str(self.runs), "--run", self.run.path.name]
+        if "--cache-features" in self.data.words and "--cache-folder" not in self.data.words:
+            common += ["--cache-folder", str(self.runs / FEATURES)]  # runs with one trunk share its features
         return [str(self.last), *common, *self._own_words]
 
     @property
@@ -140,12 +143,12 @@ class Job:
         return path.is_file() and load_predictions(path).about.get("weights_sha256") == sha256_of(weights)
 
 
-def share_first_stage_of(wholes: Sequence[Job], job: Job) -> None:
-    """Give a job that is not begun the first stage of one of `wholes`, where that is done and the same to the bit."""
-    for whole in wholes:
-        if whole.run.path != job.run.path and job.run.state(job.numbers[0]).word == "not begun":
+def share_first_stages_of(earlier: Iterable[Job], job: Job) -> None:
+    """Give a job the stages that it begins with from those of `earlier` that are done and the same to the bit."""
+    for one in earlier:
+        if one.run.path != job.run.path and not job.done:
             with suppress(UsageError):  # another net, other numbers, or not done: the job trains its own
-                share_first_stage(whole.run, job.run, job.settings)
+                share_first_stages(one.run, job.run, job.settings)
 
 
 def _settings_of(system: System, data: DataSet, words: Sequence[str]) -> Settings:
@@ -154,6 +157,7 @@ def _settings_of(system: System, data: DataSet, words: Sequence[str]) -> Setting
     parser.add_argument("--weights")
     parser.add_argument("--from-scratch", action="store_true")
     parser.add_argument("--cache-features")
+    parser.add_argument("--cache-folder")
     add_flags(parser)
     try:
         found, rest = parser.parse_known_args(list(words))

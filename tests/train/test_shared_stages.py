@@ -1,7 +1,8 @@
-"""The first stage of one system given to another: the bytes that it would train itself, and refused where it is not."""
+"""First stages of one run given to another: the bytes that it would train itself, and refused where they are not."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pysrn.systems.registry import system_named
 from pysrn.train.flags import Asked
 from pysrn.train.run_folder import RunFolder
 from pysrn.train.settings import choose_settings, with_real_counts
-from pysrn.train.shared_stage import share_first_stage
+from pysrn.train.shared_stages import share_first_stages
 from tests.holding import Hold, wait_until
 from tests.train.conftest import SHORT, assert_same_weights
 from tests.train.test_kills import kill_all
@@ -25,10 +26,10 @@ OTHERS = ("cnn_rnn", "msrn")
 ROOT = Path(__file__).resolve().parents[2]
 AS_FINISHED = {"recipe": {"batch_size": 2}, "stages": {"iterations": [3]}}  # of the fixture `finished`
 SHARE = """
-from tests.train.test_shared_stage import *
+from tests.train.test_shared_stages import *
 
 done, run = (RunFolder(Path(folder)) for folder in a_share[:2])
-share_first_stage(done, run, settings_of("msrn", a_share[2]))
+share_first_stages(done, run, settings_of("msrn", a_share[2]))
 """
 
 
@@ -40,7 +41,7 @@ def settings_of(name, data, recipe=None, stages=None):
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_shared_stage_is_what_the_run_would_train_itself(finished, small_data, run_stage, tmp_path, name):
     done, run = RunFolder(finished[0] / "shapes"), RunFolder(tmp_path / "runs" / "shared")
-    share_first_stage(done, run, settings_of(name, small_data))
+    share_first_stages(done, run, settings_of(name, small_data))
     flags = ("1", "--system", name, "--iterations", "3", *SHORT)
     kept = run_stage(*flags, "--run", "shared")
     assert kept.returncode == 0 and "stage 1 (main): keep" in kept.stderr, kept.stderr
@@ -54,12 +55,43 @@ def test_a_shared_stage_is_what_the_run_would_train_itself(finished, small_data,
     assert manifest["shared_from"] == str(done.stage(1)) and manifest["digest"] == theirs["digest"]
 
 
+def test_all_stages_that_are_alike_are_shared(finished, small_data, run_stage, tmp_path):
+    """Of a run that differs in its last stage alone: three are copied, the fourth is what an own run ends with."""
+    done, run = RunFolder(finished[0] / "shapes"), RunFolder(tmp_path / "runs" / "shared")
+    settings = settings_of("srn", small_data, stages={"iterations": [3, 3, 3, 2]})
+    shorter = settings_of("srn", small_data, stages={"iterations": [3, 2, 3, 2]})
+    for name, wanted, stages in (("shorter", shorter, [1]), ("shared", settings, [1, 2, 3])):
+        share_first_stages(done, RunFolder(run.path.parent / name), wanted)
+        assert [n for n in range(1, 5) if RunFolder(run.path.parent / name).state(n).word == "done"] == stages
+    flags = ("4", "--iterations", "3,3,3,2", *SHORT)
+    for name in ("shared", "alone"):
+        ended = run_stage(*flags, "--run", name)
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stderr.count(": keep") == (3 if name == "shared" else 0)
+    assert_same_weights(run.weights(4), RunFolder(tmp_path / "runs" / "alone").weights(4))
+
+
+def test_sharing_goes_on_behind_what_a_run_has(finished, small_data, tmp_path):
+    """A run that was given one stage gets the next from another that is done; none behind one that it has begun."""
+    done, run = RunFolder(finished[0] / "shapes"), RunFolder(tmp_path / "run")
+    settings = settings_of("srn", small_data, stages={"iterations": [3, 3, 3, 2]})
+    share_first_stages(done, run, settings)
+    before = run.weights(1).stat().st_mtime_ns
+    shutil.rmtree(run.stage(3))
+    share_first_stages(done, run, settings)
+    assert run.state(3).word == "done" and run.weights(1).stat().st_mtime_ns == before
+    shutil.rmtree(run.stage(3))
+    (run.weights(2)).write_bytes(b"other")
+    share_first_stages(done, run, settings)  # its stage 3 would start from other weights
+    assert run.state(3).word == "not begun"
+
+
 @pytest.mark.slow
 def test_killed_at_any_file_while_a_stage_is_shared(finished, small_data, tmp_path):
     """SIGKILL before each file that is opened or renamed: the same call then leaves what an undisturbed one leaves."""
 
     def share(run):
-        share_first_stage(RunFolder(finished[0] / "shapes"), RunFolder(run), settings_of("msrn", small_data))
+        share_first_stages(RunFolder(finished[0] / "shapes"), RunFolder(run), settings_of("msrn", small_data))
         return {path.relative_to(run): path.is_file() and path.read_bytes() for path in run.rglob("*")}
 
     straight = share(tmp_path / "straight")
@@ -92,7 +124,7 @@ def test_killed_at_any_file_while_a_stage_is_shared(finished, small_data, tmp_pa
 def test_another_training_is_refused(finished, small_data, tmp_path, other):
     run = RunFolder(tmp_path / "run")
     with pytest.raises(UsageError, match="another net, other numbers, data or first weights"):
-        share_first_stage(RunFolder(finished[0] / "shapes"), run, settings_of("msrn", small_data, **other))
+        share_first_stages(RunFolder(finished[0] / "shapes"), run, settings_of("msrn", small_data, **other))
     assert not run.path.exists()
 
 
@@ -100,7 +132,7 @@ def test_other_first_weights_are_refused(finished, small_data, tmp_path):
     done = RunFolder(finished[0] / "shapes")
     settings = replace(settings_of("msrn", small_data), weights=str(done.weights(1)))
     with pytest.raises(UsageError, match="first weights"):
-        share_first_stage(done, RunFolder(tmp_path / "run"), settings)
+        share_first_stages(done, RunFolder(tmp_path / "run"), settings)
 
 
 def test_what_a_run_has_stays_and_what_is_not_done_is_not_shared(finished, small_data, tmp_path):
@@ -109,15 +141,15 @@ def test_what_a_run_has_stays_and_what_is_not_done_is_not_shared(finished, small
         RunFolder(tmp_path / "run"),
         settings_of("msrn", small_data),
     )
-    with pytest.raises(UsageError, match="no finished first stage"):
-        share_first_stage(run, RunFolder(tmp_path / "other"), settings)
-    share_first_stage(done, run, settings)
+    with pytest.raises(UsageError, match=r"no finished stage 1 \(main\)"):
+        share_first_stages(run, RunFolder(tmp_path / "other"), settings)
+    share_first_stages(done, run, settings)
     before = (run.stage(1) / "manifest.json").stat().st_mtime_ns
-    share_first_stage(done, run, settings)
+    share_first_stages(done, run, settings)
     assert (run.stage(1) / "manifest.json").stat().st_mtime_ns == before
     run.weights(1).write_bytes(b"damaged")
-    with pytest.raises(UsageError, match="no finished first stage"):
-        share_first_stage(run, RunFolder(tmp_path / "other"), settings)
+    with pytest.raises(UsageError, match=r"no finished stage 1 \(main\)"):
+        share_first_stages(run, RunFolder(tmp_path / "other"), settings)
 
 
 def test_systems_are_compared_from_one_first_stage(small_data, tmp_path):
