@@ -23,6 +23,7 @@ import sys
 from pathlib import Path
 
 from pysrn.console import UsageError, check_output_file, message, run_main
+from pysrn.precision import add_precision, multiply_in
 from pysrn.recipes import DATASETS
 
 MOST_ROWS = 24  # photos in a picture of the attention
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         "--score", nargs="+", metavar="SCORE", default=[], help="which to compute (default: all; of photos the last)"
     )
     parser.add_argument("--gpu", type=int, help="CUDA device (default: CPU)")
+    add_precision(parser)
     parser.add_argument("--batch-size", type=int, help="images at once (default: 16)")
     parser.add_argument(
         "--search", nargs="+", type=setting, default=[], metavar="NAME=N", help="settings of a system that searches"
@@ -134,6 +136,8 @@ def work(arguments: argparse.Namespace) -> None:
         raise UsageError("--label-file is for --dataset: an LMDB pair has its labels")
     if not photos and (arguments.attention or arguments.picture):
         raise UsageError("--attention is for photos", "tools/visualize.py attention RUN")
+    if not (arguments.join or arguments.from_text):
+        multiply_in(arguments.precision, gpu=arguments.gpu is not None)
     if photos:
         predict_photos(arguments, run, photos)
     elif arguments.join:

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from pysrn.console import UsageError, run_main
+from pysrn.precision import add_precision, multiply_in
 from pysrn.recipes import EMBEDDED
 from pysrn.systems.registry import run_prefix, system_named, systems
 from pysrn.train.flags import add_flags, asked_for, positive, whole
@@ -83,6 +84,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="stages with a fixed trunk: train the whole net in one piece, its trunk neither folded nor apart",
     )
+    add_precision(machine)
     machine.add_argument("--tensorboard", action="store_true", help="write event files, too (stageN/events)")
     return parser.parse_args(argv)
 
@@ -110,6 +112,7 @@ def work(arguments: argparse.Namespace) -> None:
     stage = settings.recipe.system.stage(arguments.stage or settings.recipe.system.last_stage).number
     if arguments.cache_folder and not arguments.cache_features:
         raise UsageError("--cache-folder is for --cache-features", "give --cache-features fp32, or fp16")
+    multiply_in(arguments.precision, gpu=bool(arguments.gpu))
     launch = Launch(arguments.ranks, arguments.launcher, arguments.hang_after)
     caching = arguments.cache_features and Caching(arguments.cache_features, arguments.cache_folder)
     plain = {name: getattr(arguments, name) for name in ("workers", "snapshot_every", "keep", "tensorboard")}

@@ -20,6 +20,7 @@ from pysrn.console import MissingError, UsageError
 from pysrn.nets import messages, prototxt
 
 ENGINE = "CAFFE_ENGINE"  # docker/caffe/patches/speed-1-engine-switch.patch
+NOT_HERE = "this processor has no"  # what our Caffe says of bf16 where that cannot be (engine.cpp)
 NO_DEVICE = "no CUDA device"  # how what our Caffe says begins (docker/caffe/patches/gpu-4-without-device.patch)
 
 
@@ -74,13 +75,19 @@ def check_gpu(gpu: int) -> None:
 
 @cache
 def engine_in_use() -> tuple[str, ...]:
-    """The parts of our engine that Caffe computes with (none: stock Caffe). UsageError when CAFFE_ENGINE is wrong."""
+    """The parts of our engine that Caffe computes with (none: stock Caffe).
+
+    UsageError when CAFFE_ENGINE is wrong, MissingError where it names what the processor has not.
+    """
     import caffe
 
     if not hasattr(caffe, "engine_parts"):  # stock Caffe has not
         return ()
     if ENGINE in os.environ and (reason := _fails("caffe.engine_parts()")):
-        raise UsageError(reason.rpartition("Check failed: ")[2].partition(") ")[2] or reason, f"leave {ENGINE} out")
+        words = reason.rpartition("Check failed: ")[2].partition(") ")[2] or reason
+        if NOT_HERE in words:
+            raise MissingError(words, "leave --precision out, or bf16 in CAFFE_ENGINE")
+        raise UsageError(words, f"leave {ENGINE} out")
     return tuple(caffe.engine_parts())
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pysrn.console import MissingError, SrnError, UsageError
+from pysrn.precision import PRECISION
 from pysrn.predict.columns import Column, Outline, checked, read_columns, write_columns
 from pysrn.predict.predictions import NO_SCORES
 
@@ -74,6 +75,7 @@ def join(whole: Path) -> Outline:
         for what, of_part, of_first in (
             ("by other weights", said.get("weights_sha256"), about.get("weights_sha256")),
             ("of other data", said.get(OF_DATA), about.get(OF_DATA)),
+            ("in another precision", said.get(PRECISION), about.get(PRECISION)),
             ("of a split of another size", total, about[RECORDS][2]),
             ("with other labels", tuple(part["classes"].texts()), classes),
             ("with other scores", _kinds(part), _kinds(first)),

@@ -19,6 +19,7 @@ from pysrn.data.pair.pixels import BadImage, decode_content, warp
 from pysrn.data.readers.annotation_checks import key_names
 from pysrn.data.readers.label_text import printable
 from pysrn.nets.caffemodel import sha256_of
+from pysrn.precision import about_precision
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.parts import RECORDS
 from pysrn.predict.photo_files import Member, content_of
@@ -97,6 +98,7 @@ def predict_photos(
         "weights_sha256": sha256_of(net.path),
         "files": "\n".join(printable(str(path), 5000) for path in places),
         **({"found": "\n".join(words)} if words else {}),
+        **about_precision(),
         **({RECORDS: [part.start, part.stop, len(paths)]} if part else {}),
     }
     joined = {name: np.concatenate([part[name] for part in parts]) for name in scores}

@@ -19,6 +19,7 @@ from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.data.pair.manifest import NAME as DATA_MANIFEST
 from pysrn.data.pair.pair_reader import ELSEWHERE
 from pysrn.nets.caffemodel import sha256_of
+from pysrn.precision import about_precision
 from pysrn.predict.cached_deploy import CachedDeployNet
 from pysrn.predict.chunks import ScoreChunks
 from pysrn.predict.columns import Column, OddValue, Outline, checked, in_blocks, read_columns, write_columns
@@ -82,6 +83,7 @@ def predict_to(
         "chunk": batch_size * CHUNK_BATCHES,
         "cache": cache and list(cache),
         **({"search": dict(search)} if search else {}),
+        **about_precision(),
     }
     chunks = ScoreChunks(out.with_name(f".{out.name}.chunks"), job)
     with chunks.opened():
@@ -94,7 +96,7 @@ def predict_to(
             fill_chunks(net, pair, chunks, numbers, bar.update)
         bar.close()
         about = {"weights": str(weights), "weights_sha256": job["weights_sha256"]}
-        about |= {"data": str(pair.folder), "split": pair.split}
+        about |= {"data": str(pair.folder), "split": pair.split, **about_precision()}
         if pair.is_part:
             about |= {RECORDS: [pair.span.start, pair.span.stop, pair.total], OF_DATA: job["data_sha256"]}
         try:

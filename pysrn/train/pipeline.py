@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ from pysrn.data.build import build_dataset, unfinished_shapes
 from pysrn.data.pair.encoding import Encoding
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.nets.in_caffe import check_gpu, engine_in_use
+from pysrn.precision import FP32, precision_in_use
 from pysrn.recipes import EMBEDDED
 from pysrn.systems.deploy_files import write_deploy
 from pysrn.train.fixed.feature_room import announce
@@ -114,6 +115,7 @@ def _run_stage(stage: PreparedStage, first: int, machine: Machine) -> None:
     prepare(stage, first, machine)
     ranks = _ranks(stage, first, machine.launch.ranks)
     begun = {"digest": stage.digest, "source_sha256": source_hash(source), "ranks": ranks}
+    begun["precision"] = _precision(stage, first)
     if stage.recipe.trunk_is_fixed(number):
         begun["features"] = _features(stage, first, machine)
     write_json(folder / BEGUN, begun)
@@ -151,9 +153,14 @@ def _run_stage(stage: PreparedStage, first: int, machine: Machine) -> None:
         raise InterruptedRun(f"interrupted; stage {number} is done", "run the same command again")
 
 
-def _history(stage: PreparedStage, first: int, what: str, now: Any, warning: Callable[[Any], str]) -> list:
-    """What a stage has been trained with, one after the other; says the warning where it goes on with another."""
-    earlier = read_record(stage.folder / BEGUN, {}).get(what, []) if first else []
+def _history(
+    stage: PreparedStage, first: int, what: str, now: Any, warning: Callable[[Any], str], before: Sequence[Any] = ()
+) -> list:
+    """What a stage has been trained with, one after the other; says the warning where it goes on with another.
+
+    `before`: what a stage was begun with that does not say it.
+    """
+    earlier = read_record(stage.folder / BEGUN, {}).get(what, list(before)) if first else []
     if earlier and earlier[-1] == now:
         return earlier
     if earlier and (words := warning(earlier[-1])):
@@ -169,6 +176,18 @@ def _ranks(stage: PreparedStage, first: int, ranks: int) -> list[int]:
         return f"--ranks {before} and goes on with {ranks}: {other}"
 
     return _history(stage, first, "ranks", ranks, warning)
+
+
+def _precision(stage: PreparedStage, first: int) -> list[str]:
+    """What its convolutions have multiplied."""
+    now = precision_in_use()
+    if now != FP32:
+        message(f"  convolutions multiply {now}, summed up in fp32 (--precision)")
+
+    def warning(before: str) -> str:
+        return f"--precision {before} and goes on with {now}"
+
+    return _history(stage, first, "precision", now, warning, [FP32])
 
 
 def _features(stage: PreparedStage, first: int, machine: Machine) -> list[str]:

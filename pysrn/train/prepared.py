@@ -17,6 +17,7 @@ from pysrn.nets.layers import give_blobs, parameter_layers
 from pysrn.nets.losses import loss_tops
 from pysrn.nets.portable import say_global
 from pysrn.nets.solvers import stage_solver
+from pysrn.precision import precision_in_use
 from pysrn.recipes import PLATEAU, Recipe, StageSpec
 from pysrn.systems.stage_nets import DataSource, new_layers, recipe_deploy_net, stage_net
 from pysrn.systems.system import Stage
@@ -199,4 +200,5 @@ def prepare(stage: PreparedStage, first: int, machine: Machine) -> None:
         base_lr=stage.plan.base_lr,
         validation_images=recipe.validation_images,
         tensorboard=machine.tensorboard,
+        precision=precision_in_use(),
     ).write(folder)

@@ -30,6 +30,7 @@ class Job:
     base_lr: float
     validation_images: int
     tensorboard: bool
+    precision: str  # what convolutions multiply: one of `precision.PRECISIONS`
 
     def write(self, folder: Path) -> None:
         """Write job.json."""

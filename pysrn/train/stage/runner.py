@@ -20,6 +20,7 @@ from pysrn.nets import messages, surgery
 from pysrn.nets.caffemodel import read_layers, sha256_of, write_weights
 from pysrn.nets.layers import fixed_layers
 from pysrn.nets.prototxt import read_message
+from pysrn.precision import multiply_in
 from pysrn.train.fixed import fixed_part
 from pysrn.train.stage import snapshots
 from pysrn.train.stage.files import CARRIED, JOB, NET, SOLVER, WEIGHTS
@@ -53,6 +54,7 @@ def run(folder: Path, job: Job, team: Alone) -> None:
     """Train to the end of the stage; then write weights.caffemodel, with the carried layers."""
     stop = StopRequest(team)
     team.check_size(job.ranks)
+    multiply_in(job.precision)  # of hosts whose environment does not say it
     team.set_device(job.gpus)
     solver = team.solver(folder / SOLVER, folder / NET)
     message = read_message(folder / NET, messages.NetParameter)

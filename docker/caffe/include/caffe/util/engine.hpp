@@ -14,10 +14,11 @@ namespace caffe {
 /// not look like a measurement.
 ///
 /// The environment variable CAFFE_ENGINE is read once, when the first net is
-/// made: unset or empty means all parts but `device`, `stock` none (Caffe as it
-/// was published), anything else is a list of parts separated by commas, in
-/// which `all` stands for what an empty one means. No device has run `device`
-/// yet: so it has to be asked for.
+/// made: unset or empty means all parts but `device` and `bf16`, `stock` none
+/// (Caffe as it was published), anything else is a list of parts separated by
+/// commas, in which `all` stands for what an empty one means. No device has run
+/// `device` yet, and `bf16` is less exact: so they have to be asked for. Where
+/// the processor has no bf16, asking for it ends the program.
 namespace engine {
 
 enum Part {
@@ -29,6 +30,7 @@ enum Part {
   RECURRENT,    // LSTM by vectors, a sequence in a few large passes
   LARGE,        // what only large nets gain from: see large.hpp
   DEVICE,       // chains of layers, and SGD, as single passes of a GPU
+  BF16,         // convolutions multiply bf16, and sum up in float
   PART_COUNT
 };
 
@@ -38,11 +40,11 @@ bool enabled(Part part);
 /// The names of the parts that are compiled in and asked for.
 std::vector<std::string> parts();
 
-/// Says that a part is compiled in. The part's own source file holds one
-/// object of this class in static storage.
+/// Says that a part is compiled in, if it `runs` here. The part's own source
+/// file holds one object of this class in static storage.
 class Provider {
  public:
-  explicit Provider(Part part);
+  explicit Provider(Part part, bool runs = true);
 };
 
 }  // namespace engine

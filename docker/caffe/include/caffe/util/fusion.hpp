@@ -67,16 +67,18 @@ class ChainFusion {
     int convolution, norm, scale, eltwise, relu, last;
     int addend;  // which bottom of the sum is not the convolution's
     bool fused, deferred;  // the last time: at all, the branch
+    bool half;  // only convolutions read its result: it may be kept as bf16
     vector<float> factor, shift;
     int offset;  // of its factors, then of its shifts, in affine_
   };
 
   bool Find(int convolution, Chain* chain) const;
   bool InPlace(int layer, const Blob<float>* blob) const;
+  bool OnlyConvolved(int last, const Blob<float>* blob) const;
   ScaleLayer<float>& scale_of(const Chain& chain) const;
   bool Affine(Chain* chain);
   void Convolve(const Chain& chain, const Blob<float>* addend, bool relu,
-      Blob<float>* top);
+      bool half, Blob<float>* top);
   void ComputeBranch(int convolution);
 
   // On a GPU: what Begin, Forward and Backward do (fusion_device.cu).

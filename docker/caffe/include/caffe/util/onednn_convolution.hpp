@@ -16,13 +16,14 @@ struct ConvolutionSizes {
 
 /// What a convolution does to its output before it is written: output * factor
 /// + shift by channel, plus the blob `addend`, and the positive part of it.
+/// half: it may be kept as bf16 where the convolution multiplies that.
 struct ConvolutionEpilogue {
   ConvolutionEpilogue()
-      : factor(NULL), shift(NULL), addend(NULL), relu(false) {}
+      : factor(NULL), shift(NULL), addend(NULL), relu(false), half(false) {}
   const float* factor;  // with shift, or neither
   const float* shift;
   const Blob<float>* addend;
-  bool relu;
+  bool relu, half;
 };
 
 /**
@@ -61,6 +62,7 @@ class OneDNNConvolution {
  private:
   class Primitives;
   class Weights;
+  static shared_ptr<Primitives> MakePrimitives(const ConvolutionSizes& sizes);
   vector<shared_ptr<Primitives> > prepared_;
   Primitives* current_;
   shared_ptr<Weights> weights_;

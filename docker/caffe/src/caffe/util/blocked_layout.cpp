@@ -1,6 +1,10 @@
 #include "caffe/util/blocked_layout.hpp"
 
 #include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "caffe/common.hpp"
 
 namespace caffe {
 
@@ -20,13 +24,39 @@ void BlockSlice(int inner, int block, const float* ordered, float* blocked) {
   }
 }
 
-void OrderSlice(int inner, int block, const float* blocked, float* ordered) {
+float Widen(float value) { return value; }
+
+float Widen(uint16_t half) {
+  const uint32_t bits = static_cast<uint32_t>(half) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+template <typename Number>
+void OrderSlice(int inner, int block, const Number* blocked, float* ordered) {
   for (int start = 0; start < inner; start += kColumns) {
     const int end = std::min(inner, start + kColumns);
     for (int c = 0; c < block; ++c) {
       float* row = ordered + static_cast<size_t>(c) * inner;
-      for (int i = start; i < end; ++i) { row[i] = blocked[i * block + c]; }
+      for (int i = start; i < end; ++i) {
+        row[i] = Widen(blocked[i * block + c]);
+      }
     }
+  }
+}
+
+template <typename Number>
+void OrderSlices(const BlockedLayout& layout, const void* blocked,
+    float* ordered) {
+  const int inner = layout.inner, block = layout.block;
+  const int slices = layout.outer * (layout.channels / block);
+  const size_t size = static_cast<size_t>(block) * inner;
+#pragma omp parallel for
+  for (int slice = 0; slice < slices; ++slice) {
+    OrderSlice(inner, block,
+        static_cast<const Number*>(blocked) + slice * size,
+        ordered + slice * size);
   }
 }
 
@@ -52,6 +82,7 @@ void ForWeights(const BlockedLayout& layout, const Copy& copy) {
 
 void BlockFromOrdered(const BlockedLayout& layout, const float* ordered,
     float* blocked) {
+  CHECK(!layout.half) << "nobody writes halves from Caffe's order";
   const int inner = layout.inner, block = layout.block;
   if (layout.weights) {
     ForWeights(layout, [=](size_t from, size_t to) {
@@ -72,26 +103,22 @@ void BlockFromOrdered(const BlockedLayout& layout, const float* ordered,
   }
 }
 
-void OrderFromBlocked(const BlockedLayout& layout, const float* blocked,
+void OrderFromBlocked(const BlockedLayout& layout, const void* blocked,
     float* ordered) {
-  const int inner = layout.inner, block = layout.block;
-  if (layout.weights) {
-    ForWeights(layout, [=](size_t to, size_t from) {
-      for (int c = 0; c < block; ++c) {
-        for (int i = 0; i < inner; ++i) {
-          ordered[to + c * inner + i] = blocked[from + (i * block + c) * block];
-        }
-      }
-    });
+  if (!layout.weights) {
+    (layout.half ? OrderSlices<uint16_t> : OrderSlices<float>)(layout, blocked,
+        ordered);
     return;
   }
-  const int slices = layout.outer * (layout.channels / block);
-  const size_t size = static_cast<size_t>(block) * inner;
-#pragma omp parallel for
-  for (int slice = 0; slice < slices; ++slice) {
-    OrderSlice(inner, block, blocked + slice * size,
-        ordered + slice * size);
-  }
+  const int inner = layout.inner, block = layout.block;
+  const float* const weights = static_cast<const float*>(blocked);
+  ForWeights(layout, [=](size_t to, size_t from) {
+    for (int c = 0; c < block; ++c) {
+      for (int i = 0; i < inner; ++i) {
+        ordered[to + c * inner + i] = weights[from + (i * block + c) * block];
+      }
+    }
+  });
 }
 
 }  // namespace caffe

@@ -14,7 +14,7 @@ namespace {
 
 const char* const kNames[PART_COUNT] = {
   "elementwise", "onednn", "grouped", "fusion", "memory", "recurrent", "large",
-  "device"
+  "device", "bf16"
 };
 
 struct Selection {
@@ -36,10 +36,12 @@ struct Selection {
       CHECK_LT(part, PART_COUNT) << "CAFFE_ENGINE=" << value << ": there is no "
           << "part '" << name << "'. Allowed are: stock alone, or a list, "
           << "separated by commas, of elementwise, onednn, grouped, fusion, "
-          << "memory, recurrent, large, device, and all for all of them but "
-          << "device.";
+          << "memory, recurrent, large, device, bf16, and all for all of them "
+          << "but device and bf16.";
       asked[part] = true;
     }
+    CHECK(!asked[BF16] || asked[ONEDNN]) << "CAFFE_ENGINE=" << value
+        << ": bf16 is for convolutions by oneDNN: name onednn, or all, too.";
   }
 };
 
@@ -58,7 +60,10 @@ bool enabled(Part part) {
 }
 
 std::vector<std::string> parts() {
-  selection();  // a wrong name is an error even where no part is compiled in
+  // A wrong name is an error even where no part is compiled in. And what is
+  // asked for to be fast, but less exact, must not be left out silently.
+  CHECK(!selection().asked[BF16] || provided[BF16]) << "CAFFE_ENGINE has bf16: "
+      << "this processor has no such arithmetic, or Caffe no oneDNN.";
   std::vector<std::string> names;
   for (int part = 0; part < PART_COUNT; ++part) {
     if (enabled(static_cast<Part>(part))) { names.push_back(kNames[part]); }
@@ -66,8 +71,8 @@ std::vector<std::string> parts() {
   return names;
 }
 
-Provider::Provider(Part part) {
-  provided[part] = true;
+Provider::Provider(Part part, bool runs) {
+  provided[part] = runs;
 }
 
 }  // namespace engine

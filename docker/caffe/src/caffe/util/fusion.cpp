@@ -68,6 +68,12 @@ ChainFusion::ChainFusion(const vector<shared_ptr<Layer<float> > >& layers,
     for (int j = i; j <= chain.last; ++j) { by_layer_[j] = chains_.size(); }
     chains_.push_back(chain);
   }
+  for (int i = 0; i < chains_.size(); ++i) {
+    const int last = chains_[i].last;
+    chains_[i].half = engine::enabled(engine::BF16) &&
+        layers_[last]->layer_param().phase() == TEST &&
+        OnlyConvolved(last, tops_[last][0]);
+  }
 }
 
 ChainFusion::~ChainFusion() {
@@ -89,6 +95,27 @@ bool ChainFusion::InPlace(int layer, const Blob<float>* blob) const {
   return layer < layers_.size() && bottoms_[layer].size() == 1 &&
       bottoms_[layer][0] == blob && tops_[layer].size() == 1 &&
       tops_[layer][0] == blob && layers_[layer]->loss(0) == 0;
+}
+
+// Whether a blob is read behind a layer, and there by convolutions or as what a
+// chain adds, through splits or not.
+bool ChainFusion::OnlyConvolved(int last, const Blob<float>* blob) const {
+  bool read = false;
+  for (int i = last + 1; i < layers_.size(); ++i) {
+    for (int j = 0; j < bottoms_[i].size(); ++j) {
+      if (bottoms_[i][j] != blob) { continue; }
+      read = true;
+      if (IsType(*layers_[i], "Split")) {
+        for (int k = 0; k < tops_[i].size(); ++k) {
+          if (!OnlyConvolved(i, tops_[i][k])) { return false; }
+        }
+      } else if (!IsType(*layers_[i], "Convolution") &&
+          !(by_layer_[i] >= 0 && chains_[by_layer_[i]].eltwise == i)) {
+        return false;
+      }
+    }
+  }
+  return read;
 }
 
 bool ChainFusion::Find(int convolution, Chain* chain) const {
@@ -130,7 +157,10 @@ bool ChainFusion::Find(int convolution, Chain* chain) const {
     chain->relu = next++;
   }
   chain->last = next - 1;
-  return chain->last > convolution;
+  // Alone, a convolution gains where it may leave bf16.
+  return chain->last > convolution || (engine::enabled(engine::BF16) &&
+      layers_[convolution]->layer_param().phase() == TEST &&
+      Caffe::mode() == Caffe::CPU);
 }
 
 // Sets what BatchNorm and Scale multiply by and add; false if a backward pass
@@ -160,7 +190,7 @@ bool ChainFusion::Affine(Chain* chain) {
 }
 
 void ChainFusion::Convolve(const Chain& chain, const Blob<float>* addend,
-    bool relu, Blob<float>* top) {
+    bool relu, bool half, Blob<float>* top) {
   ConvolutionEpilogue epilogue;
   if (!chain.factor.empty()) {
     epilogue.factor = chain.factor.data();
@@ -168,6 +198,7 @@ void ChainFusion::Convolve(const Chain& chain, const Blob<float>* addend,
   }
   epilogue.addend = addend;
   epilogue.relu = relu;
+  epilogue.half = half;
   const vector<Blob<float>*> tops(1, top);
   CHECK(static_cast<ConvolutionLayer<float>&>(*layers_[chain.convolution])
       .ForwardEngine(bottoms_[chain.convolution], tops, epilogue));
@@ -175,7 +206,7 @@ void ChainFusion::Convolve(const Chain& chain, const Blob<float>* addend,
 
 void ChainFusion::ComputeBranch(int convolution) {
   Blob<float>* const branch = tops_[convolution][0];
-  Convolve(chains_[by_first_[convolution]], NULL, false, branch);
+  Convolve(chains_[by_first_[convolution]], NULL, false, false, branch);
 }
 
 bool ChainFusion::Begin(bool watched, bool watched_back) {
@@ -211,7 +242,7 @@ int ChainFusion::Forward(int first, int last) {
   }
   Blob<float>* const branch = tops_[first][0];
   if (chain.eltwise < 0) {
-    Convolve(chain, NULL, chain.relu >= 0, branch);
+    Convolve(chain, NULL, chain.relu >= 0, chain.half, branch);
     branch->order_watched_data();
     return chain.last - first + 1;
   }
@@ -224,14 +255,14 @@ int ChainFusion::Forward(int first, int last) {
       (chain.scale >= 0 && need_backward_[chain.scale] &&
        layers_[first]->layer_param().phase() == TRAIN);
   if (keep) {
-    Convolve(chain, NULL, false, branch);
+    Convolve(chain, NULL, false, false, branch);
     const int block = branch->data_block();
     elementwise::sum(top->count(), 1, branch->cpu_data_in(block), 1,
         addend.cpu_data_in(block), chain.relu >= 0,
         top->overwritten_cpu_data_in(block));
     branch->order_watched_data();
   } else {
-    Convolve(chain, &addend, chain.relu >= 0, top);
+    Convolve(chain, &addend, chain.relu >= 0, chain.half, top);
     if (!branch->data()->pooled()) {
       chain.deferred = true;
       branch->data()->Defer(

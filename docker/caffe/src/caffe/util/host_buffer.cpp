@@ -61,8 +61,7 @@ void* HostBuffer::CopyBlocked(const BlockedLayout& layout,
 }
 
 void HostBuffer::Order(void* ordered) {
-  OrderFromBlocked(layout_, static_cast<const float*>(blocked_),
-      static_cast<float*>(ordered));
+  OrderFromBlocked(layout_, blocked_, static_cast<float*>(ordered));
   state_ = BOTH;
 }
 

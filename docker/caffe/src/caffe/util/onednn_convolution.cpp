@@ -11,10 +11,12 @@
 #include "caffe/util/onednn_convolution.hpp"
 
 #ifdef USE_ONEDNN
+#include <boost/make_shared.hpp>
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include <algorithm>
 #include <cfloat>
+#include <string>
 #include <unordered_map>
 #endif
 
@@ -40,10 +42,20 @@ namespace {
 
 const engine::Provider onednn_provider(engine::ONEDNN);
 
+// Whether the processor multiplies bf16.
+bool HasBF16() {
+  // An instruction set is the set of bits of all those that it contains.
+  const int kBF16 = dnnl_cpu_isa_avx512_core_bf16;
+  return (dnnl_get_effective_cpu_isa() & kBF16) == kBF16;
+}
+
+const engine::Provider bf16_provider(engine::BF16, HasBF16());
+
 typedef dnnl::memory::desc Descriptor;
 typedef dnnl::memory::format_tag Tag;
 
 const dnnl::memory::data_type kFloat = dnnl::memory::data_type::f32;
+const dnnl::memory::data_type kHalf = dnnl::memory::data_type::bf16;
 // The direct algorithm: bit for bit the same for each run.
 const dnnl::algorithm kDirect = dnnl::algorithm::convolution_direct;
 // Shapes that are kept ready for one layer (the last batch is often smaller).
@@ -97,15 +109,14 @@ dnnl::stream& Stream() {
 
 // How many channels the widest vectors of this machine hold.
 int ChannelBlock() {
-  // An instruction set is the set of bits of all those that it contains.
   const int kAvx512 = dnnl_cpu_isa_avx512_core;
   static const int block =
       (dnnl_get_effective_cpu_isa() & kAvx512) == kAvx512 ? 16 : 8;
   return block;
 }
 
-dnnl::memory Wrap(const Descriptor& descriptor, const float* data) {
-  return dnnl::memory(descriptor, Engine(), const_cast<float*>(data));
+dnnl::memory Wrap(const Descriptor& descriptor, const void* data) {
+  return dnnl::memory(descriptor, Engine(), const_cast<void*>(data));
 }
 
 // The same numbers, described otherwise; or the part with this number of them,
@@ -126,6 +137,21 @@ void Reorder(dnnl::memory from, dnnl::memory to, bool add = false) {
     attributes.set_post_ops(operations);
   }
   dnnl::reorder(from, to, attributes).execute(Stream(), from, to);
+}
+
+// Copies numbers for a use; not again where it holds this version of them in
+// this layout. Version 0 is never known again.
+dnnl::memory ScratchCopy(const dnnl::memory& values, const Descriptor& layout,
+    ScratchUse use, size_t version) {
+  static thread_local size_t held[SCRATCH_COUNT];
+  static thread_local Descriptor layouts[SCRATCH_COUNT];
+  const dnnl::memory copied = ScratchMemory(layout, use);
+  if (version == 0 || version != held[use] || layouts[use] != layout) {
+    Reorder(values, copied);
+    held[use] = version;
+    layouts[use] = layout;
+  }
+  return copied;
 }
 
 int OperationArgument(int operation) {
@@ -183,59 +209,86 @@ struct WeightLayouts {
   }
 };
 
-// The three ways in which a blob of activations may lie.
+// The ways in which a blob of activations may lie, and what primitives are
+// asked to read and to make. Halves are written only where convolutions alone
+// read them.
 struct Activations {
-  Descriptor ordered, blocked, wanted;
+  Descriptor ordered, blocked, halves, read, made;
+  BlockedLayout half_layout;
   bool has_block;
 
-  Activations(int num, int channels, const int size[2])
+  Activations(int num, int channels, const int size[2], bool half)
       : ordered({num, channels, size[0], size[1]}, kFloat, Tag::nchw),
         has_block(channels % ChannelBlock() == 0) {
     const dnnl::memory::dims dims = {num, channels, size[0], size[1]};
     blocked = Descriptor(dims, kFloat,
         ChannelBlock() == 16 ? Tag::nChw16c : Tag::nChw8c);
-    wanted = has_block ? blocked : Descriptor(dims, kFloat, Tag::any);
+    // Blocks of 16 channels are slow to multiply in bf16.
+    made = has_block && !half ? blocked : Descriptor(dims, kFloat, Tag::any);
+    read = half ? Descriptor(dims, kHalf, Tag::any) : made;
+    halves = Descriptor(dims, kHalf, Tag::nhwc);
+    half_layout = {num, channels, size[0] * size[1], channels, false, true};
   }
 
   // As our layers keep them.
   const Descriptor& kept() const { return has_block ? blocked : ordered; }
 
-  // The numbers of a blob in the layout that a primitive reads.
+  // The numbers of a blob in the layout that a primitive reads. What was copied
+  // last for this use is not copied again.
   dnnl::memory Read(const Blob<float>& blob, bool diff,
       const Descriptor& layout, ScratchUse use) const {
-    if (has_block && layout == blocked) {
-      return Wrap(layout, diff ? blob.cpu_diff_in(ChannelBlock()) :
-          blob.cpu_data_in(ChannelBlock()));
+    if (!diff && blob.data()->is_blocked(half_layout)) {
+      const dnnl::memory values =
+          Wrap(halves, blob.data()->blocked_cpu_data(half_layout));
+      return layout == halves ? values : Copy(blob, diff, values, layout, use);
     }
-    dnnl::memory values = Wrap(ordered,
+    const int block = diff ? blob.diff_block() : blob.data_block();
+    if (has_block && (layout == blocked ||
+        (layout != ordered && block == ChannelBlock()))) {
+      const dnnl::memory values = Wrap(blocked, diff ?
+          blob.cpu_diff_in(ChannelBlock()) : blob.cpu_data_in(ChannelBlock()));
+      return layout == blocked ? values : Copy(blob, diff, values, layout, use);
+    }
+    const dnnl::memory values = Wrap(ordered,
         diff ? blob.cpu_diff() : blob.cpu_data());
-    if (layout == ordered) { return values; }
-    dnnl::memory converted = ScratchMemory(layout, use);
-    Reorder(values, converted);
-    return converted;
+    return layout == ordered ? values : Copy(blob, diff, values, layout, use);
   }
 
   // Whether a primitive that writes this layout can write into a blob.
   bool direct(const Descriptor& layout) const {
-    return layout == ordered || (has_block && layout == blocked);
+    return layout == ordered || layout == halves ||
+        (has_block && layout == blocked);
   }
 
   // Where a primitive that writes this layout has to write to.
   dnnl::memory Write(Blob<float>* blob, bool diff,
       const Descriptor& layout) const {
-    if (!direct(layout)) {
-      return ScratchMemory(layout, RESULT);
+    return direct(layout) ? Place(blob, diff, layout) :
+        ScratchMemory(layout, RESULT);
+  }
+
+  // To be called when it has written.
+  void Written(const dnnl::memory& from, Blob<float>* blob, bool diff) const {
+    if (!direct(from.get_desc())) { Reorder(from, Place(blob, diff, kept())); }
+  }
+
+ private:
+  dnnl::memory Place(Blob<float>* blob, bool diff,
+      const Descriptor& layout) const {
+    if (layout == halves) {
+      return Wrap(layout,
+          blob->data()->overwritten_blocked_cpu_data(half_layout));
     }
     const int block = layout == ordered ? 1 : ChannelBlock();
     return Wrap(layout, diff ? blob->overwritten_cpu_diff_in(block) :
         blob->overwritten_cpu_data_in(block));
   }
 
-  // To be called when it has written.
-  void Written(const dnnl::memory& from, Blob<float>* blob, bool diff) const {
-    if (direct(from.get_desc())) { return; }
-    Reorder(from, Wrap(ordered, diff ? blob->overwritten_cpu_diff_in(1) :
-        blob->overwritten_cpu_data_in(1)));
+  static dnnl::memory Copy(const Blob<float>& blob, bool diff,
+      const dnnl::memory& values, const Descriptor& layout, ScratchUse use) {
+    const SyncedMemory& memory = *(diff ? blob.diff() : blob.data());
+    return ScratchCopy(values, layout, use,
+        memory.watched() ? 0 : memory.version());
   }
 };
 
@@ -244,27 +297,52 @@ struct Activations {
 // What oneDNN has compiled for one shape; the backward pass when it is needed.
 class OneDNNConvolution::Primitives {
  public:
-  explicit Primitives(const ConvolutionSizes& s)
-      : sizes(s), bottom(s.num, s.channels, s.input),
-        top(s.num, s.num_output, s.output),
+  // half: bf16 is multiplied, and summed up in float.
+  Primitives(const ConvolutionSizes& s, bool half)
+      : sizes(s), half(half), bottom(s.num, s.channels, s.input, half),
+        top(s.num, s.num_output, s.output, half),
         weight(s), bias({s.num_output}, kFloat, Tag::x),
         by_channel({1, s.num_output, 1, 1}, kFloat, Tag::nchw),
-        any_weight(weight.ordered.get_dims(), kFloat, Tag::any),
+        any_weight(weight.ordered.get_dims(), half ? kHalf : kFloat, Tag::any),
+        weight_made(weight.ordered.get_dims(), kFloat, Tag::any),
         stride({s.stride[0], s.stride[1]}),
         dilation({s.dilation[0] - 1, s.dilation[1] - 1}),
         pad_begin({s.pad[0], s.pad[1]}), images(1), parts(1), seen(false),
-        seen_bottom(bottom.wanted), seen_weight(any_weight),
-        seen_top(top.wanted) {
+        seen_bottom(bottom.read), seen_weight(any_weight),
+        seen_top(top.made) {
     for (int i = 0; i < 2; ++i) {
       const int extent = s.dilation[i] * (s.kernel[i] - 1) + 1;
       pad_end.push_back((s.output[i] - 1) * s.stride[i] + extent - s.input[i] -
           s.pad[i]);
     }
-    forward_description = DescribeForward(dnnl::primitive_attr(), s.bias);
+    forward_description =
+        DescribeForward(dnnl::primitive_attr(), s.bias, seen_top);
+    if (half) {
+      if (IsReference(forward_description)) {
+        throw dnnl::error(dnnl_unimplemented, "no kernel for bf16");
+      }
+      // oneDNN pairs passes by the type of what both have.
+      hint = dnnl::convolution_forward::primitive_desc(Engine(),
+          dnnl::prop_kind::forward_training, kDirect, bottom.read, any_weight,
+          top.read, stride, dilation, pad_begin, pad_end);
+      PrepareBackwardBottom();
+      PrepareBackwardWeight();
+      if (IsReference(backward_bottom_description) ||
+          IsReference(backward_weight_description)) {
+        throw dnnl::error(dnnl_unimplemented, "no kernel for bf16");
+      }
+      return;
+    }
+    hint = forward_description;
     if (ChannelBlock() == 16 && top.has_block) {
       SeeRows();
       SeeChannels();
     }
+  }
+
+  // Whether oneDNN only has its plain loops, which are far slower than ours.
+  static bool IsReference(const dnnl::primitive_desc_base& description) {
+    return std::string(description.impl_info_str()).find("ref") == 0;
   }
 
   // With vectors of 16, oneDNN's kernels for 1 x 1 convolutions add up to 512
@@ -306,24 +384,25 @@ class OneDNNConvolution::Primitives {
     images = s.num;
     parts = s.channels;
     seen = true;
-    seen_bottom = Activations(1, 1, s.input).ordered;
+    seen_bottom = Activations(1, 1, s.input, false).ordered;
     seen_weight = Descriptor({s.num_output, 1, s.kernel[0], s.kernel[1]},
         kFloat, Tag::any);
-    seen_top = Activations(1, s.num_output, s.output).blocked;
-    seen_weight = DescribeForward(dnnl::primitive_attr(), s.bias)
+    seen_top = Activations(1, s.num_output, s.output, false).blocked;
+    seen_weight = DescribeForward(dnnl::primitive_attr(), s.bias, seen_top)
         .weights_desc();
   }
 
   dnnl::convolution_forward::primitive_desc DescribeForward(
-      const dnnl::primitive_attr& attributes, bool with_bias) const {
+      const dnnl::primitive_attr& attributes, bool with_bias,
+      const Descriptor& made) const {
     return with_bias ?
         dnnl::convolution_forward::primitive_desc(Engine(),
             dnnl::prop_kind::forward_training, kDirect, seen_bottom,
-            seen_weight, bias, seen_top, stride, dilation, pad_begin, pad_end,
+            seen_weight, bias, made, stride, dilation, pad_begin, pad_end,
             attributes) :
         dnnl::convolution_forward::primitive_desc(Engine(),
             dnnl::prop_kind::forward_training, kDirect, seen_bottom,
-            seen_weight, seen_top, stride, dilation, pad_begin, pad_end,
+            seen_weight, made, stride, dilation, pad_begin, pad_end,
             attributes);
   }
 
@@ -335,9 +414,12 @@ class OneDNNConvolution::Primitives {
     Descriptor bottom, weight, top;
   };
   const Fused& PrepareForward(const ConvolutionEpilogue& epilogue, bool adds) {
+    const bool halves = half && epilogue.half;
     Fused& fused = forward[(epilogue.factor ? 1 : 0) +
-        (epilogue.addend ? 2 : 0) + (epilogue.relu ? 4 : 0) + (adds ? 8 : 0)];
+        (epilogue.addend ? 2 : 0) + (epilogue.relu ? 4 : 0) + (adds ? 8 : 0) +
+        (halves ? 16 : 0)];
     if (!fused.primitive) {
+      const Descriptor& made = halves ? top.halves : seen_top;
       dnnl::post_ops operations;
       if (adds) { operations.append_sum(1.f); }
       if (epilogue.factor) {
@@ -346,7 +428,7 @@ class OneDNNConvolution::Primitives {
       }
       if (epilogue.addend) {
         operations.append_binary(dnnl::algorithm::binary_add,
-            seen ? seen_top : forward_description.dst_desc());
+            seen || halves ? made : forward_description.dst_desc());
       }
       if (epilogue.relu) {
         // x * min(1, max(0, x * FLT_MAX)): oneDNN's own ReLU makes zero of what
@@ -356,7 +438,8 @@ class OneDNNConvolution::Primitives {
       }
       dnnl::primitive_attr attributes;
       attributes.set_post_ops(operations);
-      fused.description = DescribeForward(attributes, sizes.bias && !adds);
+      fused.description =
+          DescribeForward(attributes, sizes.bias && !adds, made);
       fused.primitive = dnnl::convolution_forward(fused.description);
       fused.bottom = seen ? bottom.kept() : fused.description.src_desc();
       fused.weight = seen ? weight.blocked : fused.description.weights_desc();
@@ -383,8 +466,8 @@ class OneDNNConvolution::Primitives {
     if (backward_bottom) { return; }
     backward_bottom_description =
         dnnl::convolution_backward_data::primitive_desc(Engine(), kDirect,
-            bottom.wanted, any_weight, top.wanted, stride, dilation, pad_begin,
-            pad_end, forward_description);
+            bottom.made, any_weight, top.read, stride, dilation, pad_begin,
+            pad_end, hint);
     backward_bottom = dnnl::convolution_backward_data(
         backward_bottom_description);
   }
@@ -393,26 +476,27 @@ class OneDNNConvolution::Primitives {
     if (backward_weight) { return; }
     backward_weight_description = sizes.bias ?
         dnnl::convolution_backward_weights::primitive_desc(Engine(), kDirect,
-            bottom.wanted, any_weight, bias, top.wanted, stride, dilation,
-            pad_begin, pad_end, forward_description) :
+            bottom.read, weight_made, bias, top.read, stride, dilation,
+            pad_begin, pad_end, hint) :
         dnnl::convolution_backward_weights::primitive_desc(Engine(), kDirect,
-            bottom.wanted, any_weight, top.wanted, stride, dilation, pad_begin,
-            pad_end, forward_description);
+            bottom.read, weight_made, top.read, stride, dilation, pad_begin,
+            pad_end, hint);
     backward_weight = dnnl::convolution_backward_weights(
         backward_weight_description);
   }
 
   const ConvolutionSizes sizes;
+  const bool half;
   const Activations bottom, top;
   const WeightLayouts weight;
-  const Descriptor bias, by_channel, any_weight;
+  const Descriptor bias, by_channel, any_weight, weight_made;
   const dnnl::memory::dims stride, dilation, pad_begin;
   dnnl::memory::dims pad_end;
   int images, parts;  // passes, where each is of one image and channel
   bool seen;          // by SeeRows or SeeChannels
   Descriptor seen_bottom, seen_weight, seen_top;
-  dnnl::convolution_forward::primitive_desc forward_description;
-  Fused forward[16];
+  dnnl::convolution_forward::primitive_desc forward_description, hint;
+  Fused forward[32];
   dnnl::convolution_backward_data::primitive_desc backward_bottom_description;
   dnnl::convolution_backward_data backward_bottom;
   dnnl::convolution_backward_weights::primitive_desc
@@ -460,6 +544,19 @@ class OneDNNConvolution::Weights {
 OneDNNConvolution::OneDNNConvolution()
     : current_(NULL), weights_(new Weights) {}
 
+// In bf16 where that is asked for, and oneDNN has all passes in it.
+shared_ptr<OneDNNConvolution::Primitives> OneDNNConvolution::MakePrimitives(
+    const ConvolutionSizes& sizes) {
+  if (engine::enabled(engine::BF16)) {
+    try {
+      return boost::make_shared<Primitives>(sizes, true);
+    } catch (const dnnl::error& error) {
+      LOG(INFO) << "A convolution stays in float (" << error.what() << ").";
+    }
+  }
+  return boost::make_shared<Primitives>(sizes, false);
+}
+
 bool OneDNNConvolution::Prepare(const ConvolutionSizes& sizes) {
   if (!engine::enabled(engine::ONEDNN)) { return false; }
   if (current_ && current_->sizes == sizes) { return true; }
@@ -470,7 +567,7 @@ bool OneDNNConvolution::Prepare(const ConvolutionSizes& sizes) {
     }
   }
   try {
-    shared_ptr<Primitives> primitives(new Primitives(sizes));
+    const shared_ptr<Primitives> primitives = MakePrimitives(sizes);
     if (prepared_.size() == kPreparedShapes) {
       prepared_.erase(prepared_.begin());
     }
