@@ -19,10 +19,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
-from tqdm import tqdm
-
 from pysrn.early_signals import SIGNALS
+from pysrn.later import later
 
+tqdm = later("tqdm")
 Item = TypeVar("Item")
 
 DONE, FAILED, WRONG_USAGE, MISSING, OUT_OF_TOLERANCE, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -100,11 +100,16 @@ def run_main(
 
 def message(text: str) -> None:
     """Write one line for the person at the keyboard (stderr), above a progress bar if there is one."""
-    tqdm.write(text, file=sys.stderr)
+    if Progress.bars:
+        tqdm.tqdm.write(text, file=sys.stderr)
+    else:
+        print(text, file=sys.stderr)
 
 
 class Progress:
     """A tqdm bar on a terminal, otherwise one plain line every `PLAIN_LINE_SECONDS` and one at the end."""
+
+    bars = 0  # on the terminal
 
     def __init__(self, total: int, description: str, unit: str = "it", initial: int = 0) -> None:
         self.total, self.description, self.unit, self.done = total, description, unit, initial
@@ -113,7 +118,8 @@ class Progress:
         self._initial = initial
         self._bar = None
         if sys.stderr.isatty():
-            self._bar = tqdm(total=total, desc=description, unit=unit, initial=initial, file=sys.stderr)
+            Progress.bars += 1
+            self._bar = tqdm.tqdm(total=total, desc=description, unit=unit, initial=initial, file=sys.stderr)
 
     def update(self, count: int = 1, note: str = "") -> None:
         """Advance by `count`; `note` is shown behind the numbers."""
@@ -130,6 +136,7 @@ class Progress:
         """Finish: close the bar or write the last plain line."""
         if self._bar is not None:
             self._bar.close()
+            Progress.bars -= 1
         else:
             self._plain_line()
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from pysrn.benchmark.usual import usual_recipe
 from pysrn.console import UsageError
+from pysrn.later import later
 from pysrn.nets import in_caffe, messages
 from pysrn.nets.fixed import LABEL
 from pysrn.nets.folding import Weights
@@ -18,6 +17,8 @@ from pysrn.nets.solvers import stage_solver
 from pysrn.recipes import OWN, Recipe
 from pysrn.systems.stage_nets import DataSource, stage_net
 from pysrn.train.fixed.settings import fed_by_input
+
+np = later("numpy")
 
 RATE = 1e-9  # of the solver: most weights change in every step, and the losses stay however many steps are timed
 KNOWN_LOSS = "SigmoidCrossEntropyLoss"  # what PyTorch's side has

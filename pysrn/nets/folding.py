@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-import numpy as np
-
+from pysrn.later import later
 from pysrn.nets import messages
 from pysrn.nets.in_caffe import make_net
 from pysrn.nets.layers import FIXED, add_layer, set_learning
 
-Weights = Mapping[str, list[np.ndarray]]
+np = later("numpy")
+
+Weights = Mapping[str, "list[np.ndarray]"]
 
 
 def fold(net, weights: Weights):

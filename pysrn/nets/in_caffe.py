@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-
-from google.protobuf.message import Message
+from typing import TYPE_CHECKING
 
 from pysrn.console import MissingError, UsageError
 from pysrn.nets import messages, prototxt
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 ENGINE = "CAFFE_ENGINE"  # docker/caffe/patches/speed-1-engine-switch.patch
 NOT_HERE = "this processor has no"  # what our Caffe says of bf16 where that cannot be (engine.cpp)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from google.protobuf import json_format
-
+from pysrn.later import later
 from pysrn.nets import messages
+
+np, json_format = later("numpy"), later("google.protobuf.json_format")
 
 BN_MOMENTUM = 0.9  # official repo, bn_layer.cpp; Caffe's own 0.999 remembers more iterations than a short run has
 BIAS_RATE = 2.0  # assumed: biases learn twice as fast, the custom of Caffe's own models

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
-
+from pysrn.later import later
 from pysrn.nets import messages
+
+np = later("numpy")
 
 
 def sigmoid_cross_entropy(score: np.ndarray, label: np.ndarray) -> np.ndarray:

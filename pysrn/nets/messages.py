@@ -11,20 +11,44 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from typing import TYPE_CHECKING, Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import Message
+from pysrn.later import later
 
-_Proto = descriptor_pb2.FieldDescriptorProto
+if TYPE_CHECKING:
+    from google.protobuf import descriptor_pb2 as _descriptor
+    from google.protobuf.message import Message
+
+descriptor_pb2, descriptor_pool, message_factory = (
+    later(f"google.protobuf.{name}") for name in ("descriptor_pb2", "descriptor_pool", "message_factory")
+)
+_MESSAGES = (
+    "BlobProto", "Datum", "SolverState", "NetParameter", "SolverParameter", "LayerParameter", "V1LayerParameter",
+)  # fmt: skip
 _FORKED = 137  # number of `bn_param` in the fork, of `embed_param` in Caffe
 
 
-def _file() -> descriptor_pb2.FileDescriptorProto:
+def __getattr__(name: str) -> Any:
+    """One of Caffe's messages, as a class: made when it is first asked for."""
+    if name == "V1_TYPES":  # names by number, from 0
+        kinds = _ours()["V1LayerParameter"].LayerType
+        return tuple(sorted(kinds.keys(), key=kinds.Value))
+    if name not in _MESSAGES:
+        raise AttributeError(f"{__name__} has no {name}")
+    return _ours()[name]
+
+
+@cache
+def _ours() -> dict[str, type]:
+    return _classes(_file())
+
+
+def _file() -> _descriptor.FileDescriptorProto:
     content = resources.files("pysrn.nets").joinpath("caffe.desc").read_bytes()
     return descriptor_pb2.FileDescriptorProto.FromString(content)
 
 
-def _classes(file: descriptor_pb2.FileDescriptorProto) -> dict[str, type]:
+def _classes(file: _descriptor.FileDescriptorProto) -> dict[str, type]:
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {
@@ -33,22 +57,15 @@ def _classes(file: descriptor_pb2.FileDescriptorProto) -> dict[str, type]:
     }
 
 
-def _forked(file: descriptor_pb2.FileDescriptorProto) -> descriptor_pb2.FileDescriptorProto:
+def _forked(file: _descriptor.FileDescriptorProto) -> _descriptor.FileDescriptorProto:
     layer = next(message for message in file.message_type if message.name == "LayerParameter")
     field = next(field for field in layer.field if field.number == _FORKED)
     field.name, field.type_name = "bn_param", ".caffe.BNParameter"
     normalisation = file.message_type.add(name="BNParameter")
     normalisation.field.add(
-        name="eps", number=4, type=_Proto.TYPE_FLOAT, label=_Proto.LABEL_OPTIONAL, default_value="1e-5"
+        name="eps", number=4, type=field.TYPE_FLOAT, label=field.LABEL_OPTIONAL, default_value="1e-5"
     )
     return file
-
-
-_OURS = _classes(_file())
-BlobProto, Datum, SolverState = _OURS["BlobProto"], _OURS["Datum"], _OURS["SolverState"]
-NetParameter, SolverParameter = _OURS["NetParameter"], _OURS["SolverParameter"]
-LayerParameter, V1LayerParameter = _OURS["LayerParameter"], _OURS["V1LayerParameter"]
-V1_TYPES = tuple(sorted(V1LayerParameter.LayerType.keys(), key=V1LayerParameter.LayerType.Value))  # by number, from 0
 
 
 def copy_of(message: Message) -> Message:

@@ -13,14 +13,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from pysrn.console import UsageError
+from pysrn.later import later
 from pysrn.nets import messages
 from pysrn.nets.folding import Weights
 from pysrn.nets.layers import Learning
 from pysrn.recipes import Input, Recipe
 from pysrn.systems.published import NOTHING_PUBLISHED, Published
+
+np = later("numpy")
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from pysrn.console import MissingError, SrnError, existing_file, message, recoded
 from pysrn.data.readers.annotation_checks import shown
 from pysrn.data.readers.records import NEGATIVE, POSITIVE, UNSPECIFIED, Naming
+from pysrn.later import later
+
+np = later("numpy")
 
 LONGEST_NAME = 1000  # characters; assumed: more are a quote that was left open
 LARGEST_TEXT = 2**27  # bytes; assumed: four times the largest list of labels that circulates, NUS-WIDE's

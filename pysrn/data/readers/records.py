@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
+from pysrn.later import later
+
+np = later("numpy")
+
 
 POSITIVE, UNSPECIFIED, NEGATIVE = 1, 0, -1  # label values; WIDER-Attribute knows all three
 PARTS = {  # what files, folders and cells call the parts of one's own data

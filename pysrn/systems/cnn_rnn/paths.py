@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pysrn.console import SrnError, UsageError, existing_file
 from pysrn.data.readers.label_text import printable, text_lines
+from pysrn.later import later
 from pysrn.recipes import Recipe
 from pysrn.systems.cnn_rnn.heads import FREQUENT, RANDOM, RARE, WIDEST_BEAM
+
+np = later("numpy")
 
 if TYPE_CHECKING:  # reads images
     from pysrn.data.pair.pair_reader import PairReader

@@ -17,13 +17,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from google.protobuf import json_format
-
 from pysrn.console import UsageError
+from pysrn.later import later
 from pysrn.nets import messages
 from pysrn.nets.layers import Learning, add_layer, convolution, set_learning
 from pysrn.recipes import option
 from pysrn.systems.trunks.resnet import TrunkSpec, block_names
+
+json_format = later("google.protobuf.json_format")
 
 TAPS = (3, 4, 5)  # ResNet.py, forward: ends of layer2, layer3, layer4
 BUFFERED = (3, 4)  # ResNet.py: conv_buffer1 and conv_buffer2; the third tap has none

@@ -5,11 +5,12 @@ A row looks with every channel by itself; shown is the mean over the channels.
 
 from __future__ import annotations
 
-import numpy as np
-
+from pysrn.later import later
 from pysrn.systems.msrn.heads import TAPS
 from pysrn.systems.msrn.label_branch import ASSIGNMENT, ROWS
 from pysrn.systems.system import Map
+
+np = later("numpy")
 
 
 def attention_maps(features: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pysrn.console import UsageError
+from pysrn.later import later
 from pysrn.recipes import (
     BEST,
     DATASETS,
@@ -31,6 +30,8 @@ from pysrn.recipes import (
 from pysrn.systems.srn.heads import PRIOR, VARIANTS, ZERO, HeadSpec
 from pysrn.systems.system import System
 from pysrn.systems.trunks.resnet import PREACT, PREACT_FB, RELEASE, TRUNKS
+
+np = later("numpy")
 
 if TYPE_CHECKING:  # reads images
     from pysrn.data.pair.pair_reader import PairReader

@@ -34,11 +34,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from string import ascii_lowercase
 
-import numpy as np
-
+from pysrn.later import later
 from pysrn.nets import messages
 from pysrn.nets.fixed import Features
 from pysrn.nets.layers import Learning, activation, add_layer, batch_norm_scale, convolution, preact_bottleneck, relu
+
+np = later("numpy")
 
 STAGES = (2, 3, 4, 5)  # res2 ... res5
 FEATURE_STAGE = 4  # X: the end of res4, 14 x 14 (official repo issue 15)

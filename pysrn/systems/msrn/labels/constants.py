@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from pysrn.console import SrnError, UsageError
+from pysrn.later import later
 from pysrn.nets.folding import Weights
 from pysrn.recipes import Recipe
 from pysrn.systems.msrn.heads import LABELS, RANDOM
@@ -18,6 +17,8 @@ from pysrn.systems.msrn.labels.graph import cooccurrence, edges, other_edges
 from pysrn.systems.msrn.labels.vectors import SHIPPED, label_statistics_vectors, read_vectors, shipped_vectors
 from pysrn.systems.msrn.nets import MSRN
 from pysrn.systems.msrn.recipes import SAFE_RATE
+
+np = later("numpy")
 
 MOST_ROWS = 1024  # of the semantic attention layer
 

@@ -16,7 +16,10 @@ leaves two edges; ours are counts. A label without an image has no neighbours; t
 
 from __future__ import annotations
 
-import numpy as np
+from pysrn.later import later
+
+np = later("numpy")
+
 
 COLUMN_SUM, IN_DIVISOR = 0.25, 1e-6  # util.py, gen_A
 

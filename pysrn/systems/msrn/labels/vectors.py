@@ -12,10 +12,11 @@ from functools import partial
 from importlib import resources
 from pathlib import Path
 
-import numpy as np
-
 from pysrn.console import SrnError, existing_file
+from pysrn.later import later
 from pysrn.systems.msrn.labels.graph import cooccurrence
+
+np = later("numpy")
 
 SHIPPED = ("coco", "nus_wide", "voc2007", "apparel")  # vectors/SOURCE.md
 NAMES_SHOWN = 6
