@@ -217,6 +217,12 @@ def class_names(dataset: str) -> tuple[str, ...]:
     return tuple(text.splitlines())
 
 
+def split_counts(dataset: str) -> dict[str, int]:
+    """Images of each split of a data set."""
+    spec = DATASETS[dataset]
+    return {"train": spec.train_images, "test": spec.test_images}
+
+
 def flags_of(kind: type) -> dict[str, dict]:
     """Fields of a dataclass that have a flag, with what `option` said of it."""
     return {one.name: one.metadata["flag"] for one in fields(kind) if "flag" in one.metadata}

@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 from pysrn.console import message, run_main, seed_number
-from pysrn.data.build import unfinished_shapes
 from pysrn.recipes import EMBEDDED
 from pysrn.systems.registry import run_prefix, system_named, systems
 from tools import evaluate, make_lmdb, predict, report, run_stage, to_torch, visualize
@@ -42,6 +41,8 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
 
 def work(arguments: argparse.Namespace) -> int:
     """Call the tools in order."""
+    from pysrn.data.build import unfinished_shapes
+
     system = system_named(arguments.system)
     run = str(arguments.runs / f"{run_prefix(system)}{EMBEDDED}-seed{arguments.seed}")
     data = str(arguments.data)

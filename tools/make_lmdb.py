@@ -14,22 +14,14 @@ import sys
 from pathlib import Path
 
 from pysrn.console import UsageError, existing_folder, run_main, seed_number
-from pysrn.data.build import build_dataset, shapes_counts
-from pysrn.data.cut import cut_pair
-from pysrn.data.merge import merge_pairs
-from pysrn.data.pair.datum import SIGNED, ZERO_ONE
-from pysrn.data.pair.encoding import JPEG_QUALITY, Encoding
-from pysrn.data.pair.manifest import read_manifest
-from pysrn.data.pair.pixels import INTERPOLATIONS
-from pysrn.data.readers.options import ReaderOptions, add_own_flags
-from pysrn.data.readers.registry import AVAILABLE
-from pysrn.data.verify import verify_dataset
-from pysrn.recipes import STORED_SIZE
+from pysrn.data.pair.encoding import INTERPOLATIONS, JPEG_QUALITY, SIGNED, ZERO_ONE, Encoding
+from pysrn.data.readers.options import AVAILABLE, ReaderOptions, add_own_flags
+from pysrn.recipes import EMBEDDED, STORED_SIZE, split_counts
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, build or verify, print one line a split."""
-    counts = shapes_counts()
+    counts = split_counts(EMBEDDED)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", choices=AVAILABLE)
     parser.add_argument("--root", help="where the data set lies (not for shapes, which is drawn)")
@@ -79,6 +71,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(arguments: argparse.Namespace) -> None:
+    from pysrn.data.build import build_dataset
+    from pysrn.data.merge import merge_pairs
+    from pysrn.data.verify import verify_dataset
+
     out = arguments.out or f"data/{arguments.dataset}"
     root = arguments.root or (arguments.coco_json and arguments.coco_json[0].parent)
     if arguments.merge:
@@ -113,6 +109,9 @@ def _work(arguments: argparse.Namespace) -> None:
 
 def _cut(arguments: argparse.Namespace, out: str) -> dict[str, int]:
     """Divide the training images of a pair: recipes can be chosen on the second part, and no test image is seen."""
+    from pysrn.data.cut import cut_pair
+    from pysrn.data.pair.manifest import read_manifest
+
     if not arguments.cut or arguments.validation_fraction is None:
         raise UsageError("--cut PAIR and --validation-fraction F go together", "give both")
     held = (read_manifest(existing_folder(arguments.cut, "LMDB folder")) or {}).get("dataset")

@@ -16,11 +16,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from pysrn.console import SrnError
+from pysrn.later import later
 from pysrn.processes import python_module
 
+np = later("numpy")
 CAFFE, TORCH = "caffe", "torch"
 INFER, TRAIN, SEQUENCE, SEARCH = "infer", "train", "sequence", "search"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # of OpenMP, OpenBLAS and PyTorch

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pysrn.benchmark.contender import CAFFE, TORCH
 from pysrn.benchmark.usual import usual_recipe
 from pysrn.console import UsageError
-from pysrn.predict.trained import system_of
 from pysrn.recipes import Recipe
 from pysrn.systems.registry import default_system, system_named
 from pysrn.systems.system import System
@@ -43,6 +42,8 @@ class Plan:
     dataset: str | None = None
 
     def __post_init__(self) -> None:
+        from pysrn.predict.trained import system_of
+
         system = system_named(self.system) if self.system else system_of(self.run) if self.run else default_system()
         stages = stages_of(system, self.part)
         if not stages:

@@ -25,7 +25,7 @@ from pysrn.data.readers.options import NO_OPTIONS, ReaderOptions
 from pysrn.data.readers.records import AnnotatedSplit
 from pysrn.data.readers.registry import SPLITS, check_options, read_splits
 from pysrn.data.shapes.dataset import write_shapes
-from pysrn.recipes import DATASETS
+from pysrn.recipes import split_counts
 from pysrn.whole_files import discard, replace_text
 
 DRAWING = "drawing.partial"  # pictures that are being drawn
@@ -69,7 +69,7 @@ def build_dataset(
             if held != dataset:
                 raise UsageError(f"{out} holds the data set {held}, not {dataset}", "choose another --out")
             if dataset == "shapes":
-                _draw_shapes(out, counts or shapes_counts(), seed, workers, force)
+                _draw_shapes(out, counts or split_counts(dataset), seed, workers, force)
                 annotated = read_splits(dataset, out, options)
             return _write_splits(dataset, out, annotated, seed, encoding, workers, force)
 
@@ -162,12 +162,6 @@ def unfinished_shapes(out: str | Path) -> bool:
         left |= {f"{path.name}.partial" for path in files}
         return {path.name for path in out.iterdir()} <= left
     return manifest.get("dataset") == "shapes" and not set(SPLITS) <= set(manifest["splits"])
-
-
-def shapes_counts() -> dict[str, int]:
-    """Images of each split of `shapes`, from the recipe."""
-    spec = DATASETS["shapes"]
-    return {"train": spec.train_images, "test": spec.test_images}
 
 
 def _draw_shapes(out: Path, counts: Mapping[str, int], seed: int, workers: int | None, force: bool) -> None:

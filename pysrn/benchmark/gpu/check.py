@@ -15,7 +15,7 @@ from pysrn.benchmark.gpu.steps import GROUPED, PROFILE, STEP
 from pysrn.benchmark.nets import grouped_convolution, losses_of, whole_net
 from pysrn.benchmark.usual import usual_recipe
 from pysrn.console import UsageError
-from pysrn.nets.messages import NetParameter
+from pysrn.nets import messages
 from pysrn.systems.registry import system_named, systems
 
 TOLERANCE = 1e-3  # assumed: sums of thousands of float32 products in another order, relative to the largest value
@@ -74,7 +74,7 @@ def _steps(runner: Runner, timed: Result, stage: int, batch: int, tf32: bool) ->
         yield name, runner.measure("steps", request, {"CAFFE_TF32": str(int(tf32)), "CAFFE_ENGINE": engine})
 
 
-def _torch(runner: Runner, timed: Result, net: NetParameter, compiled: bool) -> Iterator[tuple[str, Result]]:
+def _torch(runner: Runner, timed: Result, net: messages.NetParameter, compiled: bool) -> Iterator[tuple[str, Result]]:
     """PyTorch's step on the net of the last stage; compiled ones, which take a minute each, at one batch size."""
     plan, what = runner.plan, "PyTorch's step, compiled" if compiled else "PyTorch's step"
     try:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pysrn.data.pair.encoding import SIGNED, ZERO_ONE
 from pysrn.nets.messages import Datum
-
-SIGNED, ZERO_ONE = "1/-1/0", "0-1"  # how labels are stored: yes / no / unspecified, or no and yes alone
 
 
 def encoded_image(jpeg: bytes, height: int, width: int) -> bytes:

@@ -35,7 +35,6 @@ from PIL import Image
 from pysrn.data.image_files import is_heif
 from pysrn.data.readers.records import Sample
 
-INTERPOLATIONS = ("area", "linear")
 LARGEST_FILE = 1 << 28  # bytes; assumed: a photo has 1/20 of it, and every thread holds one
 FULL = 1 << 27  # pixels; assumed: 134 million, 0.4 GB decoded; every thread may hold so many
 MOST = 1 << 28  # pixels that are decoded whole: those of `pysrn/__init__.py`
@@ -113,7 +112,7 @@ def _reduction(width: int, height: int, least: int) -> int:
 
 
 def warp(image: np.ndarray, width: int, height: int, interpolation: str = "area") -> np.ndarray:
-    """Resize without keeping the proportions; `interpolation` is one of INTERPOLATIONS."""
+    """Resize without keeping the proportions; `interpolation` is one of `encoding.INTERPOLATIONS`."""
     if image.shape[:2] == (height, width):
         return image
     by_area = interpolation == "area" and image.shape[0] * image.shape[1] > height * width

@@ -1,4 +1,4 @@
-"""How annotations are read, where a data set leaves a choice: as a value, and as flags of the command line."""
+"""What data sets are read, and how, where they leave a choice: as a value, and as flags of the command line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+AVAILABLE = ("shapes", "coco", "nus_wide", "wider_attribute", "voc2007", "folder")  # data sets
 FORMATS = ("csv", "coco", "voc", "yolo")  # of one's own data
 
 

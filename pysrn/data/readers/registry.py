@@ -8,7 +8,7 @@ from pysrn.console import MissingError, UsageError, existing_folder, message
 from pysrn.data.readers.coco import read_coco
 from pysrn.data.readers.image_lists import read_image_lists
 from pysrn.data.readers.nus_wide import read_nus_wide
-from pysrn.data.readers.options import NO_OPTIONS, ReaderOptions
+from pysrn.data.readers.options import AVAILABLE, NO_OPTIONS, ReaderOptions
 from pysrn.data.readers.own.formats import read_own
 from pysrn.data.readers.records import AnnotatedSplit
 from pysrn.data.readers.voc2007 import read_voc2007
@@ -16,7 +16,6 @@ from pysrn.data.readers.wider_attribute import read_wider_attribute
 from pysrn.recipes import OWN_DATASET, class_names
 
 SPLITS = ("train", "test")
-AVAILABLE = ("shapes", "coco", "nus_wide", "wider_attribute", "voc2007", "folder")
 COCO_PARTS = {"train": "train", "test": "val"}  # official repo, README: train2014 and val2014
 CAN_DROP = ("coco", "nus_wide", "folder")  # `drop_unlabelled`; NUS-WIDE always does, as the paper
 TABLES = ("nus_wide", "folder")  # `separator`; and `merge_alike`, which is for all lists, too
