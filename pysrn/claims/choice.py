@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from pysrn.claims.claim import ALONE, WHOLE, Try, tries
+from pysrn.claims.claim import ALONE, WHOLE, Try, claims, tries
 from pysrn.claims.measures import mean_ap
 from pysrn.claims.record import POINTS, Record
 from pysrn.claims.runs import DataSet, Job, families, share_first_stages_of
@@ -32,7 +32,8 @@ def choose(system: System, data: DataSet, runs: Path, record: Record, train: Tra
     if key in record.choices:
         message(f"{key}: chosen already")
         return chosen(system, data, record)
-    if made := [name for name, found in record.results.items() if name.endswith(f" {data.name}") and found["seeds"]]:
+    own = {f"{claim.key} {data.name}" for owner, claim in claims().values() if owner is system}
+    if made := [name for name, found in record.results.items() if name in own and found["seeds"]]:
         raise UsageError(f"{', '.join(made)} are finished without a choice", "choose first, in another --out")
     held_out = runs / f"{data.name}-validation"
     cut_pair(data.folder, held_out, FRACTION, SEED)

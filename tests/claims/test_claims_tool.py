@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from tests.holding import HANG
 from tests.systems.conftest import command, environment, place  # noqa: F401 - a fixture
 from tests.systems.toy import STORED
 
+ROOT = Path(__file__).resolve().parents[2]
 CONVERSION = cv2.COLOR_HSV2BGR
 TRAINING = ("--training", "--iterations 400")
 SEEDS = ("--seeds", "3")
@@ -106,6 +108,8 @@ def test_finished_rows_stay_and_second_looks_are_counted(call, claimed, place): 
     before = (place / "out" / "claims.json").read_bytes()
     again = call("claims", "T1", "--data", "shapes", *SEEDS, "--out", "out")
     assert "finished before" in again.stdout and (place / "out" / "claims.json").read_bytes() == before
+    refused = call("claims", "T1", "--data", "shapes", "--choose", "--out", "out", code=2)
+    assert "finished without a choice" in refused.stderr
     refused = call("claims", "T1", "--data", "shapes", "--seeds", "2", "--out", "out", code=2)
     assert "a second look" in refused.stderr and "--again" in refused.stderr
     call("claims", "T1", "--data", "shapes", "--seeds", "2", "--out", "out", "--again")
@@ -116,6 +120,10 @@ def test_finished_rows_stay_and_second_looks_are_counted(call, claimed, place): 
 
 
 def test_choice_is_made_on_held_out_images_and_taken(call, data, place):  # noqa: F811
+    """Also where claims of another system are finished."""
+    (place / "chosen").mkdir()
+    others = {"S4 shapes": json.loads((ROOT / "docs/claims.json").read_text())["results"]["S4 shapes"]}
+    (place / "chosen/claims.json").write_text(json.dumps({"data": {}, "choices": {}, "results": others}))
     said = call("claims", "T1", "--data", "shapes", *TRAINING, "--choose", "--out", "chosen", "--runs", "chosen/runs")
     assert "held-out images" in said.stderr
     found = results(place, "chosen")["choices"]["toy shapes"]
