@@ -28,6 +28,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from pysrn.console import UsageError, check_output_file, run_main
+from pysrn.precision import add_precision
 from pysrn.systems.registry import system_named, systems
 
 COUNTS = (
@@ -99,7 +100,7 @@ def add_system_option(parser: argparse.ArgumentParser) -> None:
 
 def add_speed_options(parts, name: str, **words) -> None:
     """One of the three parts that time the net, and its options."""
-    from pysrn.benchmark.plan import FORMATS
+    from pysrn.benchmark.plan import FORMATS, PEERS
 
     parser = parts.add_parser(name, **words)
     known = systems().values()
@@ -119,7 +120,12 @@ def add_speed_options(parts, name: str, **words) -> None:
     parser.add_argument(
         "--formats", nargs="+", choices=FORMATS, default=FORMATS, help="of PyTorch's memory (default: the faster one)"
     )
-    if name != "inference":
+    add_precision(parser)
+    if name == "inference":
+        parser.add_argument(
+            "--peers", nargs="+", choices=list(PEERS), default=(), help="beside PyTorch, with our ONNX file"
+        )
+    else:
         parser.add_argument("--stage", type=int, metavar="N", help="default: of step the last, of frozen the first")
     parser.set_defaults(part=name, measure=measure_speed)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pysrn.benchmark.contender import CAFFE, SEARCH, SEQUENCE, Job
+from pysrn.benchmark.contender import CAFFE, ONNXRUNTIME, OPENVINO, SEARCH, SEQUENCE, Job
 from pysrn.benchmark.timing import seconds_of
 from pysrn.processes import end_with_parent
 
@@ -31,6 +31,8 @@ def serve(job: Job) -> None:
     os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
     if job.framework == CAFFE:  # the libraries of its framework alone
         from pysrn.benchmark import caffe_side as side
+    elif job.framework in (OPENVINO, ONNXRUNTIME):
+        from pysrn.benchmark import onnx_side as side
     else:
         from pysrn.benchmark import torch_side as side
     make_worker = side.make_worker

@@ -18,10 +18,11 @@ from pathlib import Path
 
 from pysrn.console import SrnError
 from pysrn.later import later
+from pysrn.precision import FP32
 from pysrn.processes import python_module
 
 np = later("numpy")
-CAFFE, TORCH = "caffe", "torch"
+CAFFE, TORCH, OPENVINO, ONNXRUNTIME = "caffe", "torch", "openvino", "onnxruntime"
 INFER, TRAIN, SEQUENCE, SEARCH = "infer", "train", "sequence", "search"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # of OpenMP, OpenBLAS and PyTorch
 
@@ -33,7 +34,8 @@ class Job:
     `work`: `train` (a step of `stage`), `infer`, or a work of `recurrent/sides.py`. `dataset`: whose recipe. `inputs`:
     an .npz of `data` and `label`, or of what that work reads. `losses`: the names of the losses, each with its score.
     `folded`: batch normalisation in the weights of what is fixed, and that apart from what learns; `cached`: its
-    features from a cache. `round_seconds`: how long a round of fast passes lasts.
+    features from a cache. `round_seconds`: how long a round of fast passes lasts. `precision`: what convolutions may
+    multiply (our Caffe is told by its environment). `onnx`: the weights as an ONNX file, for those who read it.
     """
 
     framework: str
@@ -49,6 +51,8 @@ class Job:
     cached: bool = False
     compiled: bool = False
     channels_last: bool = False
+    precision: str = FP32
+    onnx: str = ""
 
     def to_json(self) -> str:
         """For the command line of a process."""

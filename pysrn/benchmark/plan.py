@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pysrn.benchmark.contender import CAFFE, TORCH
+from pysrn.benchmark.contender import CAFFE, ONNXRUNTIME, OPENVINO, TORCH
 from pysrn.benchmark.usual import usual_recipe
 from pysrn.console import UsageError
+from pysrn.precision import BF16, FP32
 from pysrn.recipes import Recipe
 from pysrn.systems.registry import default_system, system_named
 from pysrn.systems.system import System
@@ -15,6 +16,7 @@ STOCK = {"CAFFE_ENGINE": "stock"}
 OURS, CACHED = "ours", "ours, cached features"
 STEP, FIXED, INFERENCE = "step", "fixed", "inference"
 FORMATS = ("contiguous", "channels_last")
+PEERS = {"OpenVINO": OPENVINO, "onnxruntime": ONNXRUNTIME}
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Plan:
     round_seconds: float = 1.0  # assumed: long enough for the clock, short enough for the machine to stay as it is
     system: str | None = None
     dataset: str | None = None
+    precision: str = FP32
+    peers: tuple[str, ...] = ()  # of PEERS, which read our ONNX file: at inference
 
     def __post_init__(self) -> None:
         from pysrn.predict.trained import system_of
@@ -79,9 +83,12 @@ def stages_of(system: System, part: str) -> tuple[int, ...]:
 def contestants(plan: Plan) -> dict[str, tuple[dict, dict[str, str]]]:
     """Name -> (what its job differs in, environment).
 
-    All have to agree with the first one: stock Caffe as it has always been, or ours where that is left out.
+    All have to agree with the first one: stock Caffe as it has always been, or ours where that is left out. In bf16
+    it is ours in float32, and the others compute in bf16 as well, but for onnxruntime, which cannot.
     """
     ours = {"CAFFE_ENGINE": plan.engine} if plan.engine else {}
+    if plan.precision != FP32:
+        return _in_bf16(plan, ours)
     caffe, torch = {"framework": CAFFE}, {"framework": TORCH}
     folded, compiled = {"folded": True}, {"compiled": True}
     found: dict[str, tuple[dict, dict[str, str]]] = {"stock Caffe": (caffe, STOCK)}
@@ -97,4 +104,19 @@ def contestants(plan: Plan) -> dict[str, tuple[dict, dict[str, str]]]:
             found |= {"ours, not folded": (caffe, ours), "PyTorch": (torch, {})}
         compile_as = {"torch.compile, folded": (torch | folded | compiled, {})}
     found |= compile_as if plan.compiled else {}
+    found |= {name: ({"framework": PEERS[name]}, {}) for name in plan.peers}
     return found if plan.stock else {name: one for name, one in found.items() if one[1] != STOCK}
+
+
+def _in_bf16(plan: Plan, ours: dict[str, str]) -> dict[str, tuple[dict, dict[str, str]]]:
+    half, folded = {"precision": BF16}, {"folded": plan.part != STEP}
+    torch = {"framework": TORCH} | folded | half
+    engine = {"CAFFE_ENGINE": f"{ours.get('CAFFE_ENGINE') or 'all'},{BF16}"}
+    found = {
+        f"ours, {FP32}": ({"framework": CAFFE} | folded, ours),
+        OURS: ({"framework": CAFFE} | folded | half, engine),
+        "PyTorch, autocast": (torch, {}),
+    }
+    if plan.compiled:
+        found["torch.compile, autocast"] = torch | {"compiled": True}, {}
+    return found | {name: ({"framework": PEERS[name]} | half, {}) for name in plan.peers if PEERS[name] == OPENVINO}

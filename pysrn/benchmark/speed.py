@@ -10,22 +10,26 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from pysrn.benchmark.contender import CAFFE, INFER, TORCH, TRAIN, Contender, Job
+from pysrn.benchmark.contender import CAFFE, INFER, OPENVINO, TORCH, TRAIN, Contender, Job
 from pysrn.benchmark.nets import losses_of, recipe_of, whole_net
-from pysrn.benchmark.plan import FORMATS, INFERENCE, OURS, Plan, contestants
+from pysrn.benchmark.plan import FORMATS, INFERENCE, OURS, PEERS, Plan, contestants
 from pysrn.benchmark.realistic_weights import random_weights
 from pysrn.benchmark.timing import alternate, summary
-from pysrn.console import MissingError, ToleranceError, message
+from pysrn.console import MissingError, ToleranceError, check_packages, message
 from pysrn.nets.caffemodel import read_weights
+from pysrn.precision import FP32
 from pysrn.predict.trained import find_weights
 
 # Largest difference between two contestants that still compute the same net. Rounding alone makes 1e-5 of the scores
 # and 1e-2 of the gradients (stock Caffe with another BLAS kernel); another net would differ by about 1.
 SCORE_TOLERANCE, GRADIENT_TOLERANCE = 1e-3, 5e-2
+BF16_TOLERANCE = 0.2, 0.5  # assumed: three digits through a hundred layers; another net differs by about 1
+OPENVINO_TRIED = "openvino==2026.4.1"  # no dependency: only benchmarks ask for it
 BLOCK = 1 << 20  # numbers compared at a time
 TRIAL_ROUNDS = 3  # of one memory format of PyTorch against the other
 
@@ -35,16 +39,18 @@ def measure(plan: Plan) -> dict:
 
     Raises MissingError without PyTorch or weights, ToleranceError when a contestant computes another net.
     """
+    _check_peers(plan)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         work = Path(folder)
         job = _material(plan, work)
+        tolerance = () if plan.precision == FP32 else (BF16_TOLERANCE,)
         contenders: dict[str, Contender] = {}
         reference: dict[str, np.ndarray] = {}
         agreement = {}
         for name, (differences, environment) in contestants(plan).items():
             message(f"starting {name}")
             contenders[name], found, agreement[name] = _start(
-                name, replace(job, **differences), environment, reference, plan.formats
+                name, replace(job, **differences), environment, reference, plan.formats, *tolerance
             )
             stack.callback(contenders[name].close)
             reference = reference or found
@@ -61,7 +67,20 @@ def measure(plan: Plan) -> dict:
     }
 
 
-def compare(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], name: str) -> dict[str, float]:
+def _check_peers(plan: Plan) -> None:
+    """Raise MissingError for a package of a peer that is not installed."""
+    if plan.peers:
+        check_packages("torch", "onnx", "onnxruntime")
+    if OPENVINO in map(PEERS.get, plan.peers) and find_spec(OPENVINO) is None:
+        raise MissingError(f"the Python package {OPENVINO} is not installed", f"pip install {OPENVINO_TRIED}")
+
+
+def compare(
+    expected: Mapping[str, np.ndarray],
+    found: Mapping[str, np.ndarray],
+    name: str,
+    tolerance: tuple[float, float] = (SCORE_TOLERANCE, GRADIENT_TOLERANCE),
+) -> dict[str, float]:
     """Differences by kind: `scores` (losses and maps too), at worst, relative to the greatest value above 1; and
     `gradients` (names with a slash), relative L2 over all.
 
@@ -85,7 +104,7 @@ def compare(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray],
     if total:
         result["gradients"] = float(np.sqrt(squares / total))
     # `not <=` finds NaN, too
-    if not (scores <= SCORE_TOLERANCE and result.get("gradients", 0.0) <= GRADIENT_TOLERANCE):
+    if not (scores <= tolerance[0] and result.get("gradients", 0.0) <= tolerance[1]):
         raise ToleranceError(f"{name} computes another net than the first contestant: {result}")
     return result
 
@@ -123,6 +142,7 @@ def _start(
     environment: Mapping[str, str],
     reference: Mapping[str, np.ndarray],
     tried: tuple[str, ...],
+    *tolerance: tuple[float, float],
 ) -> tuple[Contender, dict[str, np.ndarray], dict[str, float]]:
     """A contestant, warmed up, what it computes where there is no `reference`, and how it differs from that.
 
@@ -141,7 +161,7 @@ def _start(
             checked[layout] = (
                 contender,
                 {} if reference else found,
-                compare(reference or found, found, f"{name}, {layout},"),
+                compare(reference or found, found, f"{name}, {layout},", *tolerance),
             )
             contender.prepare()
         except ToleranceError as error:
@@ -173,8 +193,9 @@ def _material(plan: Plan, work: Path) -> Job:
     os.environ.setdefault("GLOG_minloglevel", "2")
     weights = find_weights(plan.run) if plan.run else random_weights(plan.recipe(), work)
     recipe = recipe_of(read_weights(weights), weights, plan.dataset)
+    images = check_images(recipe.input, plan.batch, seed=1)
     labels = np.random.default_rng(1).integers(0, 2, (plan.batch, len(recipe.dataset.classes))).astype(np.float32)
-    np.savez(work / "inputs.npz", data=check_images(recipe.input, plan.batch, seed=1), label=labels)
+    np.savez(work / "inputs.npz", data=images, label=labels)
     training = plan.part != INFERENCE
     return Job(
         framework=CAFFE,
@@ -186,4 +207,16 @@ def _material(plan: Plan, work: Path) -> Job:
         stage=plan.stage,
         dataset=plan.dataset,
         losses=losses_of(whole_net(recipe, plan.stage)) if training else (),
+        onnx=_onnx_file(weights, images, work) if plan.peers else "",
     )
+
+
+def _onnx_file(weights: Path, images: np.ndarray, work: Path) -> str:
+    """The net of the weights for those who read ONNX."""
+    from pysrn.convert.onnx_export import export_onnx
+    from pysrn.convert.torch_weights import model_of
+    from pysrn.predict.trained import architecture_of
+
+    read = read_weights(weights)
+    model = model_of(read, architecture_of(read, weights), weights).eval()
+    return str(export_onnx(model, work / "net.onnx", np.repeat(images, 2, axis=0)[:2])[0])

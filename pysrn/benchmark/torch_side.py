@@ -7,6 +7,8 @@ import Caffe: its OpenMP and BLAS would be loaded beside PyTorch's.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ from pysrn.benchmark.torch_stage import StageLosses, caffe_layer, fold
 from pysrn.convert import torch_weights
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.layers import BIAS_RATE
+from pysrn.precision import BF16
 from pysrn.predict.trained import architecture_of
 
 
@@ -26,10 +29,16 @@ def make_worker(job: Job) -> Inference | Training:
     return Inference(job) if job.work == INFER else Training(job)
 
 
+def _autocast(job: Job) -> AbstractContextManager:
+    """Where PyTorch may compute in the job's precision."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=job.precision == BF16)
+
+
 class Inference:
     """Scores and maps of a batch."""
 
     def __init__(self, job: Job) -> None:
+        self._autocast = _autocast(job)
         self._model, self._images, _ = _loaded(job)
         self._model.requires_grad_(False)
         if job.folded:
@@ -42,18 +51,22 @@ class Inference:
     @torch.no_grad()
     def once(self) -> None:
         """A forward pass."""
-        self._run(self._images)
+        with self._autocast:
+            self._run(self._images)
 
     @torch.no_grad()
     def check(self) -> dict[str, np.ndarray]:
         """Scores and maps."""
-        return {name: value.numpy() for name, value in self._run(self._images)._asdict().items()}
+        with self._autocast:
+            found = self._run(self._images)._asdict()
+        return {name: value.float().numpy() for name, value in found.items()}
 
 
 class Training:
     """Steps of a stage."""
 
     def __init__(self, job: Job) -> None:
+        self._autocast = _autocast(job)
         self._model, self._images, self._labels = _loaded(job)
         recipe = recipe_of(read_weights(job.weights), job.weights, job.dataset)
         net = whole_net(recipe, job.stage)
@@ -77,7 +90,7 @@ class Training:
     def check(self) -> dict[str, np.ndarray]:
         """Losses, and the gradients of what learns."""
         losses = self._gradients()
-        found = {name: loss.detach().numpy() for (name, _), loss in zip(self._losses, losses, strict=False)}
+        found = {name: loss.detach().float().numpy() for (name, _), loss in zip(self._losses, losses, strict=False)}
         for name, parameter in self._model.named_parameters():
             if parameter.grad is not None:
                 kind = name.rpartition(".")[2]
@@ -86,7 +99,8 @@ class Training:
 
     def _gradients(self) -> list[Tensor]:
         self._optimizer.zero_grad(set_to_none=True)
-        losses = self._run(self._images, self._labels)
+        with self._autocast:
+            losses = self._run(self._images, self._labels)
         sum(losses).backward()
         return losses
 

@@ -45,6 +45,32 @@ def test_contestants_compute_the_same_and_are_measured(part, stage, batch, varia
     json.dumps(found)
 
 
+HAS_BF16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="ascii")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_BF16, reason="this processor does not multiply bf16")
+@pytest.mark.parametrize(("part", "stage"), [("step", 4), ("inference", 4)])
+def test_contestants_compute_in_bf16_and_are_held_to_float32(part, stage):
+    plan = speed.Plan(part, batch=2, stage=stage, precision="bf16", **SHORT)
+    found = speed.measure(plan)
+    assert set(found["agreement"]) == {"ours, fp32", "ours", "PyTorch, autocast"}
+    assert found["agreement"]["ours, fp32"]["scores"] == 0
+    for name in ("ours", "PyTorch, autocast"):
+        assert 1e-5 < found["agreement"][name]["scores"] < 0.1, name
+    assert "bf16" in found["contestants"]["ours"]["engine_parts"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("peer", speed.PEERS)
+def test_peers_that_read_our_onnx_file_compute_the_same(peer):
+    pytest.importorskip("onnx")
+    pytest.importorskip(speed.PEERS[peer])
+    plan = speed.Plan("inference", batch=1, stock=False, peers=(peer,), **SHORT)
+    found = speed.measure(plan)
+    assert 0 < found["agreement"][peer]["scores"] < 1e-4
+
+
 def test_with_cached_features_no_trunk_is_computed(tmp_path):
     from caffe.proto import caffe_pb2
 
