@@ -14,10 +14,10 @@ namespace caffe {
 /// not look like a measurement.
 ///
 /// The environment variable CAFFE_ENGINE is read once, when the first net is
-/// made: unset or empty means all parts but `device`, `stock` none (Caffe as it
-/// was published), anything else is a list of parts separated by commas, in
-/// which `all` stands for what an empty one means. No device has run `device`
-/// yet: so it has to be asked for.
+/// made: unset or empty means all parts but `device` and `measured`, `stock`
+/// none (Caffe as it was published), anything else is a list of parts separated
+/// by commas, in which `all` stands for what an empty one means. No device has
+/// run `device` and `measured` yet: so they have to be asked for.
 namespace engine {
 
 enum Part {
@@ -29,6 +29,7 @@ enum Part {
   RECURRENT,    // LSTM by vectors, a sequence in a few large passes
   LARGE,        // what only large nets gain from: see large.hpp
   DEVICE,       // chains of layers, and SGD, as single passes of a GPU
+  MEASURED,     // cuDNN's algorithms, and its way of adding a bias, by time
   PART_COUNT
 };
 

@@ -14,7 +14,7 @@ namespace {
 
 const char* const kNames[PART_COUNT] = {
   "elementwise", "onednn", "grouped", "fusion", "memory", "recurrent", "large",
-  "device"
+  "device", "measured"
 };
 
 struct Selection {
@@ -36,8 +36,8 @@ struct Selection {
       CHECK_LT(part, PART_COUNT) << "CAFFE_ENGINE=" << value << ": there is no "
           << "part '" << name << "'. Allowed are: stock alone, or a list, "
           << "separated by commas, of elementwise, onednn, grouped, fusion, "
-          << "memory, recurrent, large, device, and all for all of them but "
-          << "device.";
+          << "memory, recurrent, large, device, measured, and all for all of "
+          << "them but device and measured.";
       asked[part] = true;
     }
   }
