@@ -25,7 +25,10 @@ WHOLE, ALONE = "whole", "alone"  # the system, and its baseline: each has its ow
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run of one seed; `boxes`: annotations of the test images, where there are any; `gpu`: None: the CPU."""
+    """A finished run of one seed.
+
+    `boxes`: annotations of the test images, where there are any; `gpu`: a CUDA device; None: the CPU.
+    """
 
     run: RunFolder
     system: System
