@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from pysrn.benchmark.gpu.ranks import RANKS
 from pysrn.benchmark.gpu.runner import Plan, Result, Runner
 from pysrn.benchmark.gpu.steps import GROUPED, PROFILE, STEP
 from pysrn.benchmark.nets import grouped_convolution, losses_of, whole_net
@@ -41,6 +42,11 @@ def check(plan: Plan, work: Path) -> Iterator[tuple[str, Result]]:
                 yield from _steps(runner, timed, system.last_stage, batch, tf32)
     if GROUPED in plan.parts and (layer := grouped_convolution(last)):
         yield from _grouped(runner, timed | {"stage": system.last_stage, "batch_size": first_batch}, layer.name)
+    if "ranks" in plan.parts:
+        where = "one device" if plan.gpu is not None else "the CPU"
+        name = f"{plan.compared_steps} steps of {RANKS} ranks on {where} against one process, stage {system.last_stage}"
+        request = net | {"stage": system.last_stage, "batch_size": plan.layer_batch, "steps": plan.compared_steps}
+        yield name, runner.ranks(request)
     if PROFILE in plan.parts:
         request = timed | {"what": PROFILE, "stage": system.last_stage, "batch_size": first_batch}
         name = f"profile, stage {system.last_stage}, batch {first_batch}"
@@ -61,7 +67,8 @@ def _losses(runner: Runner, plan: Plan) -> Iterator[tuple[str, Result]]:
         for stage in plan.stages if own else [stage.number for stage in system.stages]:
             request = {"system": name, "trunk": trunk, "stage": stage, "gpu": plan.gpu}
             request |= {"batch_size": plan.layer_batch, "steps": plan.compared_steps}
-            for engine, called in plan.engines.items():
+            engines = plan.engines | (plan.measured if own and stage == system.last_stage else {})
+            for engine, called in engines.items():
                 title = f"{plan.compared_steps} steps against the CPU's, {system.title}, stage {stage}{called}"
                 yield title, runner.measure("losses", request, {"CAFFE_ENGINE": engine})
 
@@ -69,7 +76,9 @@ def _losses(runner: Runner, plan: Plan) -> Iterator[tuple[str, Result]]:
 def _steps(runner: Runner, timed: Result, stage: int, batch: int, tf32: bool) -> Iterator[tuple[str, Result]]:
     """A stage's step, with every setting of the engine."""
     request = timed | {"what": STEP, "stage": stage, "batch_size": batch, "grouped_engine": None}
-    for engine, called in runner.plan.engines.items():
+    plan = runner.plan
+    usual = (system_named(plan.system).last_stage, plan.batch_sizes[0])
+    for engine, called in (plan.engines | (plan.measured if (stage, batch) == usual else {})).items():
         name = f"step, stage {stage}, batch {batch}, {_precision(tf32)}{called}"
         yield name, runner.measure("steps", request, {"CAFFE_TF32": str(int(tf32)), "CAFFE_ENGINE": engine})
 
@@ -114,7 +123,9 @@ def line(name: str, result: Result) -> str:
         if key in result:
             return f"{name}: {key}: {result[key]}"
     if "gradient" in result:
-        return f"{name}: losses differ by {result['loss']:.1e}, gradients by {result['gradient']:.1e} at most, relative"
+        by = f" (exchanged by {result['exchange']})" if "exchange" in result else ""
+        text = f"{name}: losses differ by {result['loss']:.1e}, gradients by {result['gradient']:.1e} at most, relative"
+        return text + by
     if PROFILE in result:
         shares = [f"{kind} {1000 * seconds:.1f} ms" for kind, seconds in result[PROFILE].items()]
         return f"{name}, layer by layer: {', '.join(shares)}"
