@@ -144,6 +144,7 @@ def test_a_python_without_pytorch_is_no_error(tmp_path):
         "gpu.layers import layer_kinds; layer_kinds(system_named(None), 'resnet14', 2)",
         "gpu.losses import compare; compare('srn', 'resnet14', 4, 2, None, 1)",
         "gpu.steps import profile; profile('srn', 'resnet14', 4, 2, None, 1, None)",
+        "gpu.kernels import profile; profile('srn', 'resnet14', 4, 2, None, 1)",
         "gpu.losses import comparable; import pysrn.benchmark.gpu.ranks, pysrn.train.stage.parallel",
         "gpu.check import check",
     ],

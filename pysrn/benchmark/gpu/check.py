@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from pysrn.benchmark.gpu.kernels import KERNELS, table
 from pysrn.benchmark.gpu.ranks import RANKS
 from pysrn.benchmark.gpu.runner import Plan, Result, Runner
 from pysrn.benchmark.gpu.steps import GROUPED, PROFILE, STEP
@@ -47,6 +48,11 @@ def check(plan: Plan, work: Path) -> Iterator[tuple[str, Result]]:
         name = f"{plan.compared_steps} steps of {RANKS} ranks on {where} against one process, stage {system.last_stage}"
         request = net | {"stage": system.last_stage, "batch_size": plan.layer_batch, "steps": plan.compared_steps}
         yield name, runner.ranks(request)
+    if KERNELS in plan.parts:
+        request = timed | {"stage": system.last_stage, "batch_size": first_batch}
+        for engine, called in plan.engines.items():
+            name = f"kernels, stage {system.last_stage}, batch {first_batch}{called}"
+            yield name, runner.measure("kernels", request, {"CAFFE_ENGINE": engine})
     if PROFILE in plan.parts:
         request = timed | {"what": PROFILE, "stage": system.last_stage, "batch_size": first_batch}
         name = f"profile, stage {system.last_stage}, batch {first_batch}"
@@ -126,6 +132,8 @@ def line(name: str, result: Result) -> str:
         by = f" (exchanged by {result['exchange']})" if "exchange" in result else ""
         text = f"{name}: losses differ by {result['loss']:.1e}, gradients by {result['gradient']:.1e} at most, relative"
         return text + by
+    if KERNELS in result:
+        return table(name, result)
     if PROFILE in result:
         shares = [f"{kind} {1000 * seconds:.1f} ms" for kind, seconds in result[PROFILE].items()]
         return f"{name}, layer by layer: {', '.join(shares)}"

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from pysrn.benchmark.gpu.kernels import KERNELS
 from pysrn.benchmark.gpu.ranks import RANKS
 from pysrn.benchmark.gpu.steps import GROUPED, PROFILE
 from pysrn.benchmark.usual import usual_recipe
@@ -30,7 +31,7 @@ PARTS = (
     "steps",
     GROUPED,
     "ranks",
-   
+    KERNELS,
     PROFILE,
     "torch",
     "compiled",
