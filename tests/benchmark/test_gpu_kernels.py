@@ -40,6 +40,28 @@ def test_records_are_read_where_cuptis_header_has_their_numbers():
     assert read(b"\x07" + COPY[1:]) is None
 
 
+def test_the_real_cupti_walks_a_buffer_of_them():
+    """The library parses without a device; it stops where the valid bytes end, and the buffer is given back."""
+    try:
+        library = cupti._library()
+    except MissingError as error:
+        pytest.skip(str(error))
+    name = ctypes.create_string_buffer(MANGLED.encode())
+    here = KERNEL.replace(struct.pack("<Q", 0x1122334455667788), struct.pack("<Q", ctypes.addressof(name)))
+    sizes = {COPY: 96, here: 216, FILL: 88}  # of the structures in CUPTI 13.0
+    records = [record.ljust(sizes[record], b"\x5a") for record in (COPY, here, FILL, here)]
+    own = cupti.Cupti.__new__(cupti.Cupti)  # without a driver nothing can be asked for
+    own._library, own._buffers, own._found = library, {}, []
+    buffer, size, most = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
+    own._lend(ctypes.pointer(buffer), ctypes.pointer(size), ctypes.pointer(most))
+    assert buffer.value % 8 == 0 and size.value == cupti.BUFFER and len(own._buffers) == 1
+    valid = b"".join(records)
+    ctypes.memmove(buffer.value, valid, len(valid))
+    own._take(None, 0, buffer.value, size.value, len(valid))
+    assert [one.name for one in own._found] == ["copy to the host", MANGLED, "fill memory", MANGLED]
+    assert not own._buffers
+
+
 def test_names_are_those_of_their_authors():
     assert kernels.short_name(MANGLED) == "caffe::ForwardKernel<4>"
     assert kernels.short_name("_ZN12_GLOBAL__N_13addEPf") == "(anonymous namespace)::add"

@@ -94,7 +94,7 @@ def test_without_a_file_it_lasts_as_long_as_the_process(opened):
     assert one.keep("a", 1, 2) and one["a"] == (1, 2) and opened()["a"] is None
 
 
-@pytest.mark.parametrize("rest", ["b 1", "b 1 23", "b 1 2 ", "b"])
+@pytest.mark.parametrize("rest", ["b 1", "b 1 23", "b 1 2 ", "b", "b 1 2 3"])
 def test_a_line_that_a_kill_cut_off_does_not_count(opened, tmp_path, rest):
     path = tmp_path / "choices"
     path.write_text(f"a 1 2 .\n{rest}")
