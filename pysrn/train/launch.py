@@ -16,12 +16,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pysrn.console import WRONG_USAGE, MissingError, UsageError
 from pysrn.processes import python_module
-from pysrn.train.fixed.feature_room import Caching
 from pysrn.train.stage.pulse import NUMBERS
 from pysrn.train.watch import HANG_AFTER
+
+if TYPE_CHECKING:  # it reads images, which a lean bundle cannot
+    from pysrn.train.fixed.feature_room import Caching
 
 # What MPICH (and Intel MPI), Open MPI and Slurm's srun tell each process: how many there are.
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
