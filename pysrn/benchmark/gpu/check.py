@@ -35,6 +35,11 @@ def check(plan: Plan, work: Path) -> Iterator[tuple[str, Result]]:
         yield "layers", runner.measure("layers", net | {"batch_size": plan.layer_batch})
     if "losses" in plan.parts:
         yield from _losses(runner, plan)
+    if "ranks" in plan.parts:
+        where = "one device" if plan.gpu is not None else "the CPU"
+        name = f"{plan.compared_steps} steps of {RANKS} ranks on {where} against one process, stage {system.last_stage}"
+        request = net | {"stage": system.last_stage, "batch_size": plan.layer_batch, "steps": plan.compared_steps}
+        yield name, runner.ranks(request)
     if "steps" in plan.parts:
         for stage in plan.stages[:-1]:
             yield from _steps(runner, timed, stage, first_batch, False)
@@ -43,23 +48,18 @@ def check(plan: Plan, work: Path) -> Iterator[tuple[str, Result]]:
                 yield from _steps(runner, timed, system.last_stage, batch, tf32)
     if GROUPED in plan.parts and (layer := grouped_convolution(last)):
         yield from _grouped(runner, timed | {"stage": system.last_stage, "batch_size": first_batch}, layer.name)
-    if "ranks" in plan.parts:
-        where = "one device" if plan.gpu is not None else "the CPU"
-        name = f"{plan.compared_steps} steps of {RANKS} ranks on {where} against one process, stage {system.last_stage}"
-        request = net | {"stage": system.last_stage, "batch_size": plan.layer_batch, "steps": plan.compared_steps}
-        yield name, runner.ranks(request)
     if KERNELS in plan.parts:
         request = timed | {"stage": system.last_stage, "batch_size": first_batch}
         for engine, called in plan.engines.items():
             name = f"kernels, stage {system.last_stage}, batch {first_batch}{called}"
             yield name, runner.measure("kernels", request, {"CAFFE_ENGINE": engine})
+    for part in ("torch", "compiled"):
+        if part in plan.parts:
+            yield from _torch(runner, timed, last, part == "compiled")
     if PROFILE in plan.parts:
         request = timed | {"what": PROFILE, "stage": system.last_stage, "batch_size": first_batch}
         name = f"profile, stage {system.last_stage}, batch {first_batch}"
         yield name, runner.measure("steps", request | {"grouped_engine": None})
-    for part in ("torch", "compiled"):
-        if part in plan.parts:
-            yield from _torch(runner, timed, last, part == "compiled")
     if "stages" in plan.parts:
         for stage in system.stages:
             yield f"training, stage {stage.number}, {plan.iterations} iterations", runner.train(stage.number)

@@ -25,18 +25,8 @@ from pysrn.systems.registry import system_named
 from pysrn.systems.system import System
 from pysrn.train.launch import Launch
 
-PARTS = (
-    "layers",
-    "losses",
-    "steps",
-    GROUPED,
-    "ranks",
-    KERNELS,
-    PROFILE,
-    "torch",
-    "compiled",
-    "stages",
-)  # what matters most first
+# What matters most first.
+PARTS = ("layers", "losses", "ranks", "steps", GROUPED, KERNELS, "torch", "compiled", PROFILE, "stages")
 # Of this machine: no error of what is checked.
 LACKING = re.compile("No module named '(torch|google)|Python package cv2 is not|out of memory|mpi4py cannot be used")
 RATE = 0.001  # assumed: low enough for ResNet-101 from random weights in so few iterations
