@@ -142,14 +142,15 @@ const Choice* measuredChoice(const char* pass, cudnnTensorDescriptor_t bottom,
   if (known) { return known; }
   std::vector<Performance> tried(most);
   int count = 0;
-  if (find(&count, tried.data()) != CUDNN_STATUS_SUCCESS) {
-    return NULL;
-  }
+  if (find(&count, tried.data()) != CUDNN_STATUS_SUCCESS) { count = 0; }
   cudnnMathType_t math;
   CUDNN_CHECK(cudnnGetConvolutionMathType(conv, &math));
-  const Performance* const best =
-      fastest(tried.data(), count, workspace_limit, math);
-  if (!best) { return NULL; }
+  const Performance* const best = fastest(tried.data(), count, workspace_limit,
+      math == CUDNN_FMA_MATH ? math : kAnyMath);  // what TF32 may do, it may
+  if (!best) {  // it must not look like a measurement
+    LOG(WARNING) << name << ": nothing could be measured; cuDNN's own choice";
+    return NULL;
+  }
   const Choice choice = {static_cast<int>(best->algo), best->memory};
   keep(name, choice);
   return choices().find(name);
