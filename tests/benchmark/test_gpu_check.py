@@ -107,6 +107,34 @@ def test_a_rank_that_fails_is_told(tmp_path):
     assert "exit code" in failed["failed"] and gpu_check.wrong("ranks", failed)
 
 
+def test_what_matters_most_comes_first_and_nothing_is_left_out(tmp_path):
+    """Without any time: every measurement is told, in its order, and not run."""
+    results = dict(gpu_check.check(gpu_check.Plan(0, limit=0), tmp_path))
+    assert all(result.get("failed") == "not run: the time is over" for result in results.values())
+    order = (
+        "layers",
+        "10 steps against the CPU's, SRN",
+        "10 steps of 2 ranks on one device",
+        "step, stage 4, batch 32",
+        "sr_conv4 alone",
+        "kernels, stage 4",
+        "PyTorch's step, batch 32",
+        "10 steps against the CPU's, MSRN",
+        "PyTorch's step, compiled",
+        "profile",
+        "training, stage 1",
+    )
+    names = list(results)
+    first = [next(number for number, name in enumerate(names) if name.startswith(one)) for one in order]
+    assert first == sorted(first) and first[0] == 0
+    for engine in ("one pass a chain", "one pass a chain, measured algorithms"):
+        assert {
+            f"step, stage 4, batch 32, TF32, {engine}",
+            f"10 steps against the CPU's, SRN, stage 4, {engine}",
+        } <= set(names)
+    assert sum("measured algorithms" in name for name in names) == 3  # trying takes long
+
+
 @pytest.mark.parametrize(("value", "expected"), [(0.9e-3, False), (1.1e-3, True), (math.nan, True)])
 def test_a_layer_that_differs_is_wrong(value, expected):
     layers = {"conv1": {"type": "Convolution", "differences": {"top0": 0.0, "d_bottom0": value}}}

@@ -7,7 +7,7 @@ reported and does not stop the others. With `gpu` None the same is done on the C
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pysrn.benchmark.gpu.kernels import KERNELS, table
@@ -19,6 +19,7 @@ from pysrn.benchmark.usual import usual_recipe
 from pysrn.console import UsageError
 from pysrn.nets.messages import NetParameter
 from pysrn.systems.registry import system_named, systems
+from pysrn.systems.system import System
 
 TOLERANCE = 1e-3  # assumed: sums of thousands of float32 products in another order, relative to the largest value
 ENGINES = ("CUDNN", "CAFFE")  # one call for all groups; one matrix product for each group and image
@@ -34,7 +35,7 @@ def check(plan: Plan, work: Path) -> Iterator[tuple[str, Result]]:
     if "layers" in plan.parts:
         yield "layers", runner.measure("layers", net | {"batch_size": plan.layer_batch})
     if "losses" in plan.parts:
-        yield from _losses(runner, plan)
+        yield from _losses(runner, plan, [system])
     if "ranks" in plan.parts:
         where = "one device" if plan.gpu is not None else "the CPU"
         name = f"{plan.compared_steps} steps of {RANKS} ranks on {where} against one process, stage {system.last_stage}"
@@ -53,9 +54,12 @@ def check(plan: Plan, work: Path) -> Iterator[tuple[str, Result]]:
         for engine, called in plan.engines.items():
             name = f"kernels, stage {system.last_stage}, batch {first_batch}{called}"
             yield name, runner.measure("kernels", request, {"CAFFE_ENGINE": engine})
-    for part in ("torch", "compiled"):
-        if part in plan.parts:
-            yield from _torch(runner, timed, last, part == "compiled")
+    if "torch" in plan.parts:
+        yield from _torch(runner, timed, last, False)
+    if "losses" in plan.parts:
+        yield from _losses(runner, plan, [other for other in systems().values() if other.name != plan.system])
+    if "compiled" in plan.parts:
+        yield from _torch(runner, timed, last, True)
     if PROFILE in plan.parts:
         request = timed | {"what": PROFILE, "stage": system.last_stage, "batch_size": first_batch}
         name = f"profile, stage {system.last_stage}, batch {first_batch}"
@@ -65,13 +69,13 @@ def check(plan: Plan, work: Path) -> Iterator[tuple[str, Result]]:
             yield f"training, stage {stage.number}, {plan.iterations} iterations", runner.train(stage.number)
 
 
-def _losses(runner: Runner, plan: Plan) -> Iterator[tuple[str, Result]]:
-    """The first steps of the plan's stages, and of all stages of the other systems."""
-    for name, system in systems().items():
-        own = name == plan.system
+def _losses(runner: Runner, plan: Plan, measured: Iterable[System]) -> Iterator[tuple[str, Result]]:
+    """The first steps of some systems: of the plan's own its stages, of another all."""
+    for system in measured:
+        own = system.name == plan.system
         trunk = plan.trunk if plan.trunk in system.trunks else usual_recipe(system).trunk
         for stage in plan.stages if own else [stage.number for stage in system.stages]:
-            request = {"system": name, "trunk": trunk, "stage": stage, "gpu": plan.gpu}
+            request = {"system": system.name, "trunk": trunk, "stage": stage, "gpu": plan.gpu}
             request |= {"batch_size": plan.layer_batch, "steps": plan.compared_steps}
             engines = plan.engines | (plan.measured if own and stage == system.last_stage else {})
             for engine, called in engines.items():
