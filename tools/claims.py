@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pysrn.console import MissingError, UsageError, message, run_main
 from pysrn.recipes import EMBEDDED
+from pysrn.train.flags import whole
 from tools import make_lmdb, predict, run_stage
 from tools.compare_seeds import call
 
@@ -35,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         "--choose", action="store_true", help="choose the recipes on held-out training images, and stop"
     )
     parser.add_argument("--again", action="store_true", help="look at the test images once more; the row counts it")
+    parser.add_argument("--gpu", type=whole, metavar="N", help="CUDA device of all runs (default: CPU)")
     parser.add_argument("--training", metavar="WORDS", help="for tools/run_stage.py, in all runs of the data set")
     parser.add_argument(
         "--boxes", type=Path, metavar="FOLDER", help="annotations with boxes, as tools/visualize.py has"
@@ -53,6 +55,7 @@ def work(arguments: argparse.Namespace) -> None:
     from pysrn.claims.choice import choose
     from pysrn.claims.claim import claim_named, claims
     from pysrn.claims.record import Record
+    from pysrn.nets.in_caffe import check_gpu
 
     if arguments.seeds < 1:
         raise UsageError("--seeds: a whole number from 1")
@@ -65,6 +68,8 @@ def work(arguments: argparse.Namespace) -> None:
     if arguments.training is not None and not arguments.data:
         raise UsageError("--training is for one data set", "name it: --data NAME")
     chosen = [claim_named(key) for key in arguments.claims or claims()]
+    if arguments.gpu is not None and not (arguments.plan or arguments.facts):
+        check_gpu(arguments.gpu)
     record = Record(arguments.out)
     searched, hours = set(), 0.0
     for system, claim in chosen:
@@ -78,7 +83,7 @@ def work(arguments: argparse.Namespace) -> None:
                 continue
             if arguments.choose:
                 if (system, name) not in searched:
-                    choose(system, data, arguments.runs, record, train)
+                    choose(system, data, arguments.runs, record, train, arguments.gpu)
                     searched.add((system, name))
             else:
                 hours += row(arguments, record, system, claim, data)
@@ -127,7 +132,7 @@ def row(arguments, record, system, claim, data) -> float:
         message(f"{claim.key} on {data.name}: needs places of the labels: left out (--boxes FOLDER)")
         return 0.0
     jobs = {
-        (training, seed): Job(system, data, training, seed, arguments.runs, known)
+        (training, seed): Job(system, data, training, seed, arguments.runs, known, arguments.gpu)
         for training in claim.trainings(data.dataset)
         for seed in seeds
     }
@@ -153,6 +158,7 @@ def row(arguments, record, system, claim, data) -> float:
                 look(jobs[side.training, seed], side.measure.stages)
     command = f"tools/claims.py {claim.key} --data {data.name.removesuffix('-shuffled')} --seeds {len(seeds)}"
     command += f" --training {shlex.quote(shlex.join(data.words))}" if data.words else ""
+    command += "" if arguments.gpu is None else f" --gpu {arguments.gpu}"
     command += " --shuffle-labels" if arguments.shuffle_labels else ""
     print(f"{claim.key} on {data.name}: {record.finish(claim, data, seeds, jobs, command)}")
     write(record, arguments.out)
@@ -169,7 +175,7 @@ def look(job, stages) -> None:
     """Scores of the test images by the weights of some stages, where they are missing or of other weights."""
     for stage in stages:
         if not job.predicted(stage):
-            call(predict, [str(job.run.path), "--stage", str(stage), "--data", str(job.data.folder)])
+            call(predict, [str(job.run.path), "--stage", str(stage), "--data", str(job.data.folder), *job.on_device])
 
 
 def write(record, out: Path) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env -S --block-signal=INT,TERM python3
-"""Check and measure a CUDA device: layers and losses against the CPU, img/s, the grouped convolution, PyTorch.
+"""Check and measure a CUDA device: layers and losses against the CPU, img/s, two ranks on it, its kernels, PyTorch.
 
 What matters most comes first; every result is printed, and kept in --json, as soon as it is there. Ends within eight
 minutes. Exit codes: 3 no CUDA device, 4 something failed or differs too much from the CPU.

@@ -95,12 +95,17 @@ def grouped_convolution(message: messages.NetParameter) -> messages.LayerParamet
     return max(grouped, key=lambda layer: layer.convolution_param.group, default=None)
 
 
-def fill_inputs(net) -> None:
-    """Random images and labels, and statistics that keep the features finite."""
+def fill_inputs(net, rank: int = 0, ranks: int = 1) -> None:
+    """Random images and labels, and statistics that keep the features finite.
+
+    With several ranks a rank's part of a batch that is `ranks` times as large.
+    """
     random = np.random.default_rng(0)
     images, labels = net.blobs["data"], net.blobs["label"]
-    images.data[...] = random.normal(0, 60, images.data.shape)
-    labels.data[...] = random.random(labels.data.shape) < 0.05
+    own = slice(rank * images.shape[0], (rank + 1) * images.shape[0])
+    whole = (ranks * images.shape[0], *images.shape[1:]), (ranks * labels.shape[0], *labels.shape[1:])
+    images.data[...] = random.normal(0, 60, whole[0])[own]
+    labels.data[...] = random.random(whole[1])[own] < 0.05
     set_unit_statistics(net)
 
 

@@ -23,7 +23,9 @@ SEED = 0  # of the cut and of the runs: one seed a try; assumed
 Train = Callable[[Job], None]  # runs what is missing of a job, scores of its (held out) images included
 
 
-def choose(system: System, data: DataSet, runs: Path, record: Record, train: Train) -> Mapping[str, Try]:
+def choose(
+    system: System, data: DataSet, runs: Path, record: Record, train: Train, gpu: int | None = None
+) -> Mapping[str, Try]:
     """Search the recipes of a system and of its baseline on held-out training images, and record what was taken.
 
     UsageError where results have been made with the recipes of before.
@@ -41,7 +43,7 @@ def choose(system: System, data: DataSet, runs: Path, record: Record, train: Tra
     scores = {WHOLE: (system.last_stage, system.result), ALONE: (system.baseline.stage, system.baseline.score)}
     taken: dict[str, Try] = {}
     found: dict[str, dict] = {}
-    for family, job in families(system, part, runs).items():  # the system first: its budget is the baseline's
+    for family, job in families(system, part, runs, gpu).items():  # the system first: its budget is the baseline's
         stage, score = scores[family]
         values, before = {}, []
         for one in tries(system)[family]:

@@ -25,12 +25,16 @@ WHOLE, ALONE = "whole", "alone"  # the system, and its baseline: each has its ow
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run of one seed; `boxes`: annotations of the test images, where there are any."""
+    """A finished run of one seed.
+
+    `boxes`: annotations of the test images, where there are any; `gpu`: a CUDA device; None: the CPU.
+    """
 
     run: RunFolder
     system: System
     data: Path
     boxes: Path | None = None
+    gpu: int | None = None
 
     def predictions(self, stage: int) -> Predictions:
         """What a stage's weights say of the test images."""

@@ -34,6 +34,9 @@ tools/claims.py S1 --shuffle-labels         # a check of the tool: nothing can b
 `--data NAME` is the LMDB pair `data/NAME`. `--training WORDS` are words for `tools/run_stage.py` in all runs of it.
 `--boxes FOLDER` has its annotations, where a claim needs places.
 Both are kept in `claims.json`, so later commands need not repeat them.
+
+`--gpu N` trains, predicts and computes maps on a CUDA device ([not run](docker.md#gpu)). The row's command says so.
+
 `shapes` has labels of drawn pictures, `posters` concepts of film posters, `coco_photos` objects of photographs.
 Any pair of one's own will do.
 

@@ -29,7 +29,7 @@ def of_map(name: str, stage: int, title: str, judge: Judge) -> Measure:
 
     def measured(trained: Trained) -> float:
         pair, boxes = boxes_of_test(trained)
-        net = DeployNet(trained.run.weights(stage), 16, folded=True)
+        net = DeployNet(trained.run.weights(stage), 16, trained.gpu, folded=True)
         return judge(compute_maps(net, pair, range(len(pair)), [name])[name], boxes, net.places(name))
 
     return Measure(f"{title} of {name}", measured, boxes=True)
@@ -40,7 +40,7 @@ def of_activation_map(stage: int, title: str, judge: Judge) -> Measure:
 
     def measured(trained: Trained) -> float:
         pair, boxes = boxes_of_test(trained)
-        net = DeployNet(trained.run.weights(stage), 16, folded=True)
+        net = DeployNet(trained.run.weights(stage), 16, trained.gpu, folded=True)
         return judge(activation_maps_of(net, pair, range(len(pair))), boxes, net.places(net.features))
 
     return Measure(f"{title} of the class-activation map", measured, boxes=True)

@@ -52,7 +52,10 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Job:
-    """One run: a training of a system on a data set with a seed, in the recipes that were chosen (family -> one)."""
+    """One run: a training of a system on a data set with a seed, in the recipes that were chosen (family -> one).
+
+    `gpu`: the CUDA device that computes; None: the CPU.
+    """
 
     system: System
     data: DataSet
@@ -60,6 +63,7 @@ class Job:
     seed: int
     runs: Path
     chosen: Mapping[str, Try]
+    gpu: int | None = None
 
     @property
     def run(self) -> RunFolder:
@@ -71,7 +75,7 @@ class Job:
     @property
     def trained(self) -> Trained:
         """As measures read it."""
-        return Trained(self.run, self.system, self.data.folder, self.data.annotations)
+        return Trained(self.run, self.system, self.data.folder, self.data.annotations, self.gpu)
 
     @property
     def _try(self) -> Try:
@@ -109,7 +113,12 @@ class Job:
         common += ["--runs", str(self.runs), "--run", self.run.path.name]
         if "--cache-features" in self.data.words and "--cache-folder" not in self.data.words:
             common += ["--cache-folder", str(self.runs / FEATURES)]  # runs with one trunk share its features
-        return [str(self.last), *common, *self._own_words]
+        return [str(self.last), *common, *self._own_words, *self.on_device]
+
+    @property
+    def on_device(self) -> list[str]:
+        """For every tool that computes: which device."""
+        return [] if self.gpu is None else ["--gpu", str(self.gpu)]
 
     @property
     def numbers(self) -> list[int]:
@@ -177,11 +186,11 @@ def _settings_of(system: System, data: DataSet, words: Sequence[str]) -> Setting
     return with_real_counts(settings)
 
 
-def families(system: System, data: DataSet, runs: Path) -> dict[str, Job]:
+def families(system: System, data: DataSet, runs: Path, gpu: int | None = None) -> dict[str, Job]:
     """The two that a recipe is chosen for, as a search trains them: the system, and its baseline alone."""
     baseline = system.baseline
     trainings = {
         WHOLE: Training(WHOLE, system.title),
         ALONE: Training(ALONE, f"{baseline.title} alone", stage=baseline.stage, budget=True, family=ALONE),
     }
-    return {name: Job(system, data, training, 0, runs, {}) for name, training in trainings.items()}
+    return {name: Job(system, data, training, 0, runs, {}, gpu) for name, training in trainings.items()}

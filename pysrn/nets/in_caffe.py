@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ENGINE = "CAFFE_ENGINE"  # docker/caffe/patches/speed-1-engine-switch.patch
 NOT_HERE = "this processor has no"  # what our Caffe says of bf16 where that cannot be (engine.cpp)
+TF32 = "CAFFE_TF32"  # docker/caffe/patches/gpu-5-tf32-switch.patch
 NO_DEVICE = "no CUDA device"  # how what our Caffe says begins (docker/caffe/patches/gpu-4-without-device.patch)
 
 
@@ -73,6 +74,11 @@ def check_gpu(gpu: int) -> None:
             reason if reason.startswith(NO_DEVICE) else f"CUDA device {gpu} cannot be used: {reason}",
             "leave --gpu out; see tools/check_setup.py",
         )
+
+
+def kind_of_device(on_gpu: bool) -> str:
+    """What rounds in a way of its own: "cpu", "gpu", or a GPU that rounds factors to TF32."""
+    return ("gpu, TF32" if os.environ.get(TF32) == "1" else "gpu") if on_gpu else "cpu"
 
 
 @cache

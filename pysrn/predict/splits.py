@@ -19,6 +19,7 @@ from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.data.pair.manifest import NAME as DATA_MANIFEST
 from pysrn.data.pair.pair_reader import ELSEWHERE
 from pysrn.nets.caffemodel import sha256_of
+from pysrn.nets.in_caffe import kind_of_device
 from pysrn.precision import about_precision
 from pysrn.predict.cached_deploy import CachedDeployNet
 from pysrn.predict.chunks import ScoreChunks
@@ -84,6 +85,7 @@ def predict_to(
         "cache": cache and list(cache),
         **({"search": dict(search)} if search else {}),
         **about_precision(),
+        **({} if gpu is None else {"device": kind_of_device(True)}),  # not half of it by the CPU
     }
     chunks = ScoreChunks(out.with_name(f".{out.name}.chunks"), job)
     with chunks.opened():

@@ -16,12 +16,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pysrn.console import WRONG_USAGE, MissingError, UsageError
 from pysrn.processes import python_module
-from pysrn.train.fixed.feature_room import Caching
 from pysrn.train.stage.pulse import NUMBERS
 from pysrn.train.watch import HANG_AFTER
+
+if TYPE_CHECKING:  # it reads images, which a lean bundle cannot
+    from pysrn.train.fixed.feature_room import Caching
 
 # What MPICH (and Intel MPI), Open MPI and Slurm's srun tell each process: how many there are.
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -53,17 +56,24 @@ class Launch:
     def command(self, folder: Path) -> list[str]:
         """The child's command line for a prepared stage folder.
 
-        Raises MissingError when mpi4py or the launcher is not installed.
+        Raises as `started`.
         """
         if self.ranks == 1:
             return python_module("pysrn.train.stage.runner", folder)
+        return self.started("pysrn.train.stage.rank", folder)
+
+    def started(self, module: str, *arguments: object) -> list[str]:
+        """The command line that starts a module in each of the ranks.
+
+        Raises MissingError when mpi4py or the launcher is not installed.
+        """
         if importlib.util.find_spec("mpi4py") is None:
             raise MissingError(
                 "--ranks needs the Python package mpi4py, which is not installed",
                 "run the command through docker/local, or: pip install mpi4py mpich",
             )
         words = _words(self.launcher) if self.launcher else ["mpiexec", "-n", str(self.ranks)]
-        return [_program(words[0]), *words[1:], *python_module("pysrn.train.stage.rank", folder)]
+        return [_program(words[0]), *words[1:], *python_module(module, *arguments)]
 
 
 PLAIN = Launch()

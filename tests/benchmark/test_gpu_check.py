@@ -16,6 +16,7 @@ from pysrn.benchmark.gpu import losses as gpu_losses
 from pysrn.benchmark.gpu import runner as gpu_runner
 from pysrn.systems.srn.system import SYSTEM
 from pysrn.systems.stage_nets import DataSource, stage_net
+from pysrn.train import launch
 from tools import gpu_check as tool
 
 
@@ -55,10 +56,12 @@ def test_first_steps_are_compared_and_move_the_weights():
 
 
 def test_the_worst_gradient_counts():
-    expected = {"a": [np.float32([3, 4]), np.zeros(2, np.float32)], "b": [np.float32([1, 0])]}
-    found = {"a": [np.float32([3, 4.5]), np.ones(2, np.float32)], "b": [np.float32([1, 0.01])]}
-    assert gpu_losses._worst(expected, found) == pytest.approx(0.1)
-    assert math.isnan(gpu_losses._worst(expected, found | {"b": [np.float32([np.nan, 0])]}))
+    rest, other = np.float32([3e-7, 0]), np.float32([0, 3e-7])  # of a sum that cancels out, in other orders
+    expected = {"a": [np.float32([3, 4]), rest], "b": [np.float32([1, 0])]}
+    found = {"a": [np.float32([3, 4.5]), other], "b": [np.float32([1, 0.01])]}
+    assert gpu_losses.worst(expected, found) == pytest.approx(0.1)
+    assert gpu_losses.worst(expected, found | {"a": [expected["a"][0], np.float32([0, 1e-6])]}) > 0.15  # no rest
+    assert math.isnan(gpu_losses.worst(expected, found | {"b": [np.float32([np.nan, 0])]}))
 
 
 @pytest.mark.parametrize("name", ["loss", "gradient"])
@@ -74,6 +77,62 @@ def test_where_the_time_goes_is_told_by_type(tmp_path, capsys):
     seconds = found["profile"]
     assert list(seconds.values()) == sorted(seconds.values(), reverse=True) and min(seconds.values()) > 0
     assert next(iter(seconds)) == "Convolution" and f"{name}, layer by layer: Convolution" in capsys.readouterr().out
+
+
+def test_two_ranks_do_what_one_process_does(tmp_path, capsys):
+    """The exchange of training, on one device: here the CPU."""
+    pytest.importorskip("mpi4py", exc_type=ImportError)
+    out = tmp_path / "figures.json"
+    assert tool.main(["--cpu", "--small", "--only", "ranks", "--json", str(out)]) == 0
+    (found,) = json.loads(out.read_text())["results"].values()
+    assert found["exchange"] == "MPI" and "(exchanged by MPI)" in capsys.readouterr().out
+    assert 0 < found["gradient"] < 1e-4 and 0 <= found["loss"] < 1e-4  # other sums: not the same bits
+    assert len(found["one"]) == len(found["ranks"]) == 2 and found["one"][0] != found["one"][1]
+
+
+@pytest.mark.parametrize("lacks", ["mpi4py", "mpiexec"])
+def test_without_mpi_ranks_are_told_to_be_missing(lacks, tmp_path, monkeypatch):
+    if lacks == "mpi4py":
+        monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: None)
+    else:
+        pytest.importorskip("mpi4py", exc_type=ImportError)
+        monkeypatch.setattr(launch.shutil, "which", lambda name, path: None)
+    missing = gpu_check.Runner(gpu_check.Plan(None), tmp_path).ranks({})
+    assert lacks in missing["missing"] and not gpu_check.wrong("ranks", missing)
+
+
+def test_a_rank_that_fails_is_told(tmp_path):
+    pytest.importorskip("mpi4py", exc_type=ImportError)
+    failed = gpu_check.Runner(gpu_check.Plan(None), tmp_path).ranks({"system": "none"})
+    assert "exit code" in failed["failed"] and gpu_check.wrong("ranks", failed)
+
+
+def test_what_matters_most_comes_first_and_nothing_is_left_out(tmp_path):
+    """Without any time: every measurement is told, in its order, and not run."""
+    results = dict(gpu_check.check(gpu_check.Plan(0, limit=0), tmp_path))
+    assert all(result.get("failed") == "not run: the time is over" for result in results.values())
+    order = (
+        "layers",
+        "10 steps against the CPU's, SRN",
+        "10 steps of 2 ranks on one device",
+        "step, stage 4, batch 32",
+        "sr_conv4 alone",
+        "kernels, stage 4",
+        "PyTorch's step, batch 32",
+        "10 steps against the CPU's, MSRN",
+        "PyTorch's step, compiled",
+        "profile",
+        "training, stage 1",
+    )
+    names = list(results)
+    first = [next(number for number, name in enumerate(names) if name.startswith(one)) for one in order]
+    assert first == sorted(first) and first[0] == 0
+    for engine in ("one pass a chain", "one pass a chain, measured algorithms"):
+        assert {
+            f"step, stage 4, batch 32, TF32, {engine}",
+            f"10 steps against the CPU's, SRN, stage 4, {engine}",
+        } <= set(names)
+    assert sum("measured algorithms" in name for name in names) == 3  # trying takes long
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0.9e-3, False), (1.1e-3, True), (math.nan, True)])
@@ -113,6 +172,8 @@ def test_a_python_without_pytorch_is_no_error(tmp_path):
         "gpu.layers import layer_kinds; layer_kinds(system_named(None), 'resnet14', 2)",
         "gpu.losses import compare; compare('srn', 'resnet14', 4, 2, None, 1)",
         "gpu.steps import profile; profile('srn', 'resnet14', 4, 2, None, 1, None)",
+        "gpu.kernels import profile; profile('srn', 'resnet14', 4, 2, None, 1)",
+        "gpu.losses import comparable; import pysrn.benchmark.gpu.ranks, pysrn.train.stage.parallel",
         "gpu.check import check",
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,21 @@ from tests.systems.toy import STORED
 ROOT = Path(__file__).resolve().parents[2]
 CONVERSION = cv2.COLOR_HSV2BGR
 TRAINING = ("--training", "--iterations 400")
+# The tool where device 1 works, by its own word: what it calls is said, and done by the CPU.
+ON_DEVICE = """
+import json, sys
+from pysrn.nets import in_caffe
+from tools import claims
+in_caffe.check_gpu = lambda gpu: None
+calls, call = [], claims.call
+def called(tool, words):
+    calls.append([tool.__name__, "--gpu 1" in " ".join(words)])
+    call(tool, [word for word in " ".join(words).replace(" --gpu 1", "").split(" ")])
+claims.call = called
+code = claims.main(sys.argv[1:])
+print(json.dumps(calls))
+sys.exit(code)
+"""
 SEEDS = ("--seeds", "3")
 
 
@@ -135,6 +151,30 @@ def test_choice_is_made_on_held_out_images_and_taken(call, data, place):  # noqa
     assert not [name for name in runs if name.startswith("toy-shapes-") and "validation" not in name]
     plan = call("claims", "T1", "--data", "shapes", *SEEDS, "--plan", "--out", "chosen", "--runs", "chosen/runs")
     assert "--iterations 400" in plan.stdout and plan.stdout.count("missing tools/run_stage.py") == 6
+
+
+def test_a_device_is_for_all_that_computes(call, data, place):  # noqa: F811
+    plan = call("claims", "T1", "--data", "shapes", *SEEDS, "--plan", "--gpu", "1", "--out", "planned")
+    assert plan.stdout.count(" --gpu 1\n") == 6
+    words = ("T1", "--data", "shapes", "--seeds", "2", "--gpu", "1", "--out", "device", "--runs", "device/runs")
+    for more in ((), ("--choose", "--out", "device/chosen")):
+        command = [sys.executable, "-c", ON_DEVICE, *words, *more]
+        done = subprocess.run(command, cwd=place, env=environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        calls = json.loads(done.stdout.splitlines()[-1])
+        assert all(on_device for _, on_device in calls)
+        assert {tool for tool, _ in calls} == {"tools.run_stage", "tools.predict"} and len(calls) == 8
+    command = results(place, "device")["results"]["T1 shapes"]["command"]
+    assert command == "tools/claims.py T1 --data shapes --seeds 2 --gpu 1"
+
+
+def test_a_device_that_is_not_there_stops_all_before_it_begins(call, data, place):  # noqa: F811
+    words = ("T1", "--data", "shapes", "--gpu", "99", "--out", "none", "--runs", "none")
+    for more in ((), ("--choose",)):
+        refused = call("claims", *words, *more, code=3)
+        assert "device" in refused.stderr.splitlines()[0] and not (place / "none").exists()
+    planned = call("claims", "T4", "--facts", "--gpu", "99", "--out", "counted")  # computes nothing
+    assert planned.stdout.strip() == "T4 counted: holds"
 
 
 def test_facts_are_counted(call, place):  # noqa: F811

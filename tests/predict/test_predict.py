@@ -18,6 +18,7 @@ from pysrn.benchmark.realistic_weights import without
 from pysrn.data.build import build_dataset
 from pysrn.data.pair.encoding import Encoding
 from pysrn.data.pair.lmdb_pair import PairReader, pair_paths
+from pysrn.predict import splits
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.predictions import load_predictions
 from pysrn.predict.splits import batches, whole_views
@@ -80,6 +81,25 @@ def test_an_interrupted_prediction_goes_on(shapes_folder, shapes_model, tmp_path
         np.testing.assert_allclose(found.scores[name][:8], whole.scores[name][:8] + 100, atol=1e-4)  # it was used
         np.testing.assert_array_equal(found.scores[name][8:], whole.scores[name][8:])  # damaged: computed again
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.npz", "whole.npz"]
+
+
+def test_what_another_device_computed_is_another_job(shapes_folder, shapes_model, tmp_path, monkeypatch):
+    """Half a prediction by the CPU is not finished by a GPU, nor float32 by TF32. The net is the CPU's each time."""
+    jobs, net = [], DeployNet(shapes_model)
+
+    def seen(folder, job):
+        jobs.append(job)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(splits, "ScoreChunks", seen)
+    monkeypatch.setattr(splits, "net_for", lambda *words, **more: net)
+    pair = PairReader(shapes_folder, "test")
+    for gpu, tf32 in ((None, "0"), (None, "1"), (1, "0"), (1, "1")):
+        monkeypatch.setenv("CAFFE_TF32", tf32)
+        with pytest.raises(KeyboardInterrupt):
+            splits.predict_to(shapes_model, pair, tmp_path / "p.npz", gpu=gpu)
+    cpu, same, gpu, rounded = jobs
+    assert cpu == same and gpu == {**cpu, "device": "gpu"} and rounded == {**cpu, "device": "gpu, TF32"}
 
 
 def test_chunks_of_another_job_are_not_used(shapes_folder, shapes_model, tmp_path):

@@ -7,9 +7,11 @@ reported and does not stop the others. With `gpu` None the same is done on the C
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pysrn.benchmark.gpu.kernels import KERNELS, table
+from pysrn.benchmark.gpu.ranks import RANKS
 from pysrn.benchmark.gpu.runner import Plan, Result, Runner
 from pysrn.benchmark.gpu.steps import GROUPED, PROFILE, STEP
 from pysrn.benchmark.nets import grouped_convolution, losses_of, whole_net
@@ -17,6 +19,7 @@ from pysrn.benchmark.usual import usual_recipe
 from pysrn.console import UsageError
 from pysrn.nets import messages
 from pysrn.systems.registry import system_named, systems
+from pysrn.systems.system import System
 
 TOLERANCE = 1e-3  # assumed: sums of thousands of float32 products in another order, relative to the largest value
 ENGINES = ("CUDNN", "CAFFE")  # one call for all groups; one matrix product for each group and image
@@ -32,7 +35,12 @@ def check(plan: Plan, work: Path) -> Iterator[tuple[str, Result]]:
     if "layers" in plan.parts:
         yield "layers", runner.measure("layers", net | {"batch_size": plan.layer_batch})
     if "losses" in plan.parts:
-        yield from _losses(runner, plan)
+        yield from _losses(runner, plan, [system])
+    if "ranks" in plan.parts:
+        where = "one device" if plan.gpu is not None else "the CPU"
+        name = f"{plan.compared_steps} steps of {RANKS} ranks on {where} against one process, stage {system.last_stage}"
+        request = net | {"stage": system.last_stage, "batch_size": plan.layer_batch, "steps": plan.compared_steps}
+        yield name, runner.ranks(request)
     if "steps" in plan.parts:
         for stage in plan.stages[:-1]:
             yield from _steps(runner, timed, stage, first_batch, False)
@@ -41,27 +49,36 @@ def check(plan: Plan, work: Path) -> Iterator[tuple[str, Result]]:
                 yield from _steps(runner, timed, system.last_stage, batch, tf32)
     if GROUPED in plan.parts and (layer := grouped_convolution(last)):
         yield from _grouped(runner, timed | {"stage": system.last_stage, "batch_size": first_batch}, layer.name)
+    if KERNELS in plan.parts:
+        request = timed | {"stage": system.last_stage, "batch_size": first_batch}
+        for engine, called in plan.engines.items():
+            name = f"kernels, stage {system.last_stage}, batch {first_batch}{called}"
+            yield name, runner.measure("kernels", request, {"CAFFE_ENGINE": engine})
+    if "torch" in plan.parts:
+        yield from _torch(runner, timed, last, False)
+    if "losses" in plan.parts:
+        yield from _losses(runner, plan, [other for other in systems().values() if other.name != plan.system])
+    if "compiled" in plan.parts:
+        yield from _torch(runner, timed, last, True)
     if PROFILE in plan.parts:
         request = timed | {"what": PROFILE, "stage": system.last_stage, "batch_size": first_batch}
         name = f"profile, stage {system.last_stage}, batch {first_batch}"
         yield name, runner.measure("steps", request | {"grouped_engine": None})
-    for part in ("torch", "compiled"):
-        if part in plan.parts:
-            yield from _torch(runner, timed, last, part == "compiled")
     if "stages" in plan.parts:
         for stage in system.stages:
             yield f"training, stage {stage.number}, {plan.iterations} iterations", runner.train(stage.number)
 
 
-def _losses(runner: Runner, plan: Plan) -> Iterator[tuple[str, Result]]:
-    """The first steps of the plan's stages, and of all stages of the other systems."""
-    for name, system in systems().items():
-        own = name == plan.system
+def _losses(runner: Runner, plan: Plan, measured: Iterable[System]) -> Iterator[tuple[str, Result]]:
+    """The first steps of some systems: of the plan's own its stages, of another all."""
+    for system in measured:
+        own = system.name == plan.system
         trunk = plan.trunk if plan.trunk in system.trunks else usual_recipe(system).trunk
         for stage in plan.stages if own else [stage.number for stage in system.stages]:
-            request = {"system": name, "trunk": trunk, "stage": stage, "gpu": plan.gpu}
+            request = {"system": system.name, "trunk": trunk, "stage": stage, "gpu": plan.gpu}
             request |= {"batch_size": plan.layer_batch, "steps": plan.compared_steps}
-            for engine, called in plan.engines.items():
+            engines = plan.engines | (plan.measured if own and stage == system.last_stage else {})
+            for engine, called in engines.items():
                 title = f"{plan.compared_steps} steps against the CPU's, {system.title}, stage {stage}{called}"
                 yield title, runner.measure("losses", request, {"CAFFE_ENGINE": engine})
 
@@ -69,7 +86,9 @@ def _losses(runner: Runner, plan: Plan) -> Iterator[tuple[str, Result]]:
 def _steps(runner: Runner, timed: Result, stage: int, batch: int, tf32: bool) -> Iterator[tuple[str, Result]]:
     """A stage's step, with every setting of the engine."""
     request = timed | {"what": STEP, "stage": stage, "batch_size": batch, "grouped_engine": None}
-    for engine, called in runner.plan.engines.items():
+    plan = runner.plan
+    usual = (system_named(plan.system).last_stage, plan.batch_sizes[0])
+    for engine, called in (plan.engines | (plan.measured if (stage, batch) == usual else {})).items():
         name = f"step, stage {stage}, batch {batch}, {_precision(tf32)}{called}"
         yield name, runner.measure("steps", request, {"CAFFE_TF32": str(int(tf32)), "CAFFE_ENGINE": engine})
 
@@ -114,7 +133,11 @@ def line(name: str, result: Result) -> str:
         if key in result:
             return f"{name}: {key}: {result[key]}"
     if "gradient" in result:
-        return f"{name}: losses differ by {result['loss']:.1e}, gradients by {result['gradient']:.1e} at most, relative"
+        by = f" (exchanged by {result['exchange']})" if "exchange" in result else ""
+        text = f"{name}: losses differ by {result['loss']:.1e}, gradients by {result['gradient']:.1e} at most, relative"
+        return text + by
+    if KERNELS in result:
+        return table(name, result)
     if PROFILE in result:
         shares = [f"{kind} {1000 * seconds:.1f} ms" for kind, seconds in result[PROFILE].items()]
         return f"{name}, layer by layer: {', '.join(shares)}"

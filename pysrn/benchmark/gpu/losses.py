@@ -20,6 +20,7 @@ from pysrn.systems.registry import system_named
 
 STEP = 1e-3  # assumed: by how much of all weights' norm a step without momentum moves them
 NO_DROPOUT = 1e-9  # Caffe allows no 0
+NOISE = 1e-6  # assumed: of the whole gradient's norm, what rounding leaves of a sum that cancels out; float32 has 6e-8
 
 
 def compare(system: str, trunk: str, stage: int, batch_size: int, gpu: int | None, steps: int) -> dict:
@@ -27,38 +28,54 @@ def compare(system: str, trunk: str, stage: int, batch_size: int, gpu: int | Non
 
     With `gpu` None the CPU is compared with itself.
     """
+    recipe, message = comparable(system, trunk, stage, batch_size)
+    names = [layer.top[0] for layer in loss_layers(message)]
+    use_device(None)
+    first = make_solver(message, recipe, stage, 0.0)  # the others begin with its numbers
+    expected = gradients_of(first.net)
+    rate = rate_for(first.net)
+    losses = []
+    for device in (None, gpu):
+        use_device(device)
+        solver = make_solver(message, recipe, stage, rate)
+        copy_weights(first.net, solver.net)
+        gradient = worst(expected, gradients_of(solver.net))
+        losses.append([])
+        for _ in range(steps):
+            solver.step(1)
+            losses[-1].append([float(solver.net.blobs[name].data) for name in names])
+    return {"loss": difference(*losses), "gradient": gradient, "cpu": losses[0], "here": losses[1]}
+
+
+def comparable(system: str, trunk: str, stage: int, batch_size: int):
+    """A recipe, and the net of a stage without what draws random numbers while it trains."""
     recipe = usual_recipe(system_named(system), None, trunk, batch_size)
     message = training_net(recipe, stage)
     for layer in message.layer:
         if layer.type == "Dropout":
             layer.dropout_param.dropout_ratio = NO_DROPOUT
-    names = [layer.top[0] for layer in loss_layers(message)]
-    use_device(None)
-    first = make_solver(message, recipe, stage, 0.0)  # the others begin with its numbers
-    expected = _gradients(first.net)
-    rate = STEP * _norm({name: [blob.data for blob in first.net.params[name]] for name in expected}) / _norm(expected)
-    losses = []
-    for device in (None, gpu):
-        use_device(device)
-        solver = make_solver(message, recipe, stage, rate)
-        for name, blobs in first.net.params.items():
-            for number, blob in enumerate(blobs):
-                solver.net.params[name][number].data[...] = blob.data
-        worst = _worst(expected, _gradients(solver.net))
-        losses.append([])
-        for _ in range(steps):
-            solver.step(1)
-            losses[-1].append([float(solver.net.blobs[name].data) for name in names])
-    cpu, here = np.array(losses)
-    return {
-        "loss": float((np.abs(here - cpu) / np.abs(cpu)).max()),
-        "gradient": worst,
-        "cpu": losses[0],
-        "here": losses[1],
-    }
+    return recipe, message
 
 
-def _gradients(net) -> dict[str, list[np.ndarray]]:
+def copy_weights(source, target) -> None:
+    """Give a net the numbers of another one of the same layers."""
+    for name, blobs in source.params.items():
+        for number, blob in enumerate(blobs):
+            target.params[name][number].data[...] = blob.data
+
+
+def rate_for(net) -> float:
+    """The rate that moves the weights of a net, whose inputs are filled, by STEP of their norm."""
+    weights = {name: [blob.data for blob in blobs] for name, blobs in net.params.items()}
+    return STEP * _norm(weights) / _norm(gradients_of(net))
+
+
+def difference(expected: list[list[float]], found: list[list[float]]) -> float:
+    """The largest relative one of a loss, lists a step."""
+    return float((np.abs(np.array(found) - expected) / np.abs(expected)).max())
+
+
+def gradients_of(net) -> dict[str, list[np.ndarray]]:
     """The gradients of a net's parameters on the images that it is given here."""
     fill_inputs(net)
     net.clear_param_diffs()
@@ -71,11 +88,15 @@ def _norm(arrays: dict[str, list[np.ndarray]]) -> float:
     return math.sqrt(sum(float(np.square(one, dtype=np.float64).sum()) for many in arrays.values() for one in many))
 
 
-def _worst(expected: dict[str, list[np.ndarray]], found: dict[str, list[np.ndarray]]) -> float:
-    """The largest relative difference of a blob, in L2; blobs without a gradient say nothing."""
+def worst(expected: dict[str, list[np.ndarray]], found: dict[str, list[np.ndarray]]) -> float:
+    """The largest relative difference of a blob, in L2.
+
+    Gradients that are 0 but for rounding, as that of a bias before a softmax over places, are none to divide by.
+    """
+    least = NOISE * _norm(expected) or 1.0
     pairs = [(one, other) for name in expected for one, other in zip(expected[name], found[name], strict=True)]
-    worst = [float(np.linalg.norm(one - other) / norm) for one, other in pairs if (norm := np.linalg.norm(one))]
-    return math.nan if any(map(math.isnan, worst)) else max(worst)
+    differences = [float(np.linalg.norm(one - other) / max(np.linalg.norm(one), least)) for one, other in pairs]
+    return math.nan if any(map(math.isnan, differences)) else max(differences)
 
 
 if __name__ == "__main__":

@@ -13,16 +13,22 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from pysrn.benchmark.gpu.kernels import KERNELS
+from pysrn.benchmark.gpu.ranks import RANKS
 from pysrn.benchmark.gpu.steps import GROUPED, PROFILE
 from pysrn.benchmark.usual import usual_recipe
+from pysrn.console import MissingError
 from pysrn.processes import environment as child_environment
+from pysrn.processes import events_in
 from pysrn.recipes import EMBEDDED, Recipe
 from pysrn.systems.registry import system_named
 from pysrn.systems.system import System
+from pysrn.train.launch import Launch
 
-PARTS = ("layers", "losses", "steps", GROUPED, PROFILE, "torch", "compiled", "stages")  # what matters most first
+# What matters most first.
+PARTS = ("layers", "losses", "ranks", "steps", GROUPED, KERNELS, "torch", "compiled", PROFILE, "stages")
 # Of this machine: no error of what is checked.
-LACKING = re.compile("No module named '(torch|google)|Python package cv2 is not|out of memory")
+LACKING = re.compile("No module named '(torch|google)|Python package cv2 is not|out of memory|mpi4py cannot be used")
 RATE = 0.001  # assumed: low enough for ResNet-101 from random weights in so few iterations
 RUN = "gpu_check"
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -56,6 +62,11 @@ class Plan:
             object.__setattr__(self, name, getattr(self, name) or usual)
 
     @property
+    def measured(self) -> dict[str, str]:
+        """The same of what takes long to be tried: for a few measurements alone."""
+        return {} if self.gpu is None else {"all,device,measured": ", one pass a chain, measured algorithms"}
+
+    @property
     def engines(self) -> dict[str, str]:
         """Settings of CAFFE_ENGINE that are compared, and what they are called."""
         return {"": ""} if self.gpu is None else {"": "", "all,device": ", one pass a chain"}
@@ -85,6 +96,14 @@ class Runner:
         command = [python or sys.executable, "-m", f"pysrn.benchmark.gpu.{module}", json.dumps(request)]
         found = self._answer(command, environment or {}, lambda text: json.loads(text.splitlines()[-1]))
         return _lacking(found)
+
+    def ranks(self, request: Result) -> Result:
+        """What several ranks on one device find of a request, as `ranks.compare`; or as `measure`."""
+        try:
+            command = Launch(RANKS).started("pysrn.benchmark.gpu.ranks", json.dumps(request))
+        except MissingError as error:
+            return {"missing": str(error)}
+        return _lacking(self._answer(command, {}, _found_by_ranks))
 
     def train(self, stage: int) -> Result:
         """Train the stages up to `stage` with tools/run_stage.py on the embedded data set; losses and seconds."""
@@ -127,6 +146,13 @@ class Runner:
             fatal = [line for line in words if line.startswith(("F", "error:"))]
             return {"failed": f"exit code {done.returncode}: {(fatal or words)[-1][:300]}"}
         return read(done.stdout)
+
+
+def _found_by_ranks(text: str) -> Result:
+    """The event of the first rank that says what was found, among those that say that ranks live."""
+    events = [event for line in text.splitlines() for event in events_in(line) if isinstance(event, dict)]
+    found = [event for event in events if "gradient" in event]
+    return found[-1] if found else {"failed": "the ranks said nothing"}
 
 
 def _lacking(found: Result) -> Result:

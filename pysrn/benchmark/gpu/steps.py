@@ -31,7 +31,7 @@ def step_speed(
 
     def step() -> None:
         solver.step(1)
-        _wait_for(solver.net)
+        wait_for(solver.net)
 
     seconds = median_seconds(step, rounds)
     return {"seconds": seconds, "images_per_second": batch_size / seconds, "memory_mb": used_memory(gpu)}
@@ -52,7 +52,7 @@ def grouped_speed(
     def step() -> None:  # net.forward() and net.backward() would also bring their results to the host, and back again
         net._forward(0, last)
         net._backward(last, 0)
-        _wait_for(net)
+        wait_for(net)
 
     return {"seconds": median_seconds(step, rounds)}
 
@@ -74,7 +74,7 @@ def profile(
         def both(number: int = number) -> None:
             net._forward(number, number)
             net._backward(number, number)
-            _wait_for(net)
+            wait_for(net)
 
         seconds[layer.type] = seconds.get(layer.type, 0.0) + median_seconds(both, rounds)
     return {PROFILE: dict(sorted(seconds.items(), key=lambda item: -item[1]))}
@@ -89,7 +89,7 @@ def used_memory(gpu: int | None) -> int | None:
     return int(answer) if answer.isdecimal() else None
 
 
-def _wait_for(net) -> None:
+def wait_for(net) -> None:
     """Until the device has done all that it was told: what is read from it comes after that."""
     smallest = min((blob for blobs in net.params.values() for blob in blobs), key=lambda blob: blob.count)
     smallest.data[...], smallest.diff[...]

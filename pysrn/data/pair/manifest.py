@@ -10,7 +10,6 @@ import platform
 from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
 import lmdb
 import numpy as np
 
@@ -49,6 +48,8 @@ def write_manifest(folder: Path, manifest: dict) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of what the stored bytes depend on."""
+    import cv2  # here: ranks that read no image, as those of docker/gpu_check.sh in a lean bundle, do without
+
     return {
         "pysrn": pysrn.__version__,
         "python": platform.python_version(),

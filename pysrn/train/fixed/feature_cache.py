@@ -26,7 +26,7 @@ from pysrn.data.feed.settings import FeedSettings
 from pysrn.data.pair.manifest import read_manifest
 from pysrn.locks import held
 from pysrn.nets.folding import Weights
-from pysrn.nets.in_caffe import engine_in_use
+from pysrn.nets.in_caffe import engine_in_use, kind_of_device
 from pysrn.nets.layers import parameter_layers
 from pysrn.nets.messages import copy_of
 from pysrn.nets.surgery import fingerprint
@@ -68,7 +68,7 @@ def identity(trunk, weights: Weights, feed: FeedSettings, precision: str, on_gpu
     settings = feed.to_values()
     return {
         "format": FORMAT,
-        "computed_by": {"engine": engine_in_use(), "device": "gpu" if on_gpu else "cpu", "opencv": cv2.__version__},
+        "computed_by": {"engine": engine_in_use(), "device": kind_of_device(on_gpu), "opencv": cv2.__version__},
         "net": hashlib.sha256(plain.SerializeToString(deterministic=True)).hexdigest(),
         "weights": weights_fingerprint(trunk, weights),
         "data": hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest(),

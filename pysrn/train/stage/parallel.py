@@ -139,6 +139,11 @@ class Team(Alone):
             places = set(self._all.allgather((socket.gethostname(), device)))
         self._use_nccl = bool(gpus) and caffe.has_nccl() and len(places) == self.size
 
+    @property
+    def exchange(self) -> str:
+        """What the gradients go by."""
+        return "NCCL" if self._use_nccl else "MPI"
+
     def solver(self, path: Path, net: Path):
         """The solver of a solver.prototxt, its net fed with this rank's part of every batch.
 

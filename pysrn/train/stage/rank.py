@@ -10,11 +10,16 @@ import os
 import shutil
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pysrn.console import FAILED, MISSING
 from pysrn.processes import end_with_parent, send
 from pysrn.train.stage.pulse import Pulse
+
+if TYPE_CHECKING:  # it loads Caffe
+    from pysrn.train.stage.parallel import Team
 
 SHARED_MEMORY = Path("/dev/shm")  # where it is full, an MPI ends with SIGBUS, or without a word
 ROOM = 1 << 23  # bytes; assumed: four times what a rank of MPICH has there
@@ -22,6 +27,17 @@ ROOM = 1 << 23  # bytes; assumed: four times what a rank of MPICH has there
 
 def main(argv: list[str]) -> int:
     """Run this rank of the stage prepared in the folder argv[0]."""
+
+    def work(team) -> int:
+        from pysrn.train.stage import runner
+
+        return runner.main(argv, team)
+
+    return as_rank(work)
+
+
+def as_rank(work: Callable[[Team], int]) -> int:
+    """Do what a team's rank does, and return its exit code; MISSING where mpi4py or MPI cannot be used."""
     # A killed launcher takes its ranks along, but MPICH's helper that starts the ranks of a machine does not: they hold
     # each other's ends of its pipes open, so none sees them close, and wait in the next exchange without end.
     end_with_parent(os.getppid())  # whom a launcher has start its ranks is known to it alone
@@ -38,12 +54,11 @@ def main(argv: list[str]) -> int:
     share_cores(MPI)
     if MPI.COMM_WORLD.rank:  # Caffe would describe the same net once a rank
         os.environ["GLOG_minloglevel"] = "2"  # noqa: SIM112 - glog's own spelling
-    from pysrn.train.stage import runner
     from pysrn.train.stage.parallel import Team
 
     team = Team(pulse)
     with team.ending_together():
-        code = runner.main(argv, team)
+        code = work(team)
         pulse.end()
         return code
 

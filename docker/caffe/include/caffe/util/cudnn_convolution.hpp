@@ -29,7 +29,9 @@ void* workspace(size_t size);
 cudnnMathType_t mathType();
 
 // For each of the three passes of a convolution: the algorithm to use and the
-// workspace that it needs, in bytes.
+// workspace that it needs, in bytes. What cuDNN expects to be the fastest; with
+// CAFFE_ENGINE's part `measured` what is, kept for all convolutions that are
+// alike, and in the file CAFFE_MEASURED where it is named.
 void chooseForward(cudnnHandle_t handle,
     cudnnTensorDescriptor_t bottom, cudnnFilterDescriptor_t filter,
     cudnnConvolutionDescriptor_t conv, cudnnTensorDescriptor_t top,
@@ -45,6 +47,27 @@ void chooseBackwardData(cudnnHandle_t handle,
     cudnnConvolutionDescriptor_t conv, cudnnTensorDescriptor_t bottom,
     size_t workspace_limit,
     cudnnConvolutionBwdDataAlgo_t* algo, size_t* workspace_size);
+
+// Whether cuDNN is to add the bias as it convolves: where part `measured` is in
+// use, and that is faster than adding it in a pass of its own. Then the
+// algorithm is changed to the one that can. `one` and `zero` are of the blobs'
+// type.
+bool chooseBiasInside(cudnnHandle_t handle,
+    cudnnTensorDescriptor_t bottom, cudnnFilterDescriptor_t filter,
+    cudnnConvolutionDescriptor_t conv, cudnnTensorDescriptor_t bias,
+    cudnnTensorDescriptor_t top, size_t workspace_limit, const void* one,
+    const void* zero,
+    cudnnConvolutionFwdAlgo_t* algo, size_t* workspace_size);
+
+// That convolution: of an algorithm which chooseBiasInside has chosen.
+cudnnStatus_t forwardWithBias(cudnnHandle_t handle,
+    const void* one, const void* zero,
+    cudnnTensorDescriptor_t bottom, const void* bottom_data,
+    cudnnFilterDescriptor_t filter, const void* weight,
+    cudnnConvolutionDescriptor_t conv,
+    cudnnConvolutionFwdAlgo_t algo, size_t workspace_size,
+    cudnnTensorDescriptor_t bias, const void* bias_data,
+    cudnnTensorDescriptor_t top, void* top_data);
 
 }  // namespace cudnn
 }  // namespace caffe

@@ -14,11 +14,12 @@ namespace caffe {
 /// not look like a measurement.
 ///
 /// The environment variable CAFFE_ENGINE is read once, when the first net is
-/// made: unset or empty means all parts but `device` and `bf16`, `stock` none
-/// (Caffe as it was published), anything else is a list of parts separated by
-/// commas, in which `all` stands for what an empty one means. No device has run
-/// `device` yet, and `bf16` is less exact: so they have to be asked for. Where
-/// the processor has no bf16, asking for it ends the program.
+/// made: unset or empty means all parts but `device`, `bf16` and `measured`,
+/// `stock` none (Caffe as it was published), anything else is a list of parts
+/// separated by commas, in which `all` stands for what an empty one means. No
+/// device has run `device` and `measured` yet, and `bf16` is less exact: so they
+/// have to be asked for. Where the processor has no bf16, asking for it ends
+/// the program.
 namespace engine {
 
 enum Part {
@@ -31,6 +32,7 @@ enum Part {
   LARGE,        // what only large nets gain from: see large.hpp
   DEVICE,       // chains of layers, and SGD, as single passes of a GPU
   BF16,         // convolutions multiply bf16, and sum up in float
+  MEASURED,     // cuDNN's algorithms, and its way of adding a bias, by time
   PART_COUNT
 };
 

@@ -1,10 +1,16 @@
 #ifdef USE_CUDNN
 #include "caffe/util/cudnn_convolution.hpp"
 
+#include <algorithm>
+#include <cstdlib>
+#include <sstream>
+#include <string>
 #include <vector>
 
 #include "caffe/common.hpp"
 #include "caffe/util/cudnn.hpp"
+#include "caffe/util/engine.hpp"
+#include "caffe/util/measured_choice.hpp"
 
 namespace caffe {
 namespace cudnn {
@@ -39,9 +45,21 @@ class Shared {
     return workspace_;
   }
 
+  // What follows a convolution with a bias: nothing.
+  cudnnActivationDescriptor_t identity() {
+    if (!identity_) {
+      CUDNN_CHECK(cudnnCreateActivationDescriptor(&identity_));
+      CUDNN_CHECK(cudnnSetActivationDescriptor(identity_,
+          CUDNN_ACTIVATION_IDENTITY, CUDNN_NOT_PROPAGATE_NAN, 0));
+    }
+    return identity_;
+  }
+
  private:
   void Release() {
     cudaFree(workspace_);
+    if (identity_) { cudnnDestroyActivationDescriptor(identity_); }
+    identity_ = NULL;
     if (handle_) { cudnnDestroy(handle_); }
     workspace_ = NULL;
     handle_ = NULL;
@@ -50,6 +68,7 @@ class Shared {
 
   int device_ = 0;
   cudnnHandle_t handle_ = NULL;
+  cudnnActivationDescriptor_t identity_ = NULL;
   void* workspace_ = NULL;
   size_t size_ = 0;
 };
@@ -59,24 +78,133 @@ Shared& shared() {
   return shared;
 }
 
-// Chooses among the algorithms that cuDNN lists for a convolution, the one that
-// it expects to be the fastest first. One that does not give the same bits
-// each time is only taken where there is no other.
+const engine::Provider measured_provider(engine::MEASURED);
+
+Choices& choices() {
+  const char* const file = std::getenv("CAFFE_MEASURED");
+  static thread_local Choices choices(file ? file : "");
+  return choices;
+}
+
+void keep(const std::string& name, const Choice& choice) {
+  LOG_IF(WARNING, !choices().keep(name, choice)) << "CAFFE_MEASURED="
+      << std::getenv("CAFFE_MEASURED") << " cannot be written: what was "
+      << "measured is kept for this process alone";
+}
+
+static_assert(kSuccess == CUDNN_STATUS_SUCCESS &&
+    kDeterministic == CUDNN_DETERMINISTIC, "measured_choice.hpp");
+
+const int kNotInside = -1;  // a choice for a bias: it is added by itself
+const int kRounds = 5;      // of which the fastest counts; assumed
+
+// A name, without blanks, of all that decides how fast a pass of a convolution
+// is, and whether its choice is of use: cuDNN, the device, shapes, precision.
+std::string nameOf(const char* pass, cudnnTensorDescriptor_t bottom,
+    cudnnFilterDescriptor_t filter, cudnnConvolutionDescriptor_t conv) {
+  cudnnDataType_t type;
+  cudnnTensorFormat_t format;
+  cudnnConvolutionMode_t mode;
+  cudnnMathType_t math;
+  int n, c, h, w, strides[4], outputs, inputs, kernel_h, kernel_w, pad_h, pad_w,
+      stride_h, stride_w, dilation_h, dilation_w, groups, device;
+  CUDNN_CHECK(cudnnGetTensor4dDescriptor(bottom, &type, &n, &c, &h, &w,
+      strides, strides + 1, strides + 2, strides + 3));
+  CUDNN_CHECK(cudnnGetFilter4dDescriptor(filter, &type, &format, &outputs,
+      &inputs, &kernel_h, &kernel_w));
+  CUDNN_CHECK(cudnnGetConvolution2dDescriptor(conv, &pad_h, &pad_w, &stride_h,
+      &stride_w, &dilation_h, &dilation_w, &mode, &type));
+  CUDNN_CHECK(cudnnGetConvolutionGroupCount(conv, &groups));
+  CUDNN_CHECK(cudnnGetConvolutionMathType(conv, &math));
+  cudaDeviceProp about;
+  CUDA_CHECK(cudaGetDevice(&device));
+  CUDA_CHECK(cudaGetDeviceProperties(&about, device));
+  std::ostringstream name;
+  name << pass << "," << about.name << "," << cudnnGetVersion() << "," << type
+      << "," << math << "," << n << "x" << c << "x" << h << "x" << w << ","
+      << outputs << "x" << inputs << "x" << kernel_h << "x" << kernel_w << ","
+      << pad_h << "x" << pad_w << "," << stride_h << "x" << stride_w << ","
+      << dilation_h << "x" << dilation_w << "," << groups;
+  std::string text = name.str();
+  std::replace(text.begin(), text.end(), ' ', '_');
+  return text;
+}
+
+// What is known or, by `find`, measured of a pass; NULL where nothing is: not
+// asked for, or not enough memory to try.
+template <typename Performance, typename Find>
+const Choice* measuredChoice(const char* pass, cudnnTensorDescriptor_t bottom,
+    cudnnFilterDescriptor_t filter, cudnnConvolutionDescriptor_t conv,
+    size_t workspace_limit, int most, const Find& find) {
+  if (!engine::enabled(engine::MEASURED)) { return NULL; }
+  const std::string name = nameOf(pass, bottom, filter, conv);
+  const Choice* const known = choices().find(name);
+  if (known) { return known; }
+  std::vector<Performance> tried(most);
+  int count = 0;
+  if (find(&count, tried.data()) != CUDNN_STATUS_SUCCESS) { count = 0; }
+  cudnnMathType_t math;
+  CUDNN_CHECK(cudnnGetConvolutionMathType(conv, &math));
+  const Performance* const best = fastest(tried.data(), count, workspace_limit,
+      math == CUDNN_FMA_MATH ? math : kAnyMath);  // what TF32 may do, it may
+  if (!best) {  // it must not look like a measurement
+    LOG(WARNING) << name << ": nothing could be measured; cuDNN's own choice";
+    return NULL;
+  }
+  const Choice choice = {static_cast<int>(best->algo), best->memory};
+  keep(name, choice);
+  return choices().find(name);
+}
+
 template <typename Performance>
 const Performance& firstWithin(size_t workspace_limit,
     const std::vector<Performance>& listed, int count) {
-  const Performance* unsteady = NULL;
-  for (int i = 0; i < count; ++i) {
-    if (listed[i].status != CUDNN_STATUS_SUCCESS ||
-        listed[i].memory > workspace_limit) {
-      continue;
-    }
-    if (listed[i].determinism == CUDNN_DETERMINISTIC) { return listed[i]; }
-    if (!unsteady) { unsteady = &listed[i]; }
-  }
-  CHECK(unsteady) << "cuDNN has no algorithm for this convolution that needs "
+  const Performance* const first =
+      fastest(listed.data(), count, workspace_limit);
+  CHECK(first) << "cuDNN has no algorithm for this convolution that needs "
       << "at most " << workspace_limit << " bytes of workspace";
-  return *unsteady;
+  return *first;
+}
+
+// Memory of a device that is used for trying; NULL where there is not as much.
+class Trial {
+ public:
+  explicit Trial(size_t size) : data_(NULL) {
+    if (cudaMalloc(&data_, size) != cudaSuccess ||
+        cudaMemset(data_, 0, size) != cudaSuccess) {
+      cudaGetLastError();  // it is told here, not by the next kernel
+      cudaFree(data_);
+      data_ = NULL;
+    }
+  }
+  ~Trial() { cudaFree(data_); }
+  void* data() const { return data_; }
+
+ private:
+  void* data_;
+  DISABLE_COPY_AND_ASSIGN(Trial);
+};
+
+// Milliseconds that a device takes for `work`, the least of some rounds; less
+// than 0 where cuDNN does not do it.
+template <typename Work>
+float timeOf(const Work& work) {
+  cudaEvent_t before, after;
+  CUDA_CHECK(cudaEventCreate(&before));
+  CUDA_CHECK(cudaEventCreate(&after));
+  float least = -1;
+  for (int round = 0; round <= kRounds; ++round) {  // one to warm up
+    CUDA_CHECK(cudaEventRecord(before));
+    if (work() != CUDNN_STATUS_SUCCESS) { break; }
+    CUDA_CHECK(cudaEventRecord(after));
+    CUDA_CHECK(cudaEventSynchronize(after));
+    float now = 0;
+    CUDA_CHECK(cudaEventElapsedTime(&now, before, after));
+    if (round > 0 && (least < 0 || now < least)) { least = now; }
+  }
+  CUDA_CHECK(cudaEventDestroy(before));
+  CUDA_CHECK(cudaEventDestroy(after));
+  return least;
 }
 
 }  // namespace
@@ -94,8 +222,21 @@ void chooseForward(cudnnHandle_t handle,
     cudnnConvolutionDescriptor_t conv, cudnnTensorDescriptor_t top,
     size_t workspace_limit,
     cudnnConvolutionFwdAlgo_t* algo, size_t* workspace_size) {
-  std::vector<cudnnConvolutionFwdAlgoPerf_t> listed(
-      CUDNN_CONVOLUTION_FWD_ALGO_COUNT);
+  typedef cudnnConvolutionFwdAlgoPerf_t Performance;
+  const int most = CUDNN_CONVOLUTION_FWD_ALGO_COUNT;
+  const Choice* const measured = measuredChoice<Performance>("forward", bottom,
+      filter, conv, workspace_limit, most,
+      [=](int* count, Performance* tried) {
+        return cudnnFindConvolutionForwardAlgorithm(handle, bottom, filter,
+            conv, top,
+            most, count, tried);
+      });
+  if (measured) {
+    *algo = static_cast<cudnnConvolutionFwdAlgo_t>(measured->algorithm);
+    *workspace_size = measured->bytes;
+    return;
+  }
+  std::vector<Performance> listed(most);
   int count = 0;
   CUDNN_CHECK(cudnnGetConvolutionForwardAlgorithm_v7(handle, bottom, filter,
       conv, top, listed.size(), &count, listed.data()));
@@ -109,8 +250,21 @@ void chooseBackwardFilter(cudnnHandle_t handle,
     cudnnConvolutionDescriptor_t conv, cudnnFilterDescriptor_t filter,
     size_t workspace_limit,
     cudnnConvolutionBwdFilterAlgo_t* algo, size_t* workspace_size) {
-  std::vector<cudnnConvolutionBwdFilterAlgoPerf_t> listed(
-      CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT);
+  typedef cudnnConvolutionBwdFilterAlgoPerf_t Performance;
+  const int most = CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT;
+  const Choice* const measured = measuredChoice<Performance>("filter", bottom,
+      filter, conv, workspace_limit, most,
+      [=](int* count, Performance* tried) {
+        return cudnnFindConvolutionBackwardFilterAlgorithm(handle, bottom, top,
+            conv, filter,
+            most, count, tried);
+      });
+  if (measured) {
+    *algo = static_cast<cudnnConvolutionBwdFilterAlgo_t>(measured->algorithm);
+    *workspace_size = measured->bytes;
+    return;
+  }
+  std::vector<Performance> listed(most);
   int count = 0;
   CUDNN_CHECK(cudnnGetConvolutionBackwardFilterAlgorithm_v7(handle, bottom, top,
       conv, filter, listed.size(), &count, listed.data()));
@@ -124,14 +278,96 @@ void chooseBackwardData(cudnnHandle_t handle,
     cudnnConvolutionDescriptor_t conv, cudnnTensorDescriptor_t bottom,
     size_t workspace_limit,
     cudnnConvolutionBwdDataAlgo_t* algo, size_t* workspace_size) {
-  std::vector<cudnnConvolutionBwdDataAlgoPerf_t> listed(
-      CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT);
+  typedef cudnnConvolutionBwdDataAlgoPerf_t Performance;
+  const int most = CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT;
+  const Choice* const measured = measuredChoice<Performance>("data", bottom,
+      filter, conv, workspace_limit, most,
+      [=](int* count, Performance* tried) {
+        return cudnnFindConvolutionBackwardDataAlgorithm(handle, filter, top,
+            conv, bottom,
+            most, count, tried);
+      });
+  if (measured) {
+    *algo = static_cast<cudnnConvolutionBwdDataAlgo_t>(measured->algorithm);
+    *workspace_size = measured->bytes;
+    return;
+  }
+  std::vector<Performance> listed(most);
   int count = 0;
   CUDNN_CHECK(cudnnGetConvolutionBackwardDataAlgorithm_v7(handle, filter, top,
       conv, bottom, listed.size(), &count, listed.data()));
   *algo = firstWithin(workspace_limit, listed, count).algo;
   CUDNN_CHECK(cudnnGetConvolutionBackwardDataWorkspaceSize(handle, filter, top,
       conv, bottom, *algo, workspace_size));
+}
+
+bool chooseBiasInside(cudnnHandle_t handle,
+    cudnnTensorDescriptor_t bottom, cudnnFilterDescriptor_t filter,
+    cudnnConvolutionDescriptor_t conv, cudnnTensorDescriptor_t bias,
+    cudnnTensorDescriptor_t top, size_t workspace_limit, const void* one,
+    const void* zero,
+    cudnnConvolutionFwdAlgo_t* algo, size_t* workspace_size) {
+  if (!engine::enabled(engine::MEASURED)) { return false; }
+  // The only one that cuDNN has for a bias without an activation.
+  const cudnnConvolutionFwdAlgo_t inside =
+      CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
+  const std::string name = nameOf("bias", bottom, filter, conv);
+  const Choice* known = choices().find(name);
+  if (!known) {
+    size_t size_of[4] = {0, 0, 0, 0}, inside_size = 0;
+    CUDNN_CHECK(cudnnGetTensorSizeInBytes(bottom, &size_of[0]));
+    CUDNN_CHECK(cudnnGetFilterSizeInBytes(filter, &size_of[1]));
+    CUDNN_CHECK(cudnnGetTensorSizeInBytes(bias, &size_of[2]));
+    CUDNN_CHECK(cudnnGetTensorSizeInBytes(top, &size_of[3]));
+    const Trial from(size_of[0]), weight(size_of[1]), added(size_of[2]),
+        to(size_of[3]);
+    if (!from.data() || !weight.data() || !added.data() || !to.data()) {
+      return false;
+    }
+    Choice choice = {kNotInside, 0};
+    if (cudnnGetConvolutionForwardWorkspaceSize(handle, bottom, filter, conv,
+            top, inside, &inside_size) == CUDNN_STATUS_SUCCESS &&
+        inside_size <= workspace_limit) {
+      const cudnnConvolutionFwdAlgo_t apart_algo = *algo;
+      const size_t apart_size = *workspace_size;
+      const float apart = timeOf([&]() {
+        const cudnnStatus_t status = cudnnConvolutionForward(handle, one,
+            bottom, from.data(), filter, weight.data(), conv, apart_algo,
+            workspace(apart_size), apart_size, zero, top, to.data());
+        return status != CUDNN_STATUS_SUCCESS ? status : cudnnAddTensor(handle,
+            one, bias, added.data(), one, top, to.data());
+      });
+      const float together = timeOf([&]() {
+        return forwardWithBias(handle, one, zero, bottom, from.data(), filter,
+            weight.data(), conv, inside, inside_size, bias, added.data(), top,
+            to.data());
+      });
+      if (together >= 0 && together < apart) {
+        choice.algorithm = inside;
+        choice.bytes = inside_size;
+      }
+    }
+    keep(name, choice);
+    known = choices().find(name);
+  }
+  if (known->algorithm == kNotInside) { return false; }
+  *algo = static_cast<cudnnConvolutionFwdAlgo_t>(known->algorithm);
+  *workspace_size = known->bytes;
+  return true;
+}
+
+cudnnStatus_t forwardWithBias(cudnnHandle_t handle,
+    const void* one, const void* zero,
+    cudnnTensorDescriptor_t bottom, const void* bottom_data,
+    cudnnFilterDescriptor_t filter, const void* weight,
+    cudnnConvolutionDescriptor_t conv,
+    cudnnConvolutionFwdAlgo_t algo, size_t workspace_size,
+    cudnnTensorDescriptor_t bias, const void* bias_data,
+    cudnnTensorDescriptor_t top, void* top_data) {
+  // The third tensor of the sum counts `zero` times.
+  return cudnnConvolutionBiasActivationForward(handle, one, bottom, bottom_data,
+      filter, weight, conv, algo, workspace(workspace_size), workspace_size,
+      zero, top, top_data, bias, bias_data, shared().identity(), top, top_data);
 }
 
 }  // namespace cudnn
