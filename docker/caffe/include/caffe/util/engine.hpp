@@ -17,9 +17,9 @@ namespace caffe {
 /// made: unset or empty means all parts but `device`, `bf16` and `measured`,
 /// `stock` none (Caffe as it was published), anything else is a list of parts
 /// separated by commas, in which `all` stands for what an empty one means. No
-/// device has run `device` and `measured` yet, and `bf16` is less exact: so they
-/// have to be asked for. Where the processor has no bf16, asking for it ends
-/// the program.
+/// device has run `device` and `measured` yet, and `bf16` is less exact: so
+/// they have to be asked for. Where the processor has no bf16, asking for it
+/// ends the program.
 namespace engine {
 
 enum Part {
