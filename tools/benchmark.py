@@ -117,6 +117,7 @@ def add_speed_options(parts, name: str, **words) -> None:
     parser.add_argument("--engine", default="", metavar="LIST", help="CAFFE_ENGINE of ours (default: every part)")
     parser.add_argument("--no-compile", dest="compiled", action="store_false", help="leave torch.compile out")
     parser.add_argument("--no-stock", dest="stock", action="store_false", help="leave stock Caffe out")
+    parser.add_argument("--no-limit", dest="limit", action="store_false", help="leave the machine's limit out")
     parser.add_argument(
         "--formats", nargs="+", choices=FORMATS, default=FORMATS, help="of PyTorch's memory (default: the faster one)"
     )

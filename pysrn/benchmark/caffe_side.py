@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import caffe
 import numpy as np
 
 from pysrn.benchmark.contender import INFER, Job
+from pysrn.benchmark.limit import PASSES, Pass, passes
 from pysrn.benchmark.nets import RATE, make_solver, recipe_of, whole_net
 from pysrn.nets import messages
 from pysrn.nets.caffemodel import read_weights
@@ -27,7 +28,7 @@ from pysrn.predict.deploy import DeployNet
 from pysrn.recipes import Recipe
 from pysrn.report.setup_report import describe_blas, describe_caffe
 from pysrn.train.fixed.feature_cache import FeatureCache
-from pysrn.train.fixed.fixed_part import FixedNet
+from pysrn.train.fixed.fixed_part import FixedNet, fixed_in_use
 from pysrn.train.fixed.settings import CachedSettings, fed_by_input
 from pysrn.train.fixed.split_net import SplitNet
 
@@ -65,6 +66,7 @@ class Inference:
         images = job.arrays()["data"]
         self._deploy = DeployNet(Path(job.weights), len(images), folded=job.folded)
         self._deploy.net.blobs["data"].data[...] = images
+        self.facts = {PASSES: [asdict(one) for one in passes(self._deploy.net)]}
 
     def once(self) -> None:
         """A forward pass."""
@@ -89,12 +91,17 @@ class Training:
         fill(self.solver.net, weights)
         for name in inputs.keys() & set(self.solver.net.blobs):
             self.solver.net.blobs[name].data[...] = inputs[name]
+        self.facts = {PASSES: [asdict(one) for one in self._passes()]}
 
     def _prepared(
         self, whole: messages.NetParameter, recipe: Recipe, job: Job, inputs: Arrays
     ) -> tuple[messages.NetParameter, Arrays]:
         """What is trained of the whole net, and what it is fed with."""
         return whole, inputs
+
+    def _passes(self) -> list[Pass]:
+        """What a step has to compute."""
+        return passes(self.solver.net, self.message)
 
     def once(self) -> None:
         """Forward, backward, update."""
@@ -132,6 +139,11 @@ class TrainingSplit(Training):
             told = CachedSettings.from_json(net.layer[0].python_param.param_str)
             inputs = {self._top: self._fill_cache(told, inputs["data"]), LABEL: inputs[LABEL]}
         return net, inputs
+
+    def _passes(self) -> list[Pass]:
+        """The learning part's, and forward those of the fixed part that runs beside it."""
+        beside = [one for fixed in fixed_in_use() for one in passes(fixed.net)]
+        return beside + super()._passes()
 
     def once(self) -> None:
         """A step; with cached features, reading a batch of them before it."""

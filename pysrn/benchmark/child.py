@@ -5,7 +5,7 @@ Run as `python -m pysrn.benchmark.child JSON`; `contender.py` does.
 
 A framework's side is a module with `describe()`, its versions and settings for the report, and `make_worker(job)`. A
 worker has `once()`, one pass: a training step, or the scores of a batch; and `check()`, the numbers that it computes
-by their names in Caffe, for the comparison with the others.
+by their names in Caffe, for the comparison with the others. It may have `facts`, which go with the description.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from pysrn.benchmark.contender import CAFFE, ONNXRUNTIME, OPENVINO, SEARCH, SEQUENCE, Job
+from pysrn.benchmark.limit import COPY, PRODUCT
 from pysrn.benchmark.timing import seconds_of
 from pysrn.processes import end_with_parent
 
@@ -31,6 +32,8 @@ def serve(job: Job) -> None:
     os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
     if job.framework == CAFFE:  # the libraries of its framework alone
         from pysrn.benchmark import caffe_side as side
+    elif job.work in (PRODUCT, COPY):
+        from pysrn.benchmark import limit_side as side
     elif job.framework in (OPENVINO, ONNXRUNTIME):
         from pysrn.benchmark import onnx_side as side
     else:
@@ -43,7 +46,7 @@ def serve(job: Job) -> None:
     def answer(value) -> None:
         print(json.dumps(value), file=answers, flush=True)
 
-    answer(side.describe())
+    answer(side.describe() | getattr(worker, "facts", {}))
     for line in sys.stdin:
         command, _, rest = line.strip().partition(" ")
         if command == "prepare":

@@ -43,6 +43,7 @@ class Plan:
     system: str | None = None
     dataset: str | None = None
     precision: str = FP32
+    limit: bool = True  # measured among the contestants
     peers: tuple[str, ...] = ()  # of PEERS, which read our ONNX file: at inference
 
     def __post_init__(self) -> None:

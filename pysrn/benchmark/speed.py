@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pysrn.benchmark.contender import CAFFE, INFER, OPENVINO, TORCH, TRAIN, Contender, Job
+from pysrn.benchmark.limit import COPY, PASSES, PRODUCT, limit_of
 from pysrn.benchmark.nets import losses_of, recipe_of, whole_net
 from pysrn.benchmark.plan import FORMATS, INFERENCE, OURS, PEERS, Plan, contestants
 from pysrn.benchmark.realistic_weights import random_weights
@@ -54,12 +55,22 @@ def measure(plan: Plan) -> dict:
             )
             stack.callback(contenders[name].close)
             reference = reference or found
+        measured = dict(contenders)
+        for work in (PRODUCT, COPY) if plan.limit else ():
+            measured[work] = Contender(work, replace(job, framework=TORCH, work=work, precision=plan.precision), {})
+            stack.callback(measured[work].close)
+            measured[work].prepare()
         message(f"{plan.rounds} rounds")
-        figures = alternate({name: contender.seconds for name, contender in contenders.items()}, plan.rounds)
+        figures = alternate({name: contender.seconds for name, contender in measured.items()}, plan.rounds)
         for contender in contenders.values():
             peak = round(contender.peak_mb())
             contender.description |= {"peak_mb": peak, "channels_last": contender.job.channels_last}
+    work = contenders[OURS].description.pop(PASSES)
+    limit = {"limit": limit_of(work, *(figures.pop(name) for name in (PRODUCT, COPY)))} if plan.limit else {}
+    for contender in contenders.values():
+        contender.description.pop(PASSES, None)
     return {
+        **limit,
         "plan": asdict(plan) | {"run": plan.run and Path(plan.run).name},  # figures are kept: no path of a machine
         "seconds": summary(figures, OURS),
         "agreement": agreement,
@@ -128,6 +139,13 @@ def report_lines(figures: Mapping) -> list[str]:
         found, same = figures["contestants"][name], figures["agreement"][name]
         gradients = f"{same['gradients']:11.1e}" if "gradients" in same else ""
         lines.append(f"  {name:<24}{median:9.4f}   {behind:<26}{found['peak_mb']:8d}{same['scores']:10.1e}{gradients}")
+    if limit := figures.get("limit"):
+        ours = seconds["median"][OURS] / limit["seconds"]
+        lines.append(
+            f"  limit: {limit['operations'] / 1e9:.1f} GFLOP at {limit['operations_a_second'] / 1e9:.0f} GFLOP/s, "
+            f"{limit['bytes'] / 1e6:.0f} MB at {limit['bytes_a_second'] / 1e9:.1f} GB/s: {limit['seconds']:.4f} s, "
+            f"ours {ours:.2f} times that"
+        )
     parts = figures["contestants"][OURS]["engine_parts"]
     if parts is None:
         lines.append("  this Caffe has no speed patches: ours is stock Caffe")

@@ -17,7 +17,7 @@ from tools import benchmark
 
 pytest.importorskip("torch")
 pytest.importorskip("caffe")
-SHORT = {"trunk": "resnet14", "rounds": 2, "threads": 1, "compiled": False, "round_seconds": 0.05}
+SHORT = {"trunk": "resnet14", "rounds": 2, "threads": 1, "compiled": False, "round_seconds": 0.05, "limit": False}
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_the_command_prints_and_writes_its_figures(tmp_path, capsys, monkeypatch
     monkeypatch.setattr(speed, "measure", measured)
     words = ["step", "--batch", "1", "--stage", "1", "--trunk", "resnet14", "--rounds", "2", "--threads", "1"]
     assert benchmark.main([*words, "--no-compile", "--json", str(tmp_path / "found.json")]) == 0
-    assert asked == [dataclasses.replace(plan, round_seconds=1.0)]
+    assert asked == [dataclasses.replace(plan, round_seconds=1.0, limit=True)]
     assert "resnet14, paper, coco, batch 1" in capsys.readouterr().out
     report = json.loads((tmp_path / "found.json").read_text())
     assert report["machine"]["cores"] and report["step"]["plan"]["stage"] == 1

@@ -56,8 +56,13 @@ class FixedNet(ForwardNet):
 
 def check_unchanged() -> None:
     """`FixedNet.check_unchanged` of every fixed net that this process uses."""
-    for net in list(_in_use.values()):
+    for net in fixed_in_use():
         net.check_unchanged()
+
+
+def fixed_in_use() -> list[FixedNet]:
+    """The fixed nets that this process uses."""
+    return list(_in_use.values())
 
 
 class FixedPartLayer(caffe.Layer):
