@@ -32,10 +32,13 @@ def __getattr__(name: str) -> Any:
     """One of Caffe's messages, as a class: made when it is first asked for."""
     if name == "V1_TYPES":  # names by number, from 0
         kinds = _ours()["V1LayerParameter"].LayerType
-        return tuple(sorted(kinds.keys(), key=kinds.Value))
-    if name not in _MESSAGES:
+        found = tuple(sorted(kinds.keys(), key=kinds.Value))
+    elif name in _MESSAGES:
+        found = _ours()[name]
+    else:
         raise AttributeError(f"{__name__} has no {name}")
-    return _ours()[name]
+    globals()[name] = found  # from now on it is there
+    return found
 
 
 @cache
