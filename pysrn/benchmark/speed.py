@@ -28,7 +28,7 @@ from pysrn.predict.trained import find_weights
 
 # Largest difference between two contestants that still compute the same net. Rounding alone makes 1e-5 of the scores
 # and 1e-2 of the gradients (stock Caffe with another BLAS kernel); another net would differ by about 1.
-SCORE_TOLERANCE, GRADIENT_TOLERANCE = 1e-3, 5e-2
+FP32_TOLERANCE = 1e-3, 5e-2
 BF16_TOLERANCE = 0.2, 0.5  # assumed: three digits through a hundred layers; another net differs by about 1
 OPENVINO_TRIED = "openvino==2026.4.1"  # no dependency: only benchmarks ask for it
 BLOCK = 1 << 20  # numbers compared at a time
@@ -44,14 +44,14 @@ def measure(plan: Plan) -> dict:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         work = Path(folder)
         job = _material(plan, work)
-        tolerance = () if plan.precision == FP32 else (BF16_TOLERANCE,)
+        tolerance = FP32_TOLERANCE if plan.precision == FP32 else BF16_TOLERANCE
         contenders: dict[str, Contender] = {}
         reference: dict[str, np.ndarray] = {}
         agreement = {}
         for name, (differences, environment) in contestants(plan).items():
             message(f"starting {name}")
             contenders[name], found, agreement[name] = _start(
-                name, replace(job, **differences), environment, reference, plan.formats, *tolerance
+                name, replace(job, **differences), environment, reference, plan.formats, tolerance
             )
             stack.callback(contenders[name].close)
             reference = reference or found
@@ -65,7 +65,7 @@ def measure(plan: Plan) -> dict:
         for contender in contenders.values():
             peak = round(contender.peak_mb())
             contender.description |= {"peak_mb": peak, "channels_last": contender.job.channels_last}
-    work = contenders[OURS].description.pop(PASSES)
+    work = contenders[OURS].description[PASSES]
     limit = {"limit": limit_of(work, *(figures.pop(name) for name in (PRODUCT, COPY)))} if plan.limit else {}
     for contender in contenders.values():
         contender.description.pop(PASSES, None)
@@ -90,7 +90,7 @@ def compare(
     expected: Mapping[str, np.ndarray],
     found: Mapping[str, np.ndarray],
     name: str,
-    tolerance: tuple[float, float] = (SCORE_TOLERANCE, GRADIENT_TOLERANCE),
+    tolerance: tuple[float, float] = FP32_TOLERANCE,
 ) -> dict[str, float]:
     """Differences by kind: `scores` (losses and maps too), at worst, relative to the greatest value above 1; and
     `gradients` (names with a slash), relative L2 over all.
@@ -160,7 +160,7 @@ def _start(
     environment: Mapping[str, str],
     reference: Mapping[str, np.ndarray],
     tried: tuple[str, ...],
-    *tolerance: tuple[float, float],
+    tolerance: tuple[float, float],
 ) -> tuple[Contender, dict[str, np.ndarray], dict[str, float]]:
     """A contestant, warmed up, what it computes where there is no `reference`, and how it differs from that.
 
@@ -179,7 +179,7 @@ def _start(
             checked[layout] = (
                 contender,
                 {} if reference else found,
-                compare(reference or found, found, f"{name}, {layout},", *tolerance),
+                compare(reference or found, found, f"{name}, {layout},", tolerance),
             )
             contender.prepare()
         except ToleranceError as error:
