@@ -13,6 +13,7 @@ from pysrn.benchmark.contender import CAFFE, TORCH, Contender, Job
 from pysrn.console import SrnError, ToleranceError
 from pysrn.nets.prototxt import read_message
 from pysrn.systems.registry import systems
+from tests.processor import needs_bf16
 from tools import benchmark
 
 pytest.importorskip("torch")
@@ -45,11 +46,8 @@ def test_contestants_compute_the_same_and_are_measured(part, stage, batch, varia
     json.dumps(found)
 
 
-HAS_BF16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="ascii")
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not HAS_BF16, reason="this processor does not multiply bf16")
+@needs_bf16
 @pytest.mark.parametrize(("part", "stage"), [("step", 4), ("inference", 4)])
 def test_contestants_compute_in_bf16_and_are_held_to_float32(part, stage):
     plan = speed.Plan(part, batch=2, stage=stage, precision="bf16", **SHORT)

@@ -2,19 +2,17 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.caffe import engine
 from tests.caffe.bf16_cases import CASES, READERS, SHAPES
+from tests.processor import needs_bf16
 
 SETTINGS = "onednn,bf16", "all,bf16"
-HAS_BF16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="ascii")
 FLOAT_SUMS = 1e-5  # assumed: relative L2 of sums of up to 2,000 products in float, with room
 ROUNDED = 1e-3  # assumed: less than what rounding the factors must change, relative L2
-needs_bf16 = pytest.mark.skipif(not HAS_BF16, reason="this processor does not multiply bf16")
 
 
 @pytest.fixture(scope="module")

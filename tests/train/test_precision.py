@@ -11,12 +11,11 @@ import pytest
 
 from pysrn.predict.predictions import load_predictions
 from tests.holding import HANG
+from tests.processor import needs_bf16
 from tests.train.conftest import SHORT, assert_same_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 BF16 = ("--precision", "bf16")
-HAS_BF16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="ascii")
-needs_bf16 = pytest.mark.skipif(not HAS_BF16, reason="this processor does not multiply bf16")
 
 
 def call(tool, *words, code=0, **environment):
