@@ -65,7 +65,7 @@ def open_growing(path: Path) -> lmdb.Environment:
     if path.exists():
         check_whole(path)
     try:
-        return lmdb.open(str(path), map_size=FIRST_MAP_SIZE, lock=False, meminit=False)
+        return lmdb.open(str(path), map_size=FIRST_MAP_SIZE, lock=False)
     except _DAMAGE as error:
         raise SrnError(f"{path} is damaged: {error}") from None
     except lmdb.Error as error:  # in the system's words, behind the path

@@ -1,6 +1,7 @@
 """The LMDB pair: what goes in comes out, and no damaged or half-written pair passes for a whole one."""
 
 import csv
+import filecmp
 import hashlib
 import json
 import os
@@ -72,6 +73,18 @@ def test_seed_decides_the_order_and_nothing_else_does(tmp_path):
     write_pair(samples, tmp_path / "d", "train", CLASSES, 5, dataset="own", workers=1)
     assert contents(tmp_path / "a") == contents(tmp_path / "b") == contents(tmp_path / "d")
     assert contents(tmp_path / "a") != contents(tmp_path / "c")
+
+
+def test_the_files_hold_the_records_and_nothing_of_the_memory(tmp_path):
+    """LMDB writes whole pages: what no record fills must not be what the memory held before."""
+    samples, held = make_samples(tmp_path, 9), []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        held.append([os.urandom(4096 * pages) for pages in range(1, 200)])  # freed memory that is not zero
+        held.clear()
+        write(samples, folder)
+    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("data.mdb"))
+    assert len(files) == 2
+    assert all(filecmp.cmp(tmp_path / "a" / file, tmp_path / "b" / file, shallow=False) for file in files)
 
 
 def test_jpeg_is_near_the_pixels_and_smaller(tmp_path):
