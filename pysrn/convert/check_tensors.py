@@ -6,7 +6,7 @@ belong to one caffemodel, named by its SHA-256, and to everything that is conver
 
 from __future__ import annotations
 
-import zipfile
+import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import nn
 
 from pysrn.console import MissingError, SrnError
 from pysrn.convert.layer_check import Difference, difference
+from pysrn.predict.predictions import DAMAGE
 from pysrn.whole_files import written_beside
 
 ENDING = "-check.npz"
@@ -50,11 +51,12 @@ def write_check(path: Path, images: np.ndarray, outputs: Mapping[str, np.ndarray
 
 def read_check(path: Path) -> CheckTensors:
     """Read what `write_check` wrote; SrnError where the file is damaged."""
+    content = io.BytesIO(path.read_bytes())
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(content, allow_pickle=False) as stored:
             images, digest = stored["images"], str(stored["source_sha256"])
             outputs = {name: stored[name] for name in stored.files if name not in ("images", "source_sha256")}
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+    except DAMAGE as error:
         raise SrnError(f"{path} is damaged: {error}", "write it anew where Caffe is: tools/to_torch.py") from None
     square = images.ndim == 4 and images.shape[1] == 3 and images.shape[2] == images.shape[3]
     if not square or not outputs or any(array.dtype != np.float32 for array in (images, *outputs.values())):
