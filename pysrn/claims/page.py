@@ -38,7 +38,14 @@ Both are kept in `claims.json`, so later commands need not repeat them.
 `--gpu N` trains, predicts and computes maps on a CUDA device ([not run](docker.md#gpu)). The row's command says so.
 
 `shapes` has labels of drawn pictures, `posters` concepts of film posters, `coco_photos` objects of photographs.
-Any pair of one's own will do.
+Any pair of one's own will do. The rows of the last two are of these files, which are not part of the project:
+
+```
+tools/make_lmdb.py folder --root POSTERS --out data/posters       # 4,000 film posters: 3,200 to train, 800 to test
+python tests/real/coco_photos.py COCO_IMAGES data/photos          # 506 photographs of COCO: 380 and 126, with boxes
+tools/make_lmdb.py folder --root data/photos --out data/coco_photos
+tools/claims.py C4 --data coco_photos --seeds 3 --boxes data/photos
+```
 
 Runs of one seed share the stages that they begin with where these are the same to the bit, and cached features.
 So claims of one data set cost less together.
