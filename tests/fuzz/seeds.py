@@ -61,7 +61,7 @@ def datum_seeds() -> list[bytes]:
     return [encoded_image(picture(".jpg"), 12, 16), raw_image(np.zeros((4, 4, 3), np.uint8))]
 
 
-def pair_folder(folder: Path) -> None:
+def pair_folder(folder: Path, split: str = "test") -> None:
     """An LMDB pair of three images."""
     from pysrn.data.pair.lmdb_pair import write_pair
     from pysrn.data.readers.records import Sample
@@ -69,7 +69,7 @@ def pair_folder(folder: Path) -> None:
     source = folder / "source.png"
     source.write_bytes(picture())
     samples = [Sample(f"{n}.png", source, np.array([1, -1, 0], np.int8)) for n in range(3)]
-    write_pair(samples, folder, "test", CLASSES, 0, dataset="own", workers=1)
+    write_pair(samples, folder, split, CLASSES, 0, dataset="own", workers=1)
 
 
 def made_by(folder_of: Callable[[Path], None], place: str) -> Callable[[], list[bytes]]:
