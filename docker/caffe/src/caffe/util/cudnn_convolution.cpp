@@ -86,10 +86,13 @@ Choices& choices() {
   return choices;
 }
 
-void keep(const std::string& name, const Choice& choice) {
+const Choice* known(const std::string& name) { return choices().find(name); }
+
+const Choice* keep(const std::string& name, const Choice& choice) {
   LOG_IF(WARNING, !choices().keep(name, choice)) << "CAFFE_MEASURED="
       << std::getenv("CAFFE_MEASURED") << " cannot be written: what was "
       << "measured is kept for this process alone";
+  return known(name);
 }
 
 static_assert(kSuccess == CUDNN_STATUS_SUCCESS &&
@@ -97,6 +100,9 @@ static_assert(kSuccess == CUDNN_STATUS_SUCCESS &&
 
 const int kNotInside = -1;  // a choice for a bias: it is added by itself
 const int kRounds = 5;      // of which the fastest counts; assumed
+// The only one that cuDNN has for a bias without an activation.
+const cudnnConvolutionFwdAlgo_t kInside =
+    CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
 
 // A name, without blanks, of all that decides how fast a pass of a convolution
 // is, and whether its choice is of use: cuDNN, the device, shapes, precision.
@@ -130,40 +136,77 @@ std::string nameOf(const char* pass, cudnnTensorDescriptor_t bottom,
   return text;
 }
 
-// What is known or, by `find`, measured of a pass; NULL where nothing is: not
+// What cuDNN has for one pass. List and Size are its functions' types; `most`
+// is how many algorithms there are.
+template <typename List, typename Size>
+struct Pass {
+  const char* name;
+  int most;
+  List measure, expect;
+  Size workspace;
+};
+
+template <typename List, typename Size>
+Pass<List, Size> passOf(const char* name, int most, List measure, List expect,
+    Size workspace) {
+  const Pass<List, Size> pass = {name, most, measure, expect, workspace};
+  return pass;
+}
+
+// What is known or, by `measure`, tried of a pass; NULL where nothing is: not
 // asked for, or not enough memory to try.
-template <typename Performance, typename Find>
+template <typename Performance, typename Measure>
 const Choice* measuredChoice(const char* pass, cudnnTensorDescriptor_t bottom,
     cudnnFilterDescriptor_t filter, cudnnConvolutionDescriptor_t conv,
-    size_t workspace_limit, int most, const Find& find) {
+    size_t workspace_limit, std::vector<Performance>* tried,
+    const Measure& measure) {
   if (!engine::enabled(engine::MEASURED)) { return NULL; }
   const std::string name = nameOf(pass, bottom, filter, conv);
-  const Choice* const known = choices().find(name);
-  if (known) { return known; }
-  std::vector<Performance> tried(most);
+  if (const Choice* const choice = known(name)) { return choice; }
   int count = 0;
-  if (find(&count, tried.data()) != CUDNN_STATUS_SUCCESS) { count = 0; }
+  if (measure(&count) != CUDNN_STATUS_SUCCESS) { count = 0; }
   cudnnMathType_t math;
   CUDNN_CHECK(cudnnGetConvolutionMathType(conv, &math));
-  const Performance* const best = fastest(tried.data(), count, workspace_limit,
+  const Performance* const best = fastest(tried->data(), count,
+      workspace_limit,
       math == CUDNN_FMA_MATH ? math : kAnyMath);  // what TF32 may do, it may
   if (!best) {  // it must not look like a measurement
     LOG(WARNING) << name << ": nothing could be measured; cuDNN's own choice";
     return NULL;
   }
   const Choice choice = {static_cast<int>(best->algo), best->memory};
-  keep(name, choice);
-  return choices().find(name);
+  return keep(name, choice);
 }
 
-template <typename Performance>
-const Performance& firstWithin(size_t workspace_limit,
-    const std::vector<Performance>& listed, int count) {
-  const Performance* const first =
+// first, second and third are what the pass reads and writes, as cuDNN's
+// functions take them.
+template <typename Performance, typename List, typename Size, typename First,
+    typename Second, typename Third, typename Algorithm>
+void choose(const Pass<List, Size>& pass, cudnnTensorDescriptor_t bottom,
+    cudnnFilterDescriptor_t filter, cudnnHandle_t handle, First first,
+    Second second, cudnnConvolutionDescriptor_t conv, Third third,
+    size_t workspace_limit, Algorithm* algo, size_t* workspace_size) {
+  std::vector<Performance> listed(pass.most);
+  const Choice* const measured = measuredChoice(pass.name, bottom, filter,
+      conv, workspace_limit, &listed, [&](int* count) {
+        return pass.measure(handle, first, second, conv, third, pass.most,
+            count, listed.data());
+      });
+  if (measured) {
+    *algo = static_cast<Algorithm>(measured->algorithm);
+    *workspace_size = measured->bytes;
+    return;
+  }
+  int count = 0;
+  CUDNN_CHECK(pass.expect(handle, first, second, conv, third, pass.most,
+      &count, listed.data()));
+  const Performance* const best =
       fastest(listed.data(), count, workspace_limit);
-  CHECK(first) << "cuDNN has no algorithm for this convolution that needs "
+  CHECK(best) << "cuDNN has no algorithm for this convolution that needs "
       << "at most " << workspace_limit << " bytes of workspace";
-  return *first;
+  *algo = best->algo;
+  CUDNN_CHECK(pass.workspace(handle, first, second, conv, third, *algo,
+      workspace_size));
 }
 
 // Memory of a device that is used for trying; NULL where there is not as much.
@@ -222,27 +265,13 @@ void chooseForward(cudnnHandle_t handle,
     cudnnConvolutionDescriptor_t conv, cudnnTensorDescriptor_t top,
     size_t workspace_limit,
     cudnnConvolutionFwdAlgo_t* algo, size_t* workspace_size) {
-  typedef cudnnConvolutionFwdAlgoPerf_t Performance;
-  const int most = CUDNN_CONVOLUTION_FWD_ALGO_COUNT;
-  const Choice* const measured = measuredChoice<Performance>("forward", bottom,
-      filter, conv, workspace_limit, most,
-      [=](int* count, Performance* tried) {
-        return cudnnFindConvolutionForwardAlgorithm(handle, bottom, filter,
-            conv, top,
-            most, count, tried);
-      });
-  if (measured) {
-    *algo = static_cast<cudnnConvolutionFwdAlgo_t>(measured->algorithm);
-    *workspace_size = measured->bytes;
-    return;
-  }
-  std::vector<Performance> listed(most);
-  int count = 0;
-  CUDNN_CHECK(cudnnGetConvolutionForwardAlgorithm_v7(handle, bottom, filter,
-      conv, top, listed.size(), &count, listed.data()));
-  *algo = firstWithin(workspace_limit, listed, count).algo;
-  CUDNN_CHECK(cudnnGetConvolutionForwardWorkspaceSize(handle, bottom, filter,
-      conv, top, *algo, workspace_size));
+  choose<cudnnConvolutionFwdAlgoPerf_t>(
+      passOf("forward", CUDNN_CONVOLUTION_FWD_ALGO_COUNT,
+          cudnnFindConvolutionForwardAlgorithm,
+          cudnnGetConvolutionForwardAlgorithm_v7,
+          cudnnGetConvolutionForwardWorkspaceSize),
+      bottom, filter, handle, bottom, filter, conv, top, workspace_limit, algo,
+      workspace_size);
 }
 
 void chooseBackwardFilter(cudnnHandle_t handle,
@@ -250,27 +279,13 @@ void chooseBackwardFilter(cudnnHandle_t handle,
     cudnnConvolutionDescriptor_t conv, cudnnFilterDescriptor_t filter,
     size_t workspace_limit,
     cudnnConvolutionBwdFilterAlgo_t* algo, size_t* workspace_size) {
-  typedef cudnnConvolutionBwdFilterAlgoPerf_t Performance;
-  const int most = CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT;
-  const Choice* const measured = measuredChoice<Performance>("filter", bottom,
-      filter, conv, workspace_limit, most,
-      [=](int* count, Performance* tried) {
-        return cudnnFindConvolutionBackwardFilterAlgorithm(handle, bottom, top,
-            conv, filter,
-            most, count, tried);
-      });
-  if (measured) {
-    *algo = static_cast<cudnnConvolutionBwdFilterAlgo_t>(measured->algorithm);
-    *workspace_size = measured->bytes;
-    return;
-  }
-  std::vector<Performance> listed(most);
-  int count = 0;
-  CUDNN_CHECK(cudnnGetConvolutionBackwardFilterAlgorithm_v7(handle, bottom, top,
-      conv, filter, listed.size(), &count, listed.data()));
-  *algo = firstWithin(workspace_limit, listed, count).algo;
-  CUDNN_CHECK(cudnnGetConvolutionBackwardFilterWorkspaceSize(handle, bottom,
-      top, conv, filter, *algo, workspace_size));
+  choose<cudnnConvolutionBwdFilterAlgoPerf_t>(
+      passOf("filter", CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT,
+          cudnnFindConvolutionBackwardFilterAlgorithm,
+          cudnnGetConvolutionBackwardFilterAlgorithm_v7,
+          cudnnGetConvolutionBackwardFilterWorkspaceSize),
+      bottom, filter, handle, bottom, top, conv, filter, workspace_limit, algo,
+      workspace_size);
 }
 
 void chooseBackwardData(cudnnHandle_t handle,
@@ -278,27 +293,13 @@ void chooseBackwardData(cudnnHandle_t handle,
     cudnnConvolutionDescriptor_t conv, cudnnTensorDescriptor_t bottom,
     size_t workspace_limit,
     cudnnConvolutionBwdDataAlgo_t* algo, size_t* workspace_size) {
-  typedef cudnnConvolutionBwdDataAlgoPerf_t Performance;
-  const int most = CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT;
-  const Choice* const measured = measuredChoice<Performance>("data", bottom,
-      filter, conv, workspace_limit, most,
-      [=](int* count, Performance* tried) {
-        return cudnnFindConvolutionBackwardDataAlgorithm(handle, filter, top,
-            conv, bottom,
-            most, count, tried);
-      });
-  if (measured) {
-    *algo = static_cast<cudnnConvolutionBwdDataAlgo_t>(measured->algorithm);
-    *workspace_size = measured->bytes;
-    return;
-  }
-  std::vector<Performance> listed(most);
-  int count = 0;
-  CUDNN_CHECK(cudnnGetConvolutionBackwardDataAlgorithm_v7(handle, filter, top,
-      conv, bottom, listed.size(), &count, listed.data()));
-  *algo = firstWithin(workspace_limit, listed, count).algo;
-  CUDNN_CHECK(cudnnGetConvolutionBackwardDataWorkspaceSize(handle, filter, top,
-      conv, bottom, *algo, workspace_size));
+  choose<cudnnConvolutionBwdDataAlgoPerf_t>(
+      passOf("data", CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT,
+          cudnnFindConvolutionBackwardDataAlgorithm,
+          cudnnGetConvolutionBackwardDataAlgorithm_v7,
+          cudnnGetConvolutionBackwardDataWorkspaceSize),
+      bottom, filter, handle, filter, top, conv, bottom, workspace_limit, algo,
+      workspace_size);
 }
 
 bool chooseBiasInside(cudnnHandle_t handle,
@@ -308,12 +309,9 @@ bool chooseBiasInside(cudnnHandle_t handle,
     const void* zero,
     cudnnConvolutionFwdAlgo_t* algo, size_t* workspace_size) {
   if (!engine::enabled(engine::MEASURED)) { return false; }
-  // The only one that cuDNN has for a bias without an activation.
-  const cudnnConvolutionFwdAlgo_t inside =
-      CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
   const std::string name = nameOf("bias", bottom, filter, conv);
-  const Choice* known = choices().find(name);
-  if (!known) {
+  const Choice* chosen = known(name);
+  if (!chosen) {
     size_t size_of[4] = {0, 0, 0, 0}, inside_size = 0;
     CUDNN_CHECK(cudnnGetTensorSizeInBytes(bottom, &size_of[0]));
     CUDNN_CHECK(cudnnGetFilterSizeInBytes(filter, &size_of[1]));
@@ -326,7 +324,7 @@ bool chooseBiasInside(cudnnHandle_t handle,
     }
     Choice choice = {kNotInside, 0};
     if (cudnnGetConvolutionForwardWorkspaceSize(handle, bottom, filter, conv,
-            top, inside, &inside_size) == CUDNN_STATUS_SUCCESS &&
+            top, kInside, &inside_size) == CUDNN_STATUS_SUCCESS &&
         inside_size <= workspace_limit) {
       const cudnnConvolutionFwdAlgo_t apart_algo = *algo;
       const size_t apart_size = *workspace_size;
@@ -339,20 +337,19 @@ bool chooseBiasInside(cudnnHandle_t handle,
       });
       const float together = timeOf([&]() {
         return forwardWithBias(handle, one, zero, bottom, from.data(), filter,
-            weight.data(), conv, inside, inside_size, bias, added.data(), top,
+            weight.data(), conv, kInside, inside_size, bias, added.data(), top,
             to.data());
       });
       if (together >= 0 && together < apart) {
-        choice.algorithm = inside;
+        choice.algorithm = kInside;
         choice.bytes = inside_size;
       }
     }
-    keep(name, choice);
-    known = choices().find(name);
+    chosen = keep(name, choice);
   }
-  if (known->algorithm == kNotInside) { return false; }
-  *algo = static_cast<cudnnConvolutionFwdAlgo_t>(known->algorithm);
-  *workspace_size = known->bytes;
+  if (chosen->algorithm == kNotInside) { return false; }
+  *algo = static_cast<cudnnConvolutionFwdAlgo_t>(chosen->algorithm);
+  *workspace_size = chosen->bytes;
   return true;
 }
 
