@@ -24,6 +24,9 @@ cudnnHandle_t handle();
 // handle(): the contents last until the next call.
 void* workspace(size_t size);
 
+// What follows a convolution with a bias that cuDNN adds: nothing.
+cudnnActivationDescriptor_t identity();
+
 // What convolutions may compute with, see Caffe::tf32(): cuDNN's default would
 // be TF32.
 cudnnMathType_t mathType();

@@ -76,6 +76,8 @@ class ChainFusion {
   bool InPlace(int layer, const Blob<float>* blob) const;
   bool OnlyConvolved(int last, const Blob<float>* blob) const;
   ScaleLayer<float>& scale_of(const Chain& chain) const;
+
+  // On the CPU (fusion_host.cpp).
   bool Affine(Chain* chain);
   void Convolve(const Chain& chain, const Blob<float>* addend, bool relu,
       bool half, Blob<float>* top);

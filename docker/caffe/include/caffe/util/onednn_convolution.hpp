@@ -5,6 +5,11 @@
 
 namespace caffe {
 
+namespace onednn {
+class KeptWeights;
+class Primitives;
+}  // namespace onednn
+
 /// Sizes of a two-dimensional convolution of one group, as Caffe names them;
 /// pairs are height and width.
 struct ConvolutionSizes {
@@ -60,12 +65,9 @@ class OneDNNConvolution {
       Blob<double>*) { NOT_IMPLEMENTED; }
 
  private:
-  class Primitives;
-  class Weights;
-  static shared_ptr<Primitives> MakePrimitives(const ConvolutionSizes& sizes);
-  vector<shared_ptr<Primitives> > prepared_;
-  Primitives* current_;
-  shared_ptr<Weights> weights_;
+  vector<shared_ptr<onednn::Primitives> > prepared_;
+  onednn::Primitives* current_;
+  shared_ptr<onednn::KeptWeights> weights_;
 
   DISABLE_COPY_AND_ASSIGN(OneDNNConvolution);
 };
