@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
+from pysrn.disk_errors import cure_of
 from pysrn.early_signals import SIGNALS
 from pysrn.later import later
 
@@ -95,6 +96,8 @@ def run_main(
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         message(f"error: {error.strerror or error}{where}")
+        if cure := cure_of(error):
+            message(f"  mend it: {cure}")
         return FAILED
 
 

@@ -120,8 +120,9 @@ def test_a_full_disk_is_one_error_and_leaves_the_snapshot_before(solver, tmp_pat
     take(solver, tmp_path)
     before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
     solver.step(1)
-    with largest_file(size), pytest.raises(SrnError, match=r"snapshot of iteration 2 .*that of iteration 1 is kept"):
+    with largest_file(size), pytest.raises(SrnError, match=r"iteration 2 .*that of iteration 1 is kept") as caught:
         snapshots.take(solver, tmp_path, {"best_iteration": None}, 2)
+    assert "ulimit -f" in caught.value.cure and "free" not in caught.value.cure
     assert before == {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
     assert snapshots.newest_whole(tmp_path) == (1, [])
     snapshots.take(solver, tmp_path, {"best_iteration": None}, 2)  # there is room again

@@ -15,9 +15,10 @@ from pathlib import Path
 import lmdb
 
 from pysrn.console import MissingError, SrnError
+from pysrn.data.pair.build_lock import GO_ON
+from pysrn.disk_errors import cure_of, number_of, reason_at
 
 FIRST_MAP_SIZE = 1 << 26  # doubled whenever it is full
-MAKE_ROOM = "make room if the disk is full; the same command goes on where it was"
 _DAMAGE = (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
 _MAGIC = 0xBEEFC0DE  # lmdb.h: MDB_MAGIC
 _HEADER = 16  # bytes of a page header before the meta data
@@ -54,7 +55,9 @@ def append(
         except lmdb.MapFullError:
             environment.set_mapsize(environment.info()["map_size"] * 2)
         except lmdb.Error as error:
-            raise SrnError(f"{environment.path()} cannot be written: {error}", MAKE_ROOM) from None
+            reason = reason_at(Path(environment.path()) / "data.mdb", error)
+            cure = f"{cure_of(reason) or 'mend that'}; {GO_ON}"
+            raise SrnError(f"{environment.path()} cannot be written: {_words(reason)}", cure) from None
 
 
 def open_growing(path: Path) -> lmdb.Environment:
@@ -69,7 +72,11 @@ def open_growing(path: Path) -> lmdb.Environment:
     except _DAMAGE as error:
         raise SrnError(f"{path} is damaged: {error}") from None
     except lmdb.Error as error:  # in the system's words, behind the path
-        raise OSError(0, str(error).removeprefix(f"{path}: "), str(path)) from None
+        raise OSError(number_of(error), str(error).removeprefix(f"{path}: "), str(path)) from None
+
+
+def _words(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) else str(error)
 
 
 class RecordsHash:
