@@ -102,7 +102,11 @@ def run_main(
 
 
 def message(text: str) -> None:
-    """Write one line for the person at the keyboard (stderr), above a progress bar if there is one."""
+    """Write one line for the person at the keyboard (stderr), above a progress bar if there is one.
+
+    Names of files and labels stand in it, whoever chose them: what a terminal would obey is escaped.
+    """
+    text = "".join(sign if sign.isprintable() or sign in "\n\t" else repr(sign)[1:-1] for sign in text)
     if Progress.bars:
         tqdm.tqdm.write(text, file=sys.stderr)
     else:
