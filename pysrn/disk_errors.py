@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
-from pathlib import Path
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_PROBE = 1 << 20  # assumed: bytes that a full disk does not have
 _KNOWN = {
     errno.EIO: "the disk or its connection fails (the system's log says how: dmesg): take {elsewhere}",
     errno.EROFS: "the file system may only be read: mount it for writing, or take {elsewhere}",
@@ -36,14 +33,3 @@ def number_of(error: Exception) -> int:
         return error.errno
     words = str(error)
     return next((number for number in (*_FULL, *_KNOWN) if os.strerror(number) in words), 0)
-
-
-def reason_at(path: Path, error: Exception) -> Exception:
-    """`error`, or what a write of our own meets: LMDB calls a write that a full disk cut short an I/O error, too."""
-    if number_of(error) == errno.EIO:
-        try:
-            with tempfile.TemporaryFile(dir=path.parent) as probe:
-                os.posix_fallocate(probe.fileno(), path.stat().st_size, _PROBE)
-        except OSError as found:
-            return OSError(found.errno, found.strerror, str(path))
-    return error
