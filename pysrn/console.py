@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
+from pysrn.disk_errors import cure_of
 from pysrn.early_signals import SIGNALS
 from pysrn.later import later
 
@@ -95,11 +96,17 @@ def run_main(
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         message(f"error: {error.strerror or error}{where}")
+        if cure := cure_of(error):
+            message(f"  mend it: {cure}")
         return FAILED
 
 
 def message(text: str) -> None:
-    """Write one line for the person at the keyboard (stderr), above a progress bar if there is one."""
+    """Write one line for the person at the keyboard (stderr), above a progress bar if there is one.
+
+    Names of files and labels stand in it, whoever chose them: what a terminal would obey is escaped.
+    """
+    text = "".join(sign if sign.isprintable() or sign in "\n\t" else repr(sign)[1:-1] for sign in text)
     if Progress.bars:
         tqdm.tqdm.write(text, file=sys.stderr)
     else:

@@ -238,11 +238,11 @@ def predict_photos(arguments: argparse.Namespace, run: str | None, words: list[s
     for row, path in enumerate(readable):
         print(printable(str(path), 5000))
         if found.about.get("found"):
-            print(f"  {found.about['found'].splitlines()[row]}")
+            print(f"  {printable(found.about['found'].splitlines()[row], None)}")
         probable = found.scores.get(net.system.probable) if scores[-1] == net.system.result else None
         of_row = None if probable is None else probable[row]
         for name, probability in photos.ranked(found.scores[scores[-1]][row], classes, arguments.top, of_row):
-            print(f"  {probability:6.1%}  {name}")
+            print(f"  {probability:6.1%}  {printable(name, None)}")
     outline = Outline.of(found)
     if arguments.out is not None:
         out = arguments.part.path(arguments.out) if arguments.part else arguments.out

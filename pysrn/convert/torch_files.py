@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pysrn.console import SrnError, existing_file
+from pysrn.disk_errors import cure_of
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.systems.registry import default_system, system_named
 from pysrn.systems.system import Architecture
@@ -71,7 +72,8 @@ def write_state_dict(values: Mapping[str, Tensor], suffix: str, path: Path) -> N
         with open(path, "wb") as file:  # given a path, torch.save would write its name into the file
             torch.save(dict(values), file)
     except (SafetensorError, RuntimeError, OSError) as error:  # a full disk, each in its words
-        raise SrnError(f"no {suffix} file could be written to {path.parent}: {_first_sentence(error)}") from None
+        what = f"no {suffix} file could be written to {path.parent}: {_first_sentence(error)}"
+        raise SrnError(what, cure_of(error)) from None
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:

@@ -92,7 +92,8 @@ def _part(
 def made_beside(out: Path, about: dict, make: Callable[[Path], dict]) -> dict:
     """The manifest of the pair `out`: with `about` in it, as it is there, or as `make(folder)` writes it beside.
 
-    Until all is written `out` is not there. UsageError where it holds something else.
+    Until all is written `out` is not there, and what ends it early leaves nothing: it could not go on from there.
+    UsageError where `out` holds something else.
     """
     there = read_manifest(out) if out.is_dir() else None
     if there and about.items() <= there.items():
@@ -102,11 +103,14 @@ def made_beside(out: Path, about: dict, make: Callable[[Path], dict]) -> dict:
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    manifest = make(partial) | about
-    write_manifest(partial, manifest)
-    if out.exists():
-        out.rmdir()  # empty
-    os.replace(partial, out)
+    try:
+        manifest = make(partial) | about
+        write_manifest(partial, manifest)
+        if out.exists():
+            out.rmdir()  # empty
+        os.replace(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     sync_folder(out.parent)
     return manifest
 

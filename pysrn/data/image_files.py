@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -42,11 +44,26 @@ def is_image(path: Path) -> bool:
         return False
 
 
-def images_below(folder: Path) -> list[Path]:
-    """The image files in a folder and in those below it, sorted, hidden ones left out."""
-    inside = (path for path in folder.rglob("*") if not _hidden(path.relative_to(folder)))
-    return sorted(path for path in inside if is_image(path))
+def images_below(folder: Path) -> Iterator[Path]:
+    """The image files in a folder and in those below it, sorted, hidden ones left out.
+
+    Only the listing of the folders that are open is held. Links to folders are not followed.
+    """
+    for path, opens in _listing(folder):
+        if is_image(path):
+            yield path
+        if opens:
+            yield from images_below(path)
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _listing(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """What is in a folder, sorted, and whether it is a folder itself; nothing where it may not be read."""
+    try:
+        with os.scandir(folder) as entries:
+            inside = [(one.name, one.is_dir(follow_symlinks=False)) for one in entries if not one.name.startswith(".")]
+    except OSError:
+        return
+    inside.sort(reverse=True)
+    while inside:
+        name, opens = inside.pop()
+        yield folder / name, opens

@@ -10,6 +10,7 @@ import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from posixpath import basename, splitext
 
@@ -55,34 +56,56 @@ def is_photo_argument(text: str) -> bool:
         return path.suffix.lower() in (*ENDINGS, *FOREIGN, TAR, LIST) or text.lower().endswith(COMPRESSED)
     signs = ("run.json", "weights.caffemodel", "stage?/weights.caffemodel")
     is_run = any(next(path.glob(sign), None) for sign in signs)
-    return not is_run and bool(images_below(path))
+    return not is_run and next(images_below(path), None) is not None
 
 
-def find_photos(arguments: Sequence[str | Path]) -> list[Path | Member]:
+class Photos(Sequence):
+    """Photos, of which those that are files are kept as text: a Path for each would take four times the memory."""
+
+    def __init__(self, items: Sequence[str | Member]) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, place):
+        if isinstance(place, slice):
+            return Photos(self._items[place])
+        one = self._items[place]
+        return Path(one) if isinstance(one, str) else one
+
+
+def find_photos(arguments: Sequence[str | Path]) -> Photos:
     """The photos meant: files as they are given, folders with all images below them in the order of their names, those
     in a tar archive in its order, those that a text file lists, one a line, from its own folder on.
 
     Each once. Raises MissingError for what is not there or holds no image, SrnError for a damaged archive, UsageError
     for a compressed one.
     """
-    found: dict[Path | Member, None] = {}
-    for path in map(Path, arguments):
-        if path.is_dir():
-            inside = images_below(path)
-            if not inside:
-                raise MissingError(f"no image in the folder {path}: no file in it, whatever its ending, begins as one")
-            found.update(dict.fromkeys(inside))
-        elif not os.path.lexists(path):
-            raise MissingError(f"no image file {path}")
-        elif path.name.lower().endswith(COMPRESSED):
-            raise UsageError(f"{path} is compressed: its images cannot be reached one by one", "unpack it to a .tar")
-        elif path.suffix.lower() == TAR:
-            found.update(dict.fromkeys(members(path)))
-        elif path.suffix.lower() == LIST:
-            found.update(dict.fromkeys(listed(path)))
-        else:
-            found[path] = None
-    return list(found)
+    found = chain.from_iterable(_meant(Path(one)) for one in arguments)
+    if len(arguments) == 1 and Path(arguments[0]).suffix.lower() != LIST:
+        return Photos(list(found))  # has each once
+    return Photos(list(dict.fromkeys(found)))
+
+
+def _meant(path: Path) -> Iterator[str | Member]:
+    """The photos of one word."""
+    if path.is_dir():
+        inside = map(str, images_below(path))
+        if (first := next(inside, None)) is None:
+            raise MissingError(f"no image in the folder {path}: no file in it, whatever its ending, begins as one")
+        yield first
+        yield from inside
+    elif not os.path.lexists(path):
+        raise MissingError(f"no image file {path}")
+    elif path.name.lower().endswith(COMPRESSED):
+        raise UsageError(f"{path} is compressed: its images cannot be reached one by one", "unpack it to a .tar")
+    elif path.suffix.lower() == TAR:
+        yield from members(path)
+    elif path.suffix.lower() == LIST:
+        yield from map(str, listed(path))
+    else:
+        yield str(path)
 
 
 def members(archive: Path) -> Iterator[Member]:

@@ -36,6 +36,7 @@ SHOWN_SIDE = 448  # pixels of the longer side in a picture
 class Photo:
     """A readable image file: the stored square of pixels and, smaller, what is shown (uint8 H x W x 3, BGR)."""
 
+    number: int  # its place among those that were to be read
     path: Path | Member
     pixels: np.ndarray
     shown: np.ndarray
@@ -44,7 +45,7 @@ class Photo:
 def read_photos(paths: Sequence[Path | Member], stored_size: int) -> Iterator[Photo]:
     """Decode the files; those that cannot be used are left out and said on stderr: the first ones, and their number."""
     reasons: Counter[str] = Counter()
-    for path in paths:
+    for number, path in enumerate(paths):
         try:
             image = decode_content(content_of(path), max(stored_size, SHOWN_SIDE))
         except BadImage as error:
@@ -55,7 +56,7 @@ def read_photos(paths: Sequence[Path | Member], stored_size: int) -> Iterator[Ph
         height, width = image.shape[:2]
         ratio = min(1.0, SHOWN_SIDE / max(height, width))
         small = warp(image, max(1, round(width * ratio)), max(1, round(height * ratio)))
-        yield Photo(path, warp(image, stored_size, stored_size), small)
+        yield Photo(number, path, warp(image, stored_size, stored_size), small)
     if reasons.total() > _NAMED:
         grouped = "; ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common(_NAMED))
         message(f"not read: {reasons.total():,} of {len(paths):,} files ({grouped})")
@@ -75,8 +76,7 @@ def predict_photos(
     `about["found"]` what a search found in each, where there is one.
     Raises SrnError when none can be read.
     """
-    places, parts, words = [], [], []
-    numbers = {path: number for number, path in enumerate(paths)}
+    numbers, places, parts, words = [], [], [], []
     span = range(len(paths)) if part is None else part
     several = progress(
         _gathered(read_photos(paths[span.start : span.stop], net.architecture.input.stored_size), batch_size),
@@ -89,10 +89,11 @@ def predict_photos(
         if net.searching:
             words += [net.searching.words_of(row, classes) for row in range(len(photos))]
         places += [photo.path for photo in photos]
+        numbers += [span.start + photo.number for photo in photos]
     if not places:
         raise SrnError(f"none of {len(span)} files could be read as an image")
     names = key_names(PurePath(path.name) for path in paths)
-    keys = tuple(printable(f"{numbers[path]:08d}_{names[numbers[path]]}", 500) for path in places)
+    keys = tuple(printable(f"{number:08d}_{names[number]}", 500) for number in numbers)
     about = {
         "weights": str(net.path),
         "weights_sha256": sha256_of(net.path),

@@ -22,7 +22,7 @@ def test_every_kind_is_found_and_decoded_whatever_it_is_called(kind, tmp_path):
     names = [f"photo{ending}" if ending else "photo" for ending in endings]
     for name in names:
         PICTURE.save(tmp_path / name, kind)
-    assert images_below(tmp_path) == sorted(tmp_path / name for name in names)
+    assert list(images_below(tmp_path)) == sorted(tmp_path / name for name in names)
     for name in names:
         assert np.abs(decode_file(tmp_path / name).astype(int) - (40, 120, 200)).max() <= 12
 
@@ -37,7 +37,7 @@ def test_what_is_no_image_is_passed_over(tmp_path):
     (tmp_path / ".hidden").mkdir()
     PICTURE.save(tmp_path / ".hidden" / "a.jpg")
     PICTURE.save(tmp_path / "._a", "JPEG")
-    assert images_below(tmp_path) == []
+    assert list(images_below(tmp_path)) == []
 
 
 @pytest.mark.parametrize("name", ["IMG_1.HEIC", "IMG_1", "IMG_1.jpg"])
@@ -46,6 +46,26 @@ def test_heic_is_named_not_passed_over(name, tmp_path):
     assert is_image(tmp_path / name)
     with pytest.raises(BadImage, match="HEIC, which OpenCV cannot decode"):
         decode_file(tmp_path / name)
+
+
+def test_the_order_is_that_of_sorted_paths_and_links_are_not_followed(tmp_path):
+    for name in (
+        "b.jpg",
+        "a/z.jpg",
+        "a-b.jpg",
+        "a.jpg",
+        "a b/c/d.jpg",
+        "a/a/q.png",
+        "a/.h/x.jpg",
+        "B/x.jpg",
+        "a/b.jpg",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "other").symlink_to("a")
+    found = list(images_below(tmp_path))
+    assert found == sorted(found) == sorted(one for one in tmp_path.rglob("*.[jp][pn]g") if ".h" not in one.parts)
+    assert len(found) == 8
 
 
 def test_names_that_are_no_text_and_links(tmp_path):

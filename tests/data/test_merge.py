@@ -144,24 +144,32 @@ def test_what_does_not_belong_together_is_refused(parts, tmp_path, capsys):
         assert merge(tmp_path / "whole", *given) == code
         said = capsys.readouterr().err
         assert words in said and said.count("error:") == 1, said
-        assert not (tmp_path / "whole").exists()
-    assert merge(tmp_path / "whole", parts["a"], parts["b"]) == 0  # what the refused ones left is no hindrance
+        assert not list(tmp_path.glob("whole*")), words
+    assert merge(tmp_path / "whole", parts["a"], parts["b"]) == 0
     assert not (tmp_path / "whole.partial").exists()
 
 
 # The first folder, the last split of the last part, what says that the pair is whole, and the last step of all.
 @pytest.mark.parametrize(
-    "path", [r"whole\.partial$", r"b/pair/test_label\.lmdb/data\.mdb$", r"manifest\.json\.partial$", r"/whole$"]
+    ("path", "ending"),
+    [
+        (r"whole\.partial$", signal.SIGKILL),
+        (r"b/pair/test_label\.lmdb/data\.mdb$", signal.SIGKILL),
+        (r"b/pair/test_label\.lmdb/data\.mdb$", signal.SIGTERM),
+        (r"manifest\.json\.partial$", signal.SIGKILL),
+        (r"/whole$", signal.SIGKILL),
+    ],
 )
-def test_an_interrupted_merge_leaves_nothing_that_passes_for_whole(parts, tmp_path, path):
+def test_an_interrupted_merge_leaves_nothing_that_passes_for_whole(parts, tmp_path, path, ending):
     words = ["folder", "--out", tmp_path / "whole", "--merge", parts["a"], parts["b"]]
     with Hold(tmp_path, "make_lmdb.py", path) as hold:
         command = [sys.executable, ROOT / "tools/make_lmdb.py", *words]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | hold.environment)
         hold.wait(process)
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(ending)
         process.communicate(timeout=HANG)
     assert not (tmp_path / "whole").exists()
+    assert ending == signal.SIGKILL or not (tmp_path / "whole.partial").exists()
     assert main(["folder", "--out", str(tmp_path / "whole"), "--verify"]) == 3
     assert main(list(map(str, words))) == 0
     assert verify_dataset("folder", tmp_path / "whole") == {"train": 30, "test": 8}

@@ -13,6 +13,7 @@ import gc
 import importlib
 import json
 import os
+import re
 import shutil
 import struct
 import sys
@@ -30,6 +31,7 @@ COUNTED |= {f"power {kind}": CHANGES for kind in power_cut.KINDS}
 SHIM = ctypes.CDLL(None)
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 NEVER = -1
+ROOM = re.compile(r"room|free \d+ MiB|larger disk")
 
 
 def main() -> int:
@@ -92,7 +94,7 @@ class Points:
         try:
             dead = mode.startswith(("kill", "power"))
             assert dead or code in (0, 1), f"exit code {code}"
-            check_words(said, code, dead)
+            check_words(said, code, mode)
             if mode.startswith("power"):
                 power_cut.cut(self.notes, [self.place], mode.split()[1])
             if code == 0:
@@ -148,12 +150,16 @@ class Points:
         return code, self.said.read_text(errors="replace")
 
 
-def check_words(said: str, code: int, dead: bool) -> None:
-    """One clear line, no traceback."""
+def check_words(said: str, code: int, mode: str) -> None:
+    """One clear line, no traceback, and advice on room where room is missing alone."""
     assert "Traceback" not in said, "a traceback"
-    if not dead and code:
+    if not mode.startswith(("kill", "power")) and code:
         lines = [line for line in said.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1, f"{len(lines)} lines of errors"
+        by_caffe = "Check failed" in lines[0]  # it aborts without the system's words
+        if mode != "short" and not by_caffe:  # a short write has a reason that nobody knows
+            advised = bool(ROOM.search(said.partition(lines[0])[2]))
+            assert advised == (mode in ("enospc", "edquot")), f"advice on room: {advised}"
 
 
 if __name__ == "__main__":

@@ -65,6 +65,14 @@ def test_what_a_power_cut_takes_from_files_that_got_their_name(shim, room):
         assert found["tried"]["power data"] > 5 and not found["faults"], found["faults"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("case", "stride"), [("build", 11), ("train", 17), ("cache", 5), ("to_torch", 7)])
+def test_what_helps_depends_on_what_failed(shim, room, case, stride):
+    """A disk that fails with EIO was told to be a full one; `points.check_words` looks for advice on room."""
+    [found] = try_points(shim, room, case, "--modes", "eio", "edquot", "enospc", "--stride", stride)
+    assert min(found["tried"].values()) > 2 and not found["faults"], found["faults"]
+
+
 def test_the_shim_itself(shim, tmp_path):
     """What it lets fail fails; a run without a check would hold for any tool."""
     program = (

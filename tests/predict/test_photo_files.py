@@ -10,7 +10,7 @@ import pytest
 
 from pysrn.console import MissingError, SrnError, UsageError
 from pysrn.data.pair.lmdb_pair import PairReader
-from pysrn.predict.photo_files import find_photos, members
+from pysrn.predict.photo_files import Photos, find_photos, members
 from pysrn.predict.predictions import load_predictions
 from tools.predict import main
 
@@ -96,3 +96,21 @@ def test_an_archive_of_many_takes_little_memory(tmp_path):
     assert sum(1 for _ in members(archive)) == 20000
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
+
+
+def test_a_listing_of_many_photos_takes_little_memory(tmp_path):
+    """As a list of paths a name took 340 bytes, and 440 at the most; 40 of them are its letters here."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(5000):
+        (folder / f"{number:012d}.jpg").touch()
+    letters = len(str(folder)) + len("/000000000000.jpg")
+    tracemalloc.start()
+    try:
+        found = find_photos([folder])
+        held, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(found, Photos) and found[4999] == folder / "000000004999.jpg" and len(found[10:20]) == 10
+    assert held / len(found) < 80 + letters
+    assert most / len(found) < 240 + letters  # with the listing of the folder that is open

@@ -153,7 +153,7 @@ def test_run_and_photos_are_told_apart(run, photo, tmp_path, capsys):
 
 def test_files_are_found_once_and_in_order(photo, tmp_path):
     shutil.copy(photo, tmp_path / "a.jpg")
-    assert find_photos([photo, tmp_path]) == [photo, tmp_path / "a.jpg"]
+    assert list(find_photos([photo, tmp_path])) == [photo, tmp_path / "a.jpg"]
     for missing in (tmp_path / "none.jpg", tmp_path / "empty"):
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(MissingError, match="no image"):

@@ -1,6 +1,7 @@
 """SIGKILL of one process alone: none is left behind, not even one that can do nothing itself, because it is stopped."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from tests.holding import HANG, Hold, wait_until
 from tests.train.conftest import SHORT, TRAINER, WITHOUT_END, named, stop, wait_for_iteration
-from tests.train.test_parallel import needs_mpi, rank_processes
+from tests.train.test_parallel import MPIEXEC, needs_mpi, rank_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,6 +45,7 @@ def test_a_killed_launcher_leaves_no_rank(run_stage, tmp_path, family, victim):
     wait_for_iteration(folder, 2)
     ranks = rank_processes(folder)
     stop(ranks)
+    memory = shared_memory(ranks[0])
     victims = [pid for pid in named(family, victim) if pid not in ranks]
     for pid in victims if victim != "mpiexec" else victims[:1]:
         if victim != "run_stage.py" or pid == process.pid:
@@ -52,6 +54,14 @@ def test_a_killed_launcher_leaves_no_rank(run_stage, tmp_path, family, victim):
     assert process.returncode != 0 and "Traceback" not in said, said
     wait_until(lambda: not family())
     assert len(ranks) == 2
+    assert not [name for name in memory if Path(name).exists()]
+    if "HYDRA" in subprocess.run([MPIEXEC, "--version"], capture_output=True, text=True, check=True).stdout:
+        assert memory
+
+
+def shared_memory(process):
+    """The files of MPICH's that a process shares with others; it says so of those that have no name any more."""
+    return set(re.findall(r"/dev/shm/mpich_shm_\w+", Path(f"/proc/{process}/maps").read_text()))
 
 
 @pytest.mark.parametrize("victim", ["the command", "a worker"])

@@ -251,8 +251,8 @@ def test_last_words_of_other_launchers():
 @needs_mpi
 def test_ranks_of_a_machine_share_its_cores():
     script = (
-        "import os; from mpi4py import MPI; from pysrn.train.stage.rank import share_cores; share_cores(MPI);"
-        "os.write(1, os.environ['OMP_NUM_THREADS'].encode() + b'\\n')"
+        "import os; from mpi4py import MPI; from pysrn.train.stage.rank import share_cores;"
+        "share_cores(MPI.COMM_WORLD); os.write(1, os.environ['OMP_NUM_THREADS'].encode() + b'\\n')"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     environment.pop("OMP_NUM_THREADS", None)

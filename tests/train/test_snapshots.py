@@ -1,5 +1,7 @@
 """Snapshots of a real, tiny solver: what is kept, what is damaged, what a full disk leaves."""
 
+import errno
+import os
 import resource
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,12 +122,31 @@ def test_a_full_disk_is_one_error_and_leaves_the_snapshot_before(solver, tmp_pat
     take(solver, tmp_path)
     before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
     solver.step(1)
-    with largest_file(size), pytest.raises(SrnError, match=r"snapshot of iteration 2 .*that of iteration 1 is kept"):
+    with largest_file(size), pytest.raises(SrnError, match=r"iteration 2 .*that of iteration 1 is kept") as caught:
         snapshots.take(solver, tmp_path, {"best_iteration": None}, 2)
+    assert "ulimit -f" in caught.value.cure and "free" not in caught.value.cure
     assert before == {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
     assert snapshots.newest_whole(tmp_path) == (1, [])
     snapshots.take(solver, tmp_path, {"best_iteration": None}, 2)  # there is room again
     assert snapshots.newest_whole(tmp_path) == (2, [])
+
+
+def test_a_snapshot_that_did_not_reach_the_disk_is_none(solver, tmp_path, monkeypatch):
+    """Its last step failed, the names' own way to the disk: the next run took it, and never dropped the oldest."""
+
+    def fail(folder):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(folder))
+
+    take(solver, tmp_path, steps=2)
+    before = names(tmp_path)
+    solver.step(1)
+    with monkeypatch.context() as patched:
+        patched.setattr("pysrn.whole_files.sync_folder", fail)
+        with pytest.raises(SrnError, match=r"iteration 3 .* that of iteration 2 is kept"):
+            snapshots.take(solver, tmp_path, {"best_iteration": None}, 2)
+    assert names(tmp_path) == before
+    snapshots.take(solver, tmp_path, {"best_iteration": None}, 2)
+    assert snapshots.iterations(tmp_path) == [3, 2]
 
 
 def test_files_that_caffe_wrote_short_are_no_snapshot(solver, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -10,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pysrn.console import InterruptedRun, SrnError, message
+from pysrn.disk_errors import cure_of
 from pysrn.locks import take
 
-_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 GO_ON = "the same command goes on where it was"
 
 
@@ -50,6 +48,5 @@ def resumable(folder: Path) -> Iterator[None]:
         raise SrnError(f"the build in {folder} stopped: a process that draws was killed", GO_ON) from None
     except OSError as error:
         where = error.filename or folder
-        mended = f"{'make room' if error.errno in _FULL else 'mend that'}; {GO_ON}"
-        cure = "choose another --out" if error.errno in _NOT_OURS else mended
+        cure = f"{cure_of(error, elsewhere='another --out') or 'mend that'}; {GO_ON}"
         raise SrnError(f"the build in {folder} stopped: {error.strerror or error} ({where})", cure) from None

@@ -6,8 +6,11 @@ file's size is therefore compared with what its own meta pages promise before it
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import struct
+import tempfile
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,9 +18,10 @@ from pathlib import Path
 import lmdb
 
 from pysrn.console import MissingError, SrnError
+from pysrn.data.pair.build_lock import GO_ON
+from pysrn.disk_errors import cure_of, number_of
 
 FIRST_MAP_SIZE = 1 << 26  # doubled whenever it is full
-MAKE_ROOM = "make room if the disk is full; the same command goes on where it was"
 _DAMAGE = (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
 _MAGIC = 0xBEEFC0DE  # lmdb.h: MDB_MAGIC
 _HEADER = 16  # bytes of a page header before the meta data
@@ -25,6 +29,7 @@ _HEADER = 16  # bytes of a page header before the meta data
 # transaction
 _META = struct.Struct("<IIQQ I44x 48x QQ")
 
+_PROBE = 1 << 20  # assumed: bytes that a full disk does not have
 _LENGTHS = struct.Struct("<II")
 
 _OPEN: weakref.WeakValueDictionary[Path, lmdb.Environment] = weakref.WeakValueDictionary()
@@ -54,7 +59,9 @@ def append(
         except lmdb.MapFullError:
             environment.set_mapsize(environment.info()["map_size"] * 2)
         except lmdb.Error as error:
-            raise SrnError(f"{environment.path()} cannot be written: {error}", MAKE_ROOM) from None
+            reason = _reason_at(Path(environment.path()) / "data.mdb", error)
+            cure = f"{cure_of(reason) or 'mend that'}; {GO_ON}"
+            raise SrnError(f"{environment.path()} cannot be written: {_words(reason)}", cure) from None
 
 
 def open_growing(path: Path) -> lmdb.Environment:
@@ -69,7 +76,22 @@ def open_growing(path: Path) -> lmdb.Environment:
     except _DAMAGE as error:
         raise SrnError(f"{path} is damaged: {error}") from None
     except lmdb.Error as error:  # in the system's words, behind the path
-        raise OSError(0, str(error).removeprefix(f"{path}: "), str(path)) from None
+        raise OSError(number_of(error), str(error).removeprefix(f"{path}: "), str(path)) from None
+
+
+def _reason_at(path: Path, error: Exception) -> Exception:
+    """`error`, or what a write of our own meets: LMDB calls a write that a full disk cut short an I/O error, too."""
+    if number_of(error) == errno.EIO:
+        try:
+            with tempfile.TemporaryFile(dir=path.parent) as probe:
+                os.posix_fallocate(probe.fileno(), path.stat().st_size, _PROBE)
+        except OSError as found:
+            return OSError(found.errno, found.strerror, str(path))
+    return error
+
+
+def _words(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) else str(error)
 
 
 class RecordsHash:

@@ -26,7 +26,7 @@ def write_skipped(folder: Path, split: str, skipped: Iterable[tuple[str, str]]) 
             rows = [row for row in csv.reader(stream) if row and row[0] not in ("split", split)]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("split", "file", "reason"), *rows])
-    csv.writer(text, lineterminator="\n").writerows((split, *map(_plain, row)) for row in skipped)
+    csv.writer(text, lineterminator="\n").writerows((split, _file(name), _plain(why)) for name, why in skipped)
     replace_text(path, text.getvalue())
 
 
@@ -50,5 +50,11 @@ def _counted(reason: str, times: int, same: bool) -> str:
 
 
 def _plain(text: str) -> str:
-    """As text that can be stored: a file name need not be UTF-8, and csv keeps no NUL."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    """As text that can be stored and shown: a file name need not be UTF-8, and a terminal obeys some of its signs."""
+    return printable(text, None)
+
+
+def _file(name: str) -> str:
+    """The name of a file, the same one, that no spreadsheet takes for a formula."""
+    name = _plain(name)
+    return f"./{name}" if name.startswith(("=", "+", "-", "@")) else name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from shlex import quote
 
 from pysrn.console import MissingError, UsageError, message
 from pysrn.data.readers.label_table import LabelTable, read_label_table
@@ -19,10 +20,11 @@ def read_split_tables(root: Path, separator: str | None = None) -> dict[str, Lab
 
     Without a test table one called as a validation part is. What is not read is said.
     Where there is none, those beside the images of each split: `train/_classes.csv` and `test/_classes.csv`.
-    Raises MissingError where none of these is there, and as `read_label_table`.
+    Raises MissingError where none of these is there, UsageError where both are, and as `read_label_table`.
     """
     found = tables_of(root)
     tables = found[""]
+    _refuse_both_places(root, found)
     named = {split: [path for path in tables if path.stem.lower() == split] for split in ("train", "test")}
     if not all(named.values()):
         named = {split: [path for path in tables if split in path.stem.lower()] for split in ("train", "test")}
@@ -65,6 +67,23 @@ def tables_of(root: Path) -> dict[str, list[Path]]:
         own = "" if folder == root else PARTS[folder.name.lower()]
         found[own] += [path for path in tables if path.is_file() and not path.name.startswith(".")]
     return found
+
+
+def _refuse_both_places(root: Path, found: dict[str, list[Path]]) -> None:
+    """Labels in two places may contradict each other, and nothing says which are meant."""
+    beside = [path for part in ("train", "test", "val") for path in found[part] if path.name == BESIDE_IMAGES]
+    if not found[""] or not beside:
+        return
+    top, other = (printable(str(paths[0].relative_to(root))) for paths in (found[""], beside))
+    raise UsageError(
+        f"{root}: both {top} and {other} hold labels: it is not clear which are meant",
+        f"set one kind aside: {_aside(found[''])}  (or: {_aside(beside)})",
+    )
+
+
+def _aside(paths: Collection[Path]) -> str:
+    """The command that makes no tables of them."""
+    return " && ".join(f"mv {quote(str(path))} {quote(f'{path}.unused')}" for path in paths)
 
 
 def _beside_images(found: dict[str, list[Path]]) -> dict[str, list[Path]]:

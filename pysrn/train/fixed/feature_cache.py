@@ -24,6 +24,7 @@ import numpy as np
 from pysrn.console import SrnError
 from pysrn.data.feed.settings import FeedSettings
 from pysrn.data.pair.manifest import read_manifest
+from pysrn.disk_errors import cure_of
 from pysrn.locks import held
 from pysrn.nets.folding import Weights
 from pysrn.nets.in_caffe import engine_in_use, kind_of_device
@@ -137,10 +138,7 @@ class FeatureCache:
                             (folder / name).write_bytes(b"")
                         write_json(folder / MANIFEST, {"identity": about, "shape": list(shape)})
         except OSError as error:
-            raise SrnError(
-                f"{error.filename or folder} cannot be written: {error.strerror}",
-                "give a --cache-folder that may be written and has room",
-            ) from None
+            raise SrnError(f"{error.filename or folder} cannot be written: {error.strerror}", _cure(error)) from None
         cache = cls(folder)
         if cache.shape != tuple(shape):
             raise _damaged(folder)
@@ -157,7 +155,7 @@ class FeatureCache:
             except OSError as error:
                 need = size_text(rows * (CHECKSUM.itemsize + self._bytes))
                 what = f"{self.folder} cannot have the {need} that the features need: {error.strerror}"
-                raise SrnError(what, LARGER_DISK) from None
+                raise SrnError(what, _cure(error)) from None
 
     def fetch(self, rows: Sequence[int], out: np.ndarray, compute: Callable[[], np.ndarray]) -> list[int]:
         """Copy rows into `out` (float32, as many); where some are not there, `compute` has to make all of them.
@@ -214,8 +212,12 @@ class FeatureCache:
                 if os.pwrite(file.fileno(), content, place) < len(content):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError as error:
-                raise SrnError(f"{file.name} cannot be written: {error.strerror}", LARGER_DISK) from None
+                raise SrnError(f"{file.name} cannot be written: {error.strerror}", _cure(error)) from None
         return stored
+
+
+def _cure(error: OSError) -> str:
+    return cure_of(error, LARGER_DISK, "another --cache-folder")
 
 
 def _is_whole(folder: Path) -> bool:

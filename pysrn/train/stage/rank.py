@@ -7,6 +7,7 @@ does what has to come before Caffe is loaded.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import sys
@@ -18,7 +19,9 @@ from pysrn.console import FAILED, MISSING
 from pysrn.processes import end_with_parent, send
 from pysrn.train.stage.pulse import Pulse
 
-if TYPE_CHECKING:  # it loads Caffe
+if TYPE_CHECKING:  # they load Caffe and MPI
+    from mpi4py.MPI import Comm
+
     from pysrn.train.stage.parallel import Team
 
 SHARED_MEMORY = Path("/dev/shm")  # where it is full, an MPI ends with SIGBUS, or without a word
@@ -51,7 +54,10 @@ def as_rank(work: Callable[[Team], int]) -> int:
     except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py finds no MPI library
         print(f"{socket.gethostname()}: mpi4py cannot be used: {error}", file=sys.stderr, flush=True)
         return MISSING
-    share_cores(MPI)
+    neighbours = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
+    share_cores(neighbours)
+    forget_names(neighbours)
+    neighbours.Free()
     if MPI.COMM_WORLD.rank:  # Caffe would describe the same net once a rank
         os.environ["GLOG_minloglevel"] = "2"  # noqa: SIM112 - glog's own spelling
     from pysrn.train.stage.parallel import Team
@@ -63,16 +69,28 @@ def as_rank(work: Callable[[Team], int]) -> int:
         return code
 
 
-def share_cores(MPI) -> None:
-    """Give each rank its part of the machine's cores, unless the user set OMP_NUM_THREADS.
+def share_cores(neighbours: Comm) -> None:
+    """Give each of a machine's ranks its part of the cores, unless the user set OMP_NUM_THREADS.
 
     Read when OpenBLAS and OpenMP are loaded, so this comes before Caffe. A launcher may have bound each rank to cores
     of its own: the cores of all of them are what the ranks of a machine share.
     """
-    neighbours = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
     cores = set().union(*neighbours.allgather(os.sched_getaffinity(0)))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(cores) // neighbours.size)))
-    neighbours.Free()
+
+
+def forget_names(neighbours: Comm) -> None:
+    """Take away the names of the memory that MPICH shares among a machine's ranks, once all of them have it.
+
+    The memory goes with the last of them then, however they end: MPICH itself deletes it in a good end alone. A later
+    job could not: it does not see the processes of other containers that use the same /dev/shm.
+    """
+    neighbours.Barrier()
+    if neighbours.rank == 0:
+        with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+            names = set(re.findall(rf"{SHARED_MEMORY}/mpich_shm_\w+$", maps.read(), re.MULTILINE))
+        for name in names:
+            Path(name).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

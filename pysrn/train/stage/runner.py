@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pysrn.console import DONE, FAILED, SrnError
+from pysrn.disk_errors import cure_of
 from pysrn.locks import take
 from pysrn.nets import messages, surgery
 from pysrn.nets.caffemodel import read_layers, sha256_of, write_weights
@@ -47,7 +48,8 @@ def main(argv: list[str], team: Alone = ALONE) -> int:
         return team.end(FAILED)
     except OSError as error:
         what = f"{error.filename or folder}: {error.strerror or error}"
-        return team.fail(SrnError(f"{what}; the last snapshot is kept", "mend that, then run the same command again"))
+        cure = f"{cure_of(error) or 'mend that'}; then run the same command again"
+        return team.fail(SrnError(f"{what}; the last snapshot is kept", cure))
 
 
 def run(folder: Path, job: Job, team: Alone) -> None:

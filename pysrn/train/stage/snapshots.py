@@ -19,6 +19,7 @@ from typing import BinaryIO
 from google.protobuf.message import DecodeError
 
 from pysrn.console import SrnError
+from pysrn.disk_errors import cure_of
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.nets.wire_format import Field, WireError, WireFile
 from pysrn.whole_files import replace_text
@@ -75,13 +76,14 @@ def take(solver, folder: Path, schedule: dict, kept: int, carried: Path | None =
     prefix = partial_prefix(folder)
     partial = {suffix: prefix.with_name(f"{prefix.name}_iter_{iteration}{suffix}") for suffix in SUFFIXES}
     size = 4 * sum(blob.count for blobs in solver.net.params.values() for blob in blobs) + ROOM_FOR_NAMES
-    others = carried.stat().st_size if carried else 0
+    others, named = carried.stat().st_size if carried else 0, False
     try:
         _check_room({path: size + others * (suffix == WEIGHTS) for suffix, path in partial.items()})
         solver.snapshot()
         if carried:  # messages of Protocol Buffers one behind the other are one message with the fields of both
             _put_before(partial[WEIGHTS], carried)
         hashes = _finish(partial, iteration)
+        named = True
         for suffix, path in partial.items():
             os.replace(path, file_of(folder, iteration, suffix))
         record = {"iteration": iteration, "sha256": hashes, "schedule": schedule}
@@ -89,11 +91,14 @@ def take(solver, folder: Path, schedule: dict, kept: int, carried: Path | None =
         replace_text(file_of(folder, iteration, RECORD), json.dumps(record) + "\n")
     except OSError as error:
         _remove(partial.values())
+        if named:  # it may all be there and not be on the disk: then older ones would stay beside it
+            _delete(folder, iteration)
         before = [number for number in iterations(folder) if number < iteration]
         rest = f"that of iteration {before[0]} is kept" if before else "there is none before it"
+        cure = cure_of(error, f"free {(2 * size + others) // 2**20} MiB for each snapshot", "another --runs")
         raise SrnError(
             f"the snapshot of iteration {iteration} cannot be written to {folder}: {error.strerror}; {rest}",
-            f"free {(2 * size + others) // 2**20} MiB for each snapshot and run the same command again",
+            f"{cure or 'mend that'}; then run the same command again",
         ) from None
     drop_old(folder, kept, schedule["best_iteration"])
     return iteration

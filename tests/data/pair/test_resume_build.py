@@ -466,7 +466,7 @@ def test_a_full_disk_is_one_line_and_the_build_goes_on(tmp_path, small_coco):
     words = [*TOOL, "coco", "--root", small_coco, "--out", out, "--encoding", "raw"]
     limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))  # the kernel's refusal is real
     full = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, preexec_fn=limit, check=False)
-    assert full.returncode == 1 and "cannot be written" in full.stderr and "make room" in full.stderr, full.stderr
+    assert full.returncode == 1 and "cannot be written" in full.stderr and "ulimit -f" in full.stderr, full.stderr
     assert "Traceback" not in full.stderr and not (out / "manifest.json").exists()
     assert subprocess.run(words, env=ENVIRONMENT, capture_output=True, check=False).returncode == 0
     build_dataset("coco", tmp_path / "expected", small_coco, encoding=Encoding("raw"))

@@ -1,10 +1,12 @@
 """Where images lie: in the folder of their split, beside their table, and ids without an ending."""
 
 import os
+import re
+import subprocess
 
 import pytest
 
-from pysrn.console import MissingError, SrnError
+from pysrn.console import MissingError, SrnError, UsageError
 from tests.data.own_tables import named, read, touch, write
 
 HEAD = "file,labels\n"
@@ -35,6 +37,24 @@ def test_an_image_in_the_root_itself_comes_first(tmp_path):
         (tmp_path / f"{split}.csv").write_text(f"{HEAD}1.jpg,cat\n")
     touch(tmp_path, "1.jpg", "train/1.jpg", "test/1.jpg")
     assert read(tmp_path)["train"].samples[0].path == tmp_path / "1.jpg"
+
+
+def test_tables_in_both_places_are_refused_with_the_command_that_chooses(tmp_path):
+    """`train.csv` beside a folder `train` with `_classes.csv`: either may be a leftover."""
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "_classes.csv").write_text("filename, cat\na b.jpg, 1\n")
+        (tmp_path / f"{split}.csv").write_text("file,labels\na b.jpg,dog\n")
+    touch(tmp_path, "a b.jpg", "train/a b.jpg", "test/a b.jpg")
+    with pytest.raises(UsageError, match=r"both test.csv and train/_classes.csv hold labels") as caught:
+        read(tmp_path)
+    first, second = re.fullmatch(r"set one kind aside: (.+)  \(or: (.+)\)", caught.value.cure).groups()
+    subprocess.run(second, shell=True, check=True)
+    assert read(tmp_path)["train"].classes == ("dog",)
+    for split in ("train", "test"):
+        (tmp_path / split / "_classes.csv.unused").rename(tmp_path / split / "_classes.csv")
+    subprocess.run(first, shell=True, check=True)
+    assert read(tmp_path)["train"].classes == ("cat",)
 
 
 @pytest.mark.parametrize("held_out", ["test", "valid"])
