@@ -3,6 +3,8 @@
 
 step: a training step of the whole net. fixed: a step over a fixed trunk (once called frozen). inference: scores and
 maps of a batch. Each against stock Caffe, PyTorch and torch.compile, once all have computed the same numbers.
+layers: each layer's time in inference and in a training step, and its share of the machine's limit, beside PyTorch's
+(and, with --peers, OpenVINO's).
 recurrent: an LSTM layer forth and back. search: labels searched for in a system's recurrent net. Both against stock
 Caffe and PyTorch, likewise.
 convert: tools/to_torch.py and tools/from_torch.py, seconds and memory.
@@ -23,7 +25,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -57,6 +59,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     add_speed_options(parts, "step", help="a training step of the whole net")
     add_speed_options(parts, "fixed", help="a training step over the fixed trunk", aliases=["frozen"])  # earlier name
     add_speed_options(parts, "inference", help="scores and maps of a batch")
+    add_layers(parts)
     recurrent = parts.add_parser("recurrent", help="an LSTM layer, forth and back")
     for name, usual, what in (("steps", 10, "words of a path"), ("batch", 64, "paths"), ("width", 512, "units"),
                               ("inputs", 64, "numbers of a word")):  # fmt: skip
@@ -98,9 +101,19 @@ def add_system_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", choices=list(systems()), help="default: the first of these, or the run's")
 
 
-def add_speed_options(parts, name: str, **words) -> None:
-    """One of the three parts that time the net, and its options."""
-    from pysrn.benchmark.plan import FORMATS, PEERS
+def add_layers(parts) -> None:
+    """The part that times the layers of a net."""
+    parser = add_speed_options(parts, "layers", help="each layer's time and share of the limit")
+    parser.add_argument(
+        "--of", nargs="+", choices=("inference", "step"), default=("inference", "step"), help="default: both"
+    )
+    parser.add_argument("--each", action="store_true", help="a line a layer, not a block")
+    parser.set_defaults(measure=measure_layers)
+
+
+def add_speed_options(parts, name: str, **words) -> argparse.ArgumentParser:
+    """One of the parts that time the net, and its options."""
+    from pysrn.benchmark.plan import FORMATS, LAYERED, PEERS
 
     parser = parts.add_parser(name, **words)
     known = systems().values()
@@ -122,13 +135,13 @@ def add_speed_options(parts, name: str, **words) -> None:
         "--formats", nargs="+", choices=FORMATS, default=FORMATS, help="of PyTorch's memory (default: the faster one)"
     )
     add_precision(parser)
-    if name == "inference":
-        parser.add_argument(
-            "--peers", nargs="+", choices=list(PEERS), default=(), help="beside PyTorch, with our ONNX file"
-        )
-    else:
-        parser.add_argument("--stage", type=int, metavar="N", help="default: of step the last, of frozen the first")
+    if name in ("inference", "layers"):
+        known = list(PEERS) if name == "inference" else list(LAYERED)
+        parser.add_argument("--peers", nargs="+", choices=known, default=(), help="beside PyTorch, with our ONNX file")
+    if name != "inference":
+        parser.add_argument("--stage", type=int, metavar="N", help="default: the last; of fixed the first")
     parser.set_defaults(part=name, measure=measure_speed)
+    return parser
 
 
 def work(arguments: argparse.Namespace) -> None:
@@ -157,14 +170,35 @@ def work(arguments: argparse.Namespace) -> None:
             replace_text(arguments.json, json.dumps(report, indent=1) + "\n")
 
 
+def plan_of(asked: Mapping):
+    """The plan (`Plan`) of what is asked for by name."""
+    from pysrn.benchmark.plan import Plan
+
+    return Plan(**{field.name: asked[field.name] for field in fields(Plan) if field.name in asked})
+
+
 def measure_speed(arguments: argparse.Namespace) -> Measured:
     """One part of the net's speed."""
-    from pysrn.benchmark.plan import Plan
     from pysrn.benchmark.speed import measure, report_lines
 
-    plan = Plan(**{field.name: getattr(arguments, field.name) for field in fields(Plan) if field.name in arguments})
+    plan = plan_of(vars(arguments))
     found = measure(plan)
     yield plan.part, found, report_lines(found)
+
+
+def measure_layers(arguments: argparse.Namespace) -> Measured:
+    """Layers in inference and in a step."""
+    from pysrn.benchmark.layers.figures import measure, report_lines
+    from pysrn.benchmark.plan import INFERENCE
+
+    for part in arguments.of:
+        asked = vars(arguments) | {"part": part}
+        if part == INFERENCE:
+            asked["stage"] = None
+        else:
+            asked["peers"] = ()
+        found = measure(plan_of(asked))
+        yield f"layers, {part}", found, report_lines(found, arguments.each)
 
 
 def measure_recurrent(arguments: argparse.Namespace) -> Measured:
