@@ -5,6 +5,8 @@ step: a training step of the whole net. fixed: a step over a fixed trunk (once c
 maps of a batch. Each against stock Caffe, PyTorch and torch.compile, once all have computed the same numbers.
 layers: each layer's time in inference and in a training step, and its share of the machine's limit, beside PyTorch's
 (and, with --peers, OpenVINO's).
+photos: from photos to a file of scores, tools/predict.py against a DataLoader with PyTorch's net (and, with --peers,
+OpenVINO): images a second, seconds to start, memory.
 recurrent: an LSTM layer forth and back. search: labels searched for in a system's recurrent net. Both against stock
 Caffe and PyTorch, likewise.
 convert: tools/to_torch.py and tools/from_torch.py, seconds and memory.
@@ -43,6 +45,7 @@ COUNTS = (
     "steps",
     "width",
     "inputs",
+    "workers",
 )  # options that are whole numbers from 1
 Measured = Iterator[tuple[str, dict, list[str]]]  # name, figures, and the lines that say them
 
@@ -60,6 +63,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     add_speed_options(parts, "fixed", help="a training step over the fixed trunk", aliases=["frozen"])  # earlier name
     add_speed_options(parts, "inference", help="scores and maps of a batch")
     add_layers(parts)
+    add_photos(parts)
     recurrent = parts.add_parser("recurrent", help="an LSTM layer, forth and back")
     for name, usual, what in (("steps", 10, "words of a path"), ("batch", 64, "paths"), ("width", 512, "units"),
                               ("inputs", 64, "numbers of a word")):  # fmt: skip
@@ -91,7 +95,8 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     table = parts.add_parser("table", help="the tables of docs/speed.md")
     for part in dict.fromkeys(parts.choices.values()):
         if part is not table:
-            part.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
+            if part is not parts.choices["photos"]:  # whose rounds are long
+                part.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
             part.add_argument("--json", type=Path, metavar="FILE", help="write all figures of all rounds there")
     return parser.parse_args(argv)
 
@@ -109,6 +114,24 @@ def add_layers(parts) -> None:
     )
     parser.add_argument("--each", action="store_true", help="a line a layer, not a block")
     parser.set_defaults(measure=measure_layers)
+
+
+def add_photos(parts) -> None:
+    """The part that goes from photos to scores."""
+    photos = parts.add_parser("photos", help="from photos to a file of scores")
+    trunks = dict.fromkeys(name for system in systems().values() for name in system.trunks)
+    for name, usual, what in (("count", 2000, "photos"), ("batch", 16, "photos at once"),
+                              ("workers", 1, "of the peers: what decodes")):  # fmt: skip
+        photos.add_argument(f"--{name}", type=int, default=usual, metavar="N", help=f"{what} (default: %(default)s)")
+    photos.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: one a core")
+    photos.add_argument("--images", type=Path, metavar="FOLDER", help="of these photos (default: made here)")
+    net = photos.add_mutually_exclusive_group()
+    net.add_argument("--run", help="a run's folder or a caffemodel (default: random weights of the usual net)")
+    net.add_argument("--trunk", choices=sorted(trunks), help="default: the usual one")
+    photos.add_argument("--no-compile", dest="compiled", action="store_false", help="leave torch.compile out")
+    photos.add_argument("--peers", nargs="+", choices=("OpenVINO",), default=(), help="with our ONNX file")
+    photos.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    photos.set_defaults(measure=measure_photos)
 
 
 def add_speed_options(parts, name: str, **words) -> argparse.ArgumentParser:
@@ -199,6 +222,14 @@ def measure_layers(arguments: argparse.Namespace) -> Measured:
             asked["peers"] = ()
         found = measure(plan_of(asked))
         yield f"layers, {part}", found, report_lines(found, arguments.each)
+
+
+def measure_photos(arguments: argparse.Namespace) -> Measured:
+    """From photos to scores."""
+    from pysrn.benchmark.photos.figures import Photos, measure, report_lines
+
+    found = measure(Photos(**{field.name: getattr(arguments, field.name) for field in fields(Photos)}))
+    yield "photos", found, report_lines(found)
 
 
 def measure_recurrent(arguments: argparse.Namespace) -> Measured:
