@@ -7,6 +7,7 @@ layers: each layer's time in inference and in a training step, and its share of 
 (and, with --peers, OpenVINO's).
 photos: from photos to a file of scores, tools/predict.py against a DataLoader with PyTorch's net (and, with --peers,
 OpenVINO): images a second, seconds to start, memory.
+start: seconds of --help, of one photo's labels, and until a training's first step begins.
 recurrent: an LSTM layer forth and back. search: labels searched for in a system's recurrent net. Both against stock
 Caffe and PyTorch, likewise.
 convert: tools/to_torch.py and tools/from_torch.py, seconds and memory.
@@ -64,6 +65,11 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     add_speed_options(parts, "inference", help="scores and maps of a batch")
     add_layers(parts)
     add_photos(parts)
+    start = parts.add_parser("start", help="how long a user waits")
+    start.add_argument("--batch", type=int, default=4, help="of the training (default: %(default)s)")
+    start.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: one a core")
+    start.add_argument("--trunk", help="of the training (default: the usual one)")
+    start.set_defaults(measure=measure_start)
     recurrent = parts.add_parser("recurrent", help="an LSTM layer, forth and back")
     for name, usual, what in (("steps", 10, "words of a path"), ("batch", 64, "paths"), ("width", 512, "units"),
                               ("inputs", 64, "numbers of a word")):  # fmt: skip
@@ -230,6 +236,14 @@ def measure_photos(arguments: argparse.Namespace) -> Measured:
 
     found = measure(Photos(**{field.name: getattr(arguments, field.name) for field in fields(Photos)}))
     yield "photos", found, report_lines(found)
+
+
+def measure_start(arguments: argparse.Namespace) -> Measured:
+    """How long a user waits."""
+    from pysrn.benchmark.start import Start, measure, report_lines
+
+    found = measure(Start(**{field.name: getattr(arguments, field.name) for field in fields(Start)}))
+    yield "start", found, report_lines(found)
 
 
 def measure_recurrent(arguments: argparse.Namespace) -> Measured:
