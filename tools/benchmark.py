@@ -15,6 +15,7 @@ data: building databases (against Caffe's convert_imageset), feeding a net (agai
 of a training step spent waiting for data. Without --images it makes photo-like pictures in a temporary folder.
 build: the first of these alone.
 evaluate: average precision (against scikit-learn class by class), all metrics, and the bootstrap interval.
+all: all figures of docs/speed.md anew, in half an hour, kept by the processor's name.
 table: the tables of docs/speed.md from the kept figures, as Markdown.
 """
 
@@ -32,7 +33,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 
-from pysrn.console import UsageError, check_output_file, run_main
+from pysrn.console import SrnError, UsageError, check_output_file, run_main
 from pysrn.precision import add_precision
 from pysrn.systems.registry import system_named, systems
 
@@ -98,9 +99,16 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     evaluate.add_argument("--images", type=int, default=40_504, help="default: %(default)s, as MS-COCO's test split")
     evaluate.add_argument("--labels", type=int, default=80, help="default: %(default)s")
     evaluate.set_defaults(measure=measure_evaluation)
+    whole = parts.add_parser("all", help="all figures of docs/speed.md anew")
+    whole.add_argument("--out", type=Path, metavar="FOLDER", help="default: tests/data/benchmarks")
+    whole.add_argument("--minutes", type=float, default=30.0, help="behind these no run is begun (default: 30)")
+    whole.add_argument("--only", nargs="+", default=(), metavar="NAME", help="default: all, see all_tables.py")
+    whole.add_argument(
+        "--peers", nargs="+", choices=("OpenVINO", "onnxruntime"), default=(), help="where they are read"
+    )
     table = parts.add_parser("table", help="the tables of docs/speed.md")
     for part in dict.fromkeys(parts.choices.values()):
-        if part is not table:
+        if part not in (table, whole):
             if part is not parts.choices["photos"]:  # whose rounds are long
                 part.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
             part.add_argument("--json", type=Path, metavar="FILE", help="write all figures of all rounds there")
@@ -178,6 +186,9 @@ def work(arguments: argparse.Namespace) -> None:
     from pysrn.benchmark.timing import describe_machine
     from pysrn.whole_files import replace_text
 
+    if arguments.part == "all":
+        make_all(arguments)
+        return
     if arguments.part == "table":
         from pysrn.benchmark import speed_table
         from pysrn.benchmark.recurrent import figures
@@ -204,6 +215,19 @@ def plan_of(asked: Mapping):
     from pysrn.benchmark.plan import Plan
 
     return Plan(**{field.name: asked[field.name] for field in fields(Plan) if field.name in asked})
+
+
+def make_all(arguments: argparse.Namespace) -> None:
+    """All figures; prints the table when they are there. Raises SrnError when one of them is not."""
+    from pysrn.benchmark import all_tables, speed_table
+
+    if unknown := [name for name in arguments.only if name not in all_tables.RUNS]:
+        raise UsageError(f"--only: no {', '.join(unknown)}", f"choose of {', '.join(all_tables.RUNS)}")
+    out = arguments.out or speed_table.FIGURES
+    found = all_tables.make(all_tables.All(out, arguments.minutes, tuple(arguments.only), tuple(arguments.peers)))
+    print(speed_table.table(out))
+    if missing := [name for name, why in found.items() if why]:
+        raise SrnError(f"not made: {', '.join(missing)}", f"tools/benchmark.py all --only {' '.join(missing)}")
 
 
 def measure_speed(arguments: argparse.Namespace) -> Measured:
