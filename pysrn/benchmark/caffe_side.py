@@ -62,9 +62,11 @@ def describe() -> dict:
 class Inference:
     """Scores and maps of a batch from the deploy net."""
 
+    deploy_net = DeployNet
+
     def __init__(self, job: Job) -> None:
         images = job.arrays()["data"]
-        self._deploy = DeployNet(Path(job.weights), len(images), folded=job.folded)
+        self._deploy = self.deploy_net(Path(job.weights), len(images), folded=job.folded)
         self._deploy.net.blobs["data"].data[...] = images
         self.facts = {PASSES: [asdict(one) for one in passes(self._deploy.net)]}
 

@@ -1,6 +1,7 @@
 """The process of a contestant: it does what stdin says, and answers with a line of JSON each.
 
-`prepare` (warm up), `check FILE` (write the numbers that it computes), `round` (seconds of one pass), `peak`.
+`prepare` (warm up), `check FILE` (write the numbers that it computes), `round` (seconds of one pass), `parts` (seconds
+of its layers), `peak`.
 Run as `python -m pysrn.benchmark.child JSON`; `contender.py` does.
 
 A framework's side is a module with `describe()`, its versions and settings for the report, and `make_worker(job)`. A
@@ -41,6 +42,8 @@ def serve(job: Job) -> None:
     make_worker = side.make_worker
     if job.work in (SEQUENCE, SEARCH):
         from pysrn.benchmark.recurrent.sides import make_worker
+    elif job.layers:
+        from pysrn.benchmark.layers.sides import make_worker
     worker, passes = make_worker(job), 1
 
     def answer(value) -> None:
@@ -63,6 +66,9 @@ def serve(job: Job) -> None:
             if passes > 1:
                 worker.once()  # fills the caches that the contestant before has filled
             answer(seconds_of(worker.once, passes))
+        elif command == "parts":
+            worker.once()
+            answer(worker.parts())
         elif command == "peak":
             lines = Path("/proc/self/status").read_text().splitlines()
             answer(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024)  # MB

@@ -36,6 +36,7 @@ class Job:
     `folded`: batch normalisation in the weights of what is fixed, and that apart from what learns; `cached`: its
     features from a cache. `round_seconds`: how long a round of fast passes lasts. `precision`: what convolutions may
     multiply (our Caffe is told by its environment). `onnx`: the weights as an ONNX file, for those who read it.
+    `layers`: can be timed layer by layer.
     """
 
     framework: str
@@ -53,6 +54,7 @@ class Job:
     channels_last: bool = False
     precision: str = FP32
     onnx: str = ""
+    layers: bool = False
 
     def to_json(self) -> str:
         """For the command line of a process."""
@@ -101,6 +103,10 @@ class Contender:
     def seconds(self) -> float:
         """Seconds of one pass, in this round."""
         return self._ask("round")
+
+    def parts(self) -> list[tuple[str, float]]:
+        """Layers and their seconds in one pass, in order, of a job of `layers`."""
+        return [(layer, seconds) for layer, seconds in self._ask("parts")]
 
     def peak_mb(self) -> float:
         """Largest resident size since the warm-up began, in MB."""

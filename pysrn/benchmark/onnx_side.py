@@ -26,6 +26,8 @@ def describe() -> dict:
 class OpenVino:
     """Scores and maps of a batch."""
 
+    settings = ONE_REQUEST
+
     def __init__(self, job: Job) -> None:
         import openvino
 
@@ -34,7 +36,7 @@ class OpenVino:
         model = core.read_model(job.onnx)
         model.reshape({model.inputs[0]: list(images.shape)})
         settings = {"INFERENCE_PRECISION_HINT": HINTS[job.precision], "INFERENCE_NUM_THREADS": job.threads}
-        self._request = core.compile_model(model, "CPU", ONE_REQUEST | settings).create_infer_request()
+        self._request = core.compile_model(model, "CPU", self.settings | settings).create_infer_request()
         self._request.set_input_tensor(openvino.Tensor(images))
         self._names = [output.any_name for output in model.outputs]
 

@@ -17,6 +17,7 @@ OURS, CACHED = "ours", "ours, cached features"
 STEP, FIXED, INFERENCE = "step", "fixed", "inference"
 FORMATS = ("contiguous", "channels_last")
 PEERS = {"OpenVINO": OPENVINO, "onnxruntime": ONNXRUNTIME}
+LAYERED = ("OpenVINO",)  # of these, who can tell their layers
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from importlib.util import find_spec
@@ -40,17 +40,17 @@ def measure(plan: Plan) -> dict:
 
     Raises MissingError without PyTorch or weights, ToleranceError when a contestant computes another net.
     """
-    _check_peers(plan)
+    check_peers(plan.peers)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         work = Path(folder)
-        job = _material(plan, work)
+        job = material(plan, work)
         tolerance = FP32_TOLERANCE if plan.precision == FP32 else BF16_TOLERANCE
         contenders: dict[str, Contender] = {}
         reference: dict[str, np.ndarray] = {}
         agreement = {}
         for name, (differences, environment) in contestants(plan).items():
             message(f"starting {name}")
-            contenders[name], found, agreement[name] = _start(
+            contenders[name], found, agreement[name] = start(
                 name, replace(job, **differences), environment, reference, plan.formats, tolerance
             )
             stack.callback(contenders[name].close)
@@ -78,11 +78,11 @@ def measure(plan: Plan) -> dict:
     }
 
 
-def _check_peers(plan: Plan) -> None:
+def check_peers(peers: Sequence[str]) -> None:
     """Raise MissingError for a package of a peer that is not installed."""
-    if plan.peers:
+    if peers:
         check_packages("torch", "onnx", "onnxruntime")
-    if OPENVINO in map(PEERS.get, plan.peers) and find_spec(OPENVINO) is None:
+    if OPENVINO in map(PEERS.get, peers) and find_spec(OPENVINO) is None:
         raise MissingError(f"the Python package {OPENVINO} is not installed", f"pip install {OPENVINO_TRIED}")
 
 
@@ -154,7 +154,7 @@ def report_lines(figures: Mapping) -> list[str]:
     return lines
 
 
-def _start(
+def start(
     name: str,
     job: Job,
     environment: Mapping[str, str],
@@ -202,7 +202,7 @@ def _start(
     return checked[best]
 
 
-def _material(plan: Plan, work: Path) -> Job:
+def material(plan: Plan, work: Path) -> Job:
     """Weights and a batch, and the job that all contestants share."""
     try:
         from pysrn.convert.torch_export import check_images
@@ -225,11 +225,11 @@ def _material(plan: Plan, work: Path) -> Job:
         stage=plan.stage,
         dataset=plan.dataset,
         losses=losses_of(whole_net(recipe, plan.stage)) if training else (),
-        onnx=_onnx_file(weights, images, work) if plan.peers else "",
+        onnx=onnx_file(weights, images, work) if plan.peers else "",
     )
 
 
-def _onnx_file(weights: Path, images: np.ndarray, work: Path) -> str:
+def onnx_file(weights: Path, images: np.ndarray, work: Path) -> str:
     """The net of the weights for those who read ONNX."""
     from pysrn.convert.onnx_export import export_onnx
     from pysrn.convert.torch_weights import model_of

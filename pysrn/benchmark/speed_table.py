@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pysrn.benchmark.plan import CACHED, FIXED, INFERENCE, OURS, STEP
@@ -24,17 +25,43 @@ COLUMNS = {
 
 
 def table(folder: Path) -> str:
-    """Markdown from all figures of `folder`, between the two markers."""
-    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    """Markdown from all figures of `folder`, a table a processor, between the two markers."""
+    return "\n".join([BEGIN, *parted(_lines_of(reports) for reports in by_processor(folder)), END])
+
+
+def by_processor(folder: Path) -> list[list[dict]]:
+    """All reports in `folder` and below it, those of one processor together."""
+    found: dict[str, list[dict]] = {}
+    for path in sorted(folder.rglob("*.json"), key=lambda path: path.name):
+        report = json.loads(path.read_text(encoding="utf-8"))
+        found.setdefault(report["machine"]["cpu"], []).append(report)
+    return [found[cpu] for cpu in sorted(found)]
+
+
+def folder_of(cpu: str) -> str:
+    """The name of the folder that holds a processor's figures."""
+    return re.sub(r"[^a-z0-9]+", "-", cpu.lower()).strip("-")
+
+
+def parted(tables: Iterable[list[str]]) -> list[str]:
+    """The lines of several tables (empty ones are left out), an empty line between two."""
+    filled = [lines for lines in tables if lines]
+    return [line for number, lines in enumerate(filled) for line in (["", *lines] if number else lines)]
+
+
+def _lines_of(reports: Sequence[Mapping]) -> list[str]:
+    """The conditions and the table of one processor; nothing where it has no such figures."""
     measured = [(report["machine"], report[part]) for report in reports for part in TITLES if part in report]
+    if not measured:
+        return []
     order = ("variant", "stage", "batch")
     measured.sort(key=lambda pair: [list(TITLES).index(pair[1]["plan"]["part"]), *map(pair[1]["plan"].get, order)])
     names = ["seconds", "ours", *COLUMNS, "ours / PyTorch", "ours / compiled", "MB: ours, stock, PyTorch"]
     head = ["| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
-    lines = [BEGIN, *_conditions(measured), "", *head]
+    lines = [*_conditions(measured), "", *head]
     for _, found in measured:
         lines += _rows(found)
-    return "\n".join([*lines, END])
+    return lines
 
 
 def _conditions(measured: list[tuple[Mapping, Mapping]]) -> list[str]:

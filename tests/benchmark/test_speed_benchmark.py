@@ -74,7 +74,7 @@ def test_with_cached_features_no_trunk_is_computed(tmp_path):
 
     from pysrn.benchmark.caffe_side import make_worker
 
-    job = speed._material(speed.Plan("fixed", batch=2, stage=3, **SHORT), tmp_path)
+    job = speed.material(speed.Plan("fixed", batch=2, stage=3, **SHORT), tmp_path)
     trunks = {}
     for cached in (False, True):
         worker = make_worker(dataclasses.replace(job, framework=CAFFE, folded=True, cached=cached))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pysrn.benchmark.plan import CACHED
 from pysrn.benchmark.recurrent import figures as recurrent
-from pysrn.benchmark.speed_table import BEGIN, END, FIGURES, table
+from pysrn.benchmark.speed_table import BEGIN, END, FIGURES, folder_of, table
 from tools import benchmark
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "speed.md"
@@ -54,6 +54,20 @@ def test_by_hand(tmp_path):
     assert rows[5] == ["- with cached features", "0.100", "", "", "", "5.0 times as fast as without", "", "1,003"]
 
 
+def test_each_processor_has_its_own_table(tmp_path):
+    for cpu, ours in (("Zeta (R) 9", 3.0), ("Alpha-2", 5.0), ("Alpha-2", 7.0)):
+        report = figures("inference", int(ours), ours=ours, PyTorch=8.0)
+        report["machine"]["cpu"] = cpu
+        folder = tmp_path / folder_of(cpu)
+        folder.mkdir(exist_ok=True)
+        (folder / f"{ours}.json").write_text(json.dumps(report))
+    assert {path.name for path in tmp_path.iterdir()} == {"zeta-r-9", "alpha-2"}
+    text = table(tmp_path)
+    first, second = text.split("\n\nZeta (R) 9, ")
+    assert first.splitlines()[1].startswith("Alpha-2, ") and "| 5.00 |" in first and "| 7.00 |" in first
+    assert "| 3.00 |" in second and "| 5.00 |" not in second and text.count("| seconds |") == 2
+
+
 def test_the_page_has_the_table_of_the_kept_figures(capsys):
     assert benchmark.main(["table"]) == 0
     printed = capsys.readouterr().out.strip()
@@ -66,11 +80,11 @@ def test_the_page_has_the_table_of_the_kept_figures(capsys):
 
 def test_the_kept_figures_are_whole():
     """Every report tells its machine, versions and rounds, and that all contestants computed the same."""
-    files = sorted(FIGURES.glob("*.json"))
+    files = sorted(FIGURES.rglob("*.json"))
     assert files
     for path in files:
         report = json.loads(path.read_text(encoding="utf-8"))
-        assert report["machine"]["cpu"] and report["machine"]["versions"]["torch"]
+        assert path.parent.name == folder_of(report["machine"]["cpu"]) and report["machine"]["versions"]["torch"]
         for part in ("step", "fixed", "inference", "recurrent", "search"):
             if part not in report:
                 continue

@@ -5,7 +5,6 @@ Before anything is timed all contestants compute the same. See `sides.py` for wh
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ import numpy as np
 from pysrn.benchmark.contender import CAFFE, SEARCH, SEQUENCE, TORCH, Contender, Job
 from pysrn.benchmark.plan import OURS, STOCK
 from pysrn.benchmark.speed import compare, ratio_text
-from pysrn.benchmark.speed_table import spread_text
+from pysrn.benchmark.speed_table import by_processor, parted, spread_text
 from pysrn.benchmark.timing import alternate, summary
 from pysrn.benchmark.usual import own_module, usual_recipe
 from pysrn.console import MissingError, UsageError, message
@@ -152,19 +151,25 @@ def report_lines(figures: Mapping) -> list[str]:
 
 
 def table(folder: Path) -> str:
-    """Markdown of all figures of recurrent parts that are kept in `folder`."""
-    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    """Markdown of all figures of recurrent parts that are kept in `folder`, a table a processor."""
+    return "\n".join([BEGIN, *parted(map(_lines_of, by_processor(folder))), END])
+
+
+def _lines_of(reports: list[dict]) -> list[str]:
+    """The conditions and the table of one processor; nothing where it has no such figures."""
     measured = [(one["machine"], one[part]) for part in ("recurrent", "search") for one in reports if part in one]
+    if not measured:
+        return []
     conditions = {
         f"{machine['cpu']}, {machine['cores']} cores; PyTorch {machine['versions']['torch']}; medians of "
         f"{found['plan']['rounds']} alternating rounds."
         for machine, found in measured
     }
     names = ["seconds", "threads", OURS, OLD, PEER, f"{OURS} / {PEER}"]
-    lines = [BEGIN, *sorted(conditions), "", "| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
+    lines = [*sorted(conditions), "", "| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
     for _, found in measured:
         median, ratio = found["seconds"]["median"], found["seconds"]["ratio"][PEER]
         seconds = [f"{median[name]:.3g}" if name in median else "" for name in (OURS, OLD, PEER)]
         cells = [found["plan"]["title"], str(found["plan"]["threads"]), *seconds, spread_text(ratio)]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, END])
+    return lines
