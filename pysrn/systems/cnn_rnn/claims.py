@@ -29,6 +29,8 @@ TRIES = {
 }
 CNN_RNN = Training(WHOLE, "CNN-RNN")
 MAIN_NET = Training(ALONE, "main net alone", stage=MAIN, budget=True, family=ALONE)
+# Recipes over a fixed ImageNet trunk leave the main net out: nothing would be there to compare with.
+WITH_MAIN = Training("with-main", "CNN-RNN", ("--left-out", "none"))
 SETS = exact_sets(LAST, score=1)
 
 
@@ -104,7 +106,7 @@ CLAIMS = (
     Claim(
         "C4", "large and related objects gain, small unrelated ones lose",
         "gain in AP over the main net of the same run, by median box area and the greatest rise by another label",
-        (PHOTOS,), (Row(Side(CNN_RNN, _gain(True)), Side(CNN_RNN, _gain(False))),),
+        (PHOTOS,), (Row(Side(WITH_MAIN, _gain(True)), Side(WITH_MAIN, _gain(False))),),
     ),
     Claim(
         "C5", "attention moves from step to step",
