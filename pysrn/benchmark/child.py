@@ -32,13 +32,13 @@ def serve(job: Job) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
     if job.framework == CAFFE:  # the libraries of its framework alone
-        from pysrn.benchmark import caffe_side as side
+        from pysrn.benchmark.sides import caffe_side as side
     elif job.work in (PRODUCT, COPY):
-        from pysrn.benchmark import limit_side as side
+        from pysrn.benchmark.sides import limit_side as side
     elif job.framework in (OPENVINO, ONNXRUNTIME):
-        from pysrn.benchmark import onnx_side as side
+        from pysrn.benchmark.sides import onnx_side as side
     else:
-        from pysrn.benchmark import torch_side as side
+        from pysrn.benchmark.sides import torch_side as side
     make_worker = side.make_worker
     if job.work in (SEQUENCE, SEARCH):
         from pysrn.benchmark.recurrent.sides import make_worker

@@ -54,8 +54,8 @@ def test_parts_of_a_step_change_the_weights_as_a_step_does(step_job):
 
 
 def test_parts_of_inference_compute_what_a_pass_computes(inference_job):
-    from pysrn.benchmark.caffe_side import Inference
     from pysrn.benchmark.layers.caffe_layers import make_worker
+    from pysrn.benchmark.sides.caffe_side import Inference
 
     job = dataclasses.replace(inference_job, folded=True)
     apart = make_worker(job)

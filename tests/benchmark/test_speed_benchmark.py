@@ -72,7 +72,7 @@ def test_peers_that_read_our_onnx_file_compute_the_same(peer):
 def test_with_cached_features_no_trunk_is_computed(tmp_path):
     from caffe.proto import caffe_pb2
 
-    from pysrn.benchmark.caffe_side import make_worker
+    from pysrn.benchmark.sides.caffe_side import make_worker
 
     job = speed.material(speed.Plan("fixed", batch=2, stage=3, **SHORT), tmp_path)
     trunks = {}

@@ -12,8 +12,8 @@ from pathlib import Path
 import caffe
 import numpy as np
 
-from pysrn.benchmark.caffe_side import make_solver
 from pysrn.benchmark.realistic_weights import write_realistic
+from pysrn.benchmark.sides.caffe_side import make_solver
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.folding import fill, fold
 from pysrn.predict.deploy import DeployNet

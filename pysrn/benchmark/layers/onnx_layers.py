@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pysrn.benchmark.contender import Job
-from pysrn.benchmark.onnx_side import OpenVino
+from pysrn.benchmark.sides.onnx_side import OpenVino
 
 
 def make_worker(job: Job) -> LayersOfInference:

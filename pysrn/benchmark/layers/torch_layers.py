@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from pysrn.benchmark.contender import INFER, Job
 from pysrn.benchmark.layers.rows import BEFORE, UPDATE
 from pysrn.benchmark.layers.timeline import Timeline
-from pysrn.benchmark.torch_side import Inference, Training
-from pysrn.benchmark.torch_stage import caffe_layer
+from pysrn.benchmark.sides.torch_side import Inference, Training
+from pysrn.benchmark.sides.torch_stage import caffe_layer
 
 
 def make_worker(job: Job) -> LayersOfInference | LayersOfStep:

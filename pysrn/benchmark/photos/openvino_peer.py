@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import openvino
 
-from pysrn.benchmark.onnx_side import ONE_REQUEST
 from pysrn.benchmark.photos.job import PhotoJob, filled
+from pysrn.benchmark.sides.onnx_side import ONE_REQUEST
 
 AHEAD = 2  # batches that are decoded before they are needed, as a DataLoader's worker does
 

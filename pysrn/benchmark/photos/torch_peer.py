@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from pysrn.benchmark.photos.job import PhotoJob, filled
-from pysrn.benchmark.torch_stage import fold
+from pysrn.benchmark.sides.torch_stage import fold
 from pysrn.convert.torch_weights import load_model
 
 

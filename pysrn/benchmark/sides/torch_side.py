@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pysrn.benchmark.contender import INFER, Job
 from pysrn.benchmark.nets import RATE, recipe_of, whole_net
-from pysrn.benchmark.torch_stage import StageLosses, caffe_layer, fold
+from pysrn.benchmark.sides.torch_stage import StageLosses, caffe_layer, fold
 from pysrn.convert import torch_weights
 from pysrn.nets.caffemodel import read_weights
 from pysrn.nets.layers import BIAS_RATE
