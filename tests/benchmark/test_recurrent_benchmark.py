@@ -34,7 +34,7 @@ def test_all_compute_the_same_and_are_timed(part, tmp_path, capsys, monkeypatch)
         assert found["agreement"][recurrent.PEER]["gradients"] > 0  # not compared with itself
     ratio = found["seconds"]["ratio"][recurrent.PEER]
     assert f"{ratio['median']:.3f} ({ratio['least']:.3f} to {ratio['most']:.3f})" in capsys.readouterr().out
-    (tmp_path / "b.json").write_text(json.dumps({"machine": {}, "step": {}}))
+    (tmp_path / "b.json").write_text(json.dumps({"machine": {"cpu": "b"}, "step": {}}))
     row = next(
         line for line in recurrent.table(tmp_path).splitlines() if line.startswith(f"| {found['plan']['title']}")
     )
