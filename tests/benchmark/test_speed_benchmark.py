@@ -23,7 +23,11 @@ SHORT = {"trunk": "resnet14", "rounds": 2, "threads": 1, "compiled": False, "rou
 
 @pytest.mark.parametrize(
     ("part", "stage", "batch", "variant"),
-    [("step", 4, 2, "released"), ("fixed", 3, 2, "paper"), ("inference", 4, 1, "paper")],
+    [
+        ("step", 4, 2, "released"),
+        pytest.param("fixed", 3, 2, "paper", marks=pytest.mark.slow),
+        ("inference", 4, 1, "paper"),
+    ],
 )
 def test_contestants_compute_the_same_and_are_measured(part, stage, batch, variant):
     plan = speed.Plan(part, batch=batch, stage=stage, variant=variant, **SHORT)
@@ -136,7 +140,9 @@ def test_another_net_is_an_error():
             speed.compare(expected, wrong, "x")
 
 
-@pytest.mark.parametrize(("wrong", "left"), [({False}, True), ({True, False}, None)])
+@pytest.mark.parametrize(
+    ("wrong", "left"), [pytest.param({False}, True, marks=pytest.mark.slow), ({True, False}, None)]
+)
 def test_a_memory_format_that_computes_something_else_is_left_out(wrong, left, monkeypatch, capsys):
     """As torch.compile 2.13 does at stage 2 with batch 4; here the numbers are spoilt on their way to the parent."""
     real = Contender.check

@@ -42,6 +42,7 @@ def test_torchscript_by_script(model, tmp_path):
     assert model.trunk.res3.res3a.bn_branch2a.num_batches_tracked == 1  # the scripted net shares them
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler")
 def test_compiled_for_pictures_of_any_number():
     torch.manual_seed(0)

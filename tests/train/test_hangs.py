@@ -97,7 +97,7 @@ def test_time_asleep_counts_for_none():
 
 
 @needs_mpi
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_stopped_rank_ends_the_job_and_the_same_command_goes_on_bit_for_bit(run_stage, tmp_path, family, victim):
     arguments = ("1", "--iterations", "8", *SHORT)
     folder = tmp_path / "runs/shapes/stage1"
@@ -135,7 +135,7 @@ def test_a_rank_whose_images_never_come_is_named(run_stage, tmp_path, family):
 
 
 @needs_mpi
-@pytest.mark.parametrize("who", ["the command", "all"])
+@pytest.mark.parametrize("who", [pytest.param("the command", marks=pytest.mark.slow), "all"])
 def test_who_was_asleep_goes_on(run_stage, tmp_path, family, who):
     """The command alone (Ctrl-Z), or all of the job (a lid, a container that is paused)."""
     folder = tmp_path / "runs/shapes/stage1"

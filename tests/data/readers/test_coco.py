@@ -276,6 +276,7 @@ def test_genuine_annotations_agree_with_the_independent_label_rows(shared_data, 
         assert sample.path.is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("part", "labelled", "images"), [("train", 82_081, 82_783), ("val", 40_137, 40_504)])
 def test_the_full_size_labels_come_back(shared_data, tmp_path, part, labelled, images):
     """Instances files of the published sizes, made of the label lists: one annotation for a label."""

@@ -229,6 +229,7 @@ def link(folder, *sources):
     return folder
 
 
+@pytest.mark.slow
 def test_the_whole_of_coco_2014(shared_data, tmp_path):
     source = shared_data / "coco2014_labels"
     files = [source / f"{part}2014_labels.txt.gz" for part in ("train", "val")]
@@ -261,6 +262,7 @@ def test_alphabetical_columns_of_coco_are_noticed(shared_data, tmp_path):
         np.testing.assert_array_equal(sample.labels == 1, np.array(rows[sample.path.name]) == "1")
 
 
+@pytest.mark.slow
 def test_the_lists_of_wider_attribute_that_circulate(shared_data, tmp_path, capsys):
     """1/0 in train and val, 1/0/4 in test; both train and val are trained on."""
     files = [shared_data / "wider_attribute_labels" / f"WIDER_{part}_list.txt.gz" for part in ("train", "val", "test")]

@@ -166,6 +166,7 @@ def sums(split):
     return (np.stack([sample.labels for sample in split.samples]) == 1).sum(0)
 
 
+@pytest.mark.slow
 def test_the_whole_of_nus_wide(shared_data, tmp_path):
     matrices, ids = whole(shared_data)
     # The genuine names are `<folder>\<number>_<Flickr id>.jpg`; the folders are not known here.
@@ -180,6 +181,7 @@ def test_the_whole_of_nus_wide(shared_data, tmp_path):
         np.testing.assert_array_equal(splits[split].samples[70_000].labels == 1, matrices[split][row] == 1)
 
 
+@pytest.mark.slow
 def test_the_whole_table_that_circulates(shared_data, tmp_path, capsys):
     """Ids for names, about 2,600 of them damaged and repeated, one label out of range, two pairs of headers swapped."""
     for split in SPLITS:
