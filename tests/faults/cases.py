@@ -205,7 +205,8 @@ class Train(Case):
         self.check_left(place)
         folder, expected = (one / "runs" / "toy-shapes" / "stage1" for one in (place, self.expected))
         names = [name for name in os.listdir(expected) if not name.startswith(".")]
-        assert {name for name in os.listdir(folder) if not name.startswith(".")} == set(names)
+        found = {name for name in os.listdir(folder) if not name.startswith(".")}
+        assert found == set(names), found ^ set(names)
         for name in names:
             if name.endswith(".solverstate") or name in ("weights.caffemodel", "deploy.prototxt", "labels.txt"):
                 assert (folder / name).read_bytes() == (expected / name).read_bytes(), name

@@ -109,6 +109,7 @@ def _load(solver, folder: Path, job: Job, team: Alone) -> Schedule:
         team.check_same("snapshot", sha256_of(snapshot))
         if team.rank == 0:
             snapshots.drop_newer(folder, job.resume_from)
+            snapshots.drop_old(folder, job.keep, state.best_iteration)  # a power cut can bring back what was deleted
         team.tell(report=[f"going on from the snapshot of iteration {job.resume_from}"])
     elif job.source is None:
         team.tell(report=[f"weights from scratch\n  initialised {len(solver.net.params)} layers"])

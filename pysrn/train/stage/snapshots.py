@@ -29,6 +29,7 @@ SUFFIXES = (WEIGHTS, STATE)
 ROOM_FOR_NAMES = 2**20  # assumed: bytes of a file beside its numbers (ResNet-101: 0.2 MiB)
 BLOCK = 1 << 20  # bytes of a file that are moved at a time
 _NAME = re.compile(r"iter_(\d+)\.json")
+_FILE = re.compile(r"iter_\d+\.(json|caffemodel|solverstate)")
 
 
 def file_of(folder: Path, iteration: int, suffix: str) -> Path:
@@ -105,11 +106,11 @@ def take(solver, folder: Path, schedule: dict, kept: int, carried: Path | None =
 
 
 def drop_old(folder: Path, kept: int, best: int | None) -> None:
-    """Delete all but the `kept` newest snapshots and the best, and what an interrupted write left."""
+    """Delete all but the `kept` newest snapshots and the best, and what an interrupted write or deletion left."""
     _remove(folder.glob(f"{partial_prefix(folder).name}_iter_*"))
-    for iteration in iterations(folder)[kept:]:
-        if iteration != best:
-            _delete(folder, iteration)
+    there = {int(path.stem.removeprefix("iter_")) for path in folder.glob("iter_*") if _FILE.fullmatch(path.name)}
+    for iteration in there - {*iterations(folder)[:kept], best}:
+        _delete(folder, iteration)
 
 
 def drop_newer(folder: Path, iteration: int) -> None:
