@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pysrn.benchmark.whole_process import family
 from pysrn.train.run_folder import RunFolder
 from tests.systems.toy import STORED
 
@@ -30,12 +31,6 @@ class Taken:
     threads: int
     processes: int
     shared: int
-
-
-def family(process: int) -> list[int]:
-    """A process and those that it started, and so on."""
-    tasks = Path(f"/proc/{process}/task").glob("*/children")
-    return [process, *(one for path in tasks for child in path.read_text().split() for one in family(int(child)))]
 
 
 def taken(command: int) -> Taken:

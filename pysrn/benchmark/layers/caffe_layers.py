@@ -8,15 +8,13 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from pysrn.benchmark.contender import INFER, Job
-from pysrn.benchmark.layers.rows import BEFORE, UPDATE, rows_of
+from pysrn.benchmark.layers.rows import BEFORE, ROWS, UPDATE, rows_of
 from pysrn.benchmark.layers.timeline import Timeline
 from pysrn.benchmark.sides.caffe_side import Inference, Training
 from pysrn.nets.folding import Weights
 from pysrn.nets.forward_net import ForwardNet
 from pysrn.nets.in_caffe import set_device
 from pysrn.predict.deploy import DeployNet
-
-ROWS = "rows"  # in the description of our contestant
 
 
 def make_worker(job: Job) -> LayersOfInference | LayersOfStep:

@@ -14,15 +14,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from pysrn.benchmark.contender import OPENVINO, TORCH, Contender, Job
-from pysrn.benchmark.layers.rows import UPDATE, Row, block_of, row_of_each, sum_by_row
+from pysrn.benchmark.layers.rows import ROWS, UPDATE, Row, block_of, row_of_each, sum_by_row
 from pysrn.benchmark.limit import COPY, PASSES, PRODUCT, limit_of
 from pysrn.benchmark.plan import INFERENCE, LAYERED, OURS, Plan, contestants
 from pysrn.benchmark.speed import BF16_TOLERANCE, FP32_TOLERANCE, check_peers, material, start
 from pysrn.benchmark.timing import alternate
 from pysrn.console import message
 from pysrn.precision import FP32
-
-ROWS = "rows"  # in the description of our contestant, and in the figures
 
 
 def measure(plan: Plan) -> dict:

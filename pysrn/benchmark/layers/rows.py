@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pysrn.benchmark.limit import COUNTED
 
+ROWS = "rows"  # in the description of our contestant, and in the figures
 BEFORE, UPDATE = "before", "update"  # what is computed before the first row; the weights' update behind the last
 
 

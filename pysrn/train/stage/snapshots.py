@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,8 +29,7 @@ WEIGHTS, STATE, RECORD = ".caffemodel", ".solverstate", ".json"
 SUFFIXES = (WEIGHTS, STATE)
 ROOM_FOR_NAMES = 2**20  # assumed: bytes of a file beside its numbers (ResNet-101: 0.2 MiB)
 BLOCK = 1 << 20  # bytes of a file that are moved at a time
-_NAME = re.compile(r"iter_(\d+)\.json")
-_FILE = re.compile(r"iter_\d+\.(json|caffemodel|solverstate)")
+_STEM = re.compile(r"iter_(\d+)")
 
 
 def file_of(folder: Path, iteration: int, suffix: str) -> Path:
@@ -39,8 +39,7 @@ def file_of(folder: Path, iteration: int, suffix: str) -> Path:
 
 def iterations(folder: Path) -> list[int]:
     """Iterations of all snapshots in a stage's folder, newest first; their files are not looked into."""
-    found = (_NAME.fullmatch(path.name) for path in folder.glob("iter_*"))
-    return sorted((int(match[1]) for match in found if match), reverse=True)
+    return sorted(_numbers(folder, (RECORD,)), reverse=True)
 
 
 def newest_whole(folder: Path) -> tuple[int | None, list[str]]:
@@ -108,8 +107,7 @@ def take(solver, folder: Path, schedule: dict, kept: int, carried: Path | None =
 def drop_old(folder: Path, kept: int, best: int | None) -> None:
     """Delete all but the `kept` newest snapshots and the best, and what an interrupted write or deletion left."""
     _remove(folder.glob(f"{partial_prefix(folder).name}_iter_*"))
-    there = {int(path.stem.removeprefix("iter_")) for path in folder.glob("iter_*") if _FILE.fullmatch(path.name)}
-    for iteration in there - {*iterations(folder)[:kept], best}:
+    for iteration in _numbers(folder, (RECORD, *SUFFIXES)) - {*iterations(folder)[:kept], best}:
         _delete(folder, iteration)
 
 
@@ -118,6 +116,12 @@ def drop_newer(folder: Path, iteration: int) -> None:
     for newer in iterations(folder):
         if newer > iteration:
             _delete(folder, newer)
+
+
+def _numbers(folder: Path, suffixes: Sequence[str]) -> set[int]:
+    """The iterations that have a file with one of the suffixes."""
+    found = (_STEM.fullmatch(path.stem) for path in folder.glob("iter_*") if path.suffix in suffixes)
+    return {int(match[1]) for match in found if match}
 
 
 def _delete(folder: Path, iteration: int) -> None:
