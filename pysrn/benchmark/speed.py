@@ -44,22 +44,8 @@ def measure(plan: Plan) -> dict:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         work = Path(folder)
         job = material(plan, work)
-        tolerance = FP32_TOLERANCE if plan.precision == FP32 else BF16_TOLERANCE
-        contenders: dict[str, Contender] = {}
-        reference: dict[str, np.ndarray] = {}
-        agreement = {}
-        for name, (differences, environment) in contestants(plan).items():
-            message(f"starting {name}")
-            contenders[name], found, agreement[name] = start(
-                name, replace(job, **differences), environment, reference, plan.formats, tolerance
-            )
-            stack.callback(contenders[name].close)
-            reference = reference or found
-        measured = dict(contenders)
-        for work in (PRODUCT, COPY) if plan.limit else ():
-            measured[work] = Contender(work, replace(job, framework=TORCH, work=work, precision=plan.precision), {})
-            stack.callback(measured[work].close)
-            measured[work].prepare()
+        contenders, agreement = start_all(plan, job, contestants(plan), stack)
+        measured = contenders | start_limit(plan, job, stack)
         message(f"{plan.rounds} rounds")
         figures = alternate({name: contender.seconds for name, contender in measured.items()}, plan.rounds)
         for contender in contenders.values():
@@ -76,6 +62,38 @@ def measure(plan: Plan) -> dict:
         "agreement": agreement,
         "contestants": {name: contender.description for name, contender in contenders.items()},
     }
+
+
+def start_all(
+    plan: Plan, job: Job, asked: Mapping[str, tuple[dict, dict[str, str]]], stack: ExitStack
+) -> tuple[dict[str, Contender], dict[str, dict[str, float]]]:
+    """The contestants asked for (see `plan.contestants`), all computing the same, and how they differ.
+
+    `stack` closes them. Raises as `start`.
+    """
+    tolerance = FP32_TOLERANCE if plan.precision == FP32 else BF16_TOLERANCE
+    contenders: dict[str, Contender] = {}
+    reference: dict[str, np.ndarray] = {}
+    agreement = {}
+    for name, (differences, environment) in asked.items():
+        message(f"starting {name}")
+        contenders[name], found, agreement[name] = start(
+            name, replace(job, **differences), environment, reference, plan.formats, tolerance
+        )
+        stack.callback(contenders[name].close)
+        reference = reference or found
+    return contenders, agreement
+
+
+def start_limit(plan: Plan, job: Job, stack: ExitStack) -> dict[str, Contender]:
+    """What measures the machine's limit, prepared; nothing where the plan wants none. `stack` closes it."""
+    started = {}
+    for work in (PRODUCT, COPY) if plan.limit else ():
+        told = replace(job, framework=TORCH, work=work, precision=plan.precision, layers=False)
+        started[work] = Contender(work, told, {})
+        stack.callback(started[work].close)
+        started[work].prepare()
+    return started
 
 
 def check_peers(peers: Sequence[str]) -> None:

@@ -13,14 +13,13 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from pysrn.benchmark.contender import OPENVINO, TORCH, Contender, Job
+from pysrn.benchmark.contender import OPENVINO, TORCH, Job
 from pysrn.benchmark.layers.rows import ROWS, UPDATE, Row, block_of, row_of_each, sum_by_row
-from pysrn.benchmark.limit import COPY, PASSES, PRODUCT, limit_of
+from pysrn.benchmark.limit import PASSES, limit_of
 from pysrn.benchmark.plan import INFERENCE, LAYERED, OURS, Plan, contestants
-from pysrn.benchmark.speed import BF16_TOLERANCE, FP32_TOLERANCE, check_peers, material, start
+from pysrn.benchmark.speed import check_peers, material, start_all, start_limit
 from pysrn.benchmark.timing import alternate
 from pysrn.console import message
-from pysrn.precision import FP32
 
 
 def measure(plan: Plan) -> dict:
@@ -31,21 +30,8 @@ def measure(plan: Plan) -> dict:
     check_peers(plan.peers)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         job = replace(material(plan, Path(folder)), layers=True)
-        tolerance = FP32_TOLERANCE if plan.precision == FP32 else BF16_TOLERANCE
-        contenders: dict[str, Contender] = {}
-        reference, agreement = {}, {}
-        for name, (differences, environment) in compared(plan).items():
-            message(f"starting {name}")
-            contenders[name], found, agreement[name] = start(
-                name, replace(job, **differences), environment, reference, plan.formats, tolerance
-            )
-            stack.callback(contenders[name].close)
-            reference = reference or found
-        speeds = {}
-        for work in (PRODUCT, COPY) if plan.limit else ():
-            speeds[work] = Contender(work, _of_limit(job, work, plan), {})
-            stack.callback(speeds[work].close)
-            speeds[work].prepare()
+        contenders, agreement = start_all(plan, job, compared(plan), stack)
+        speeds = start_limit(plan, job, stack)
         message(f"{plan.rounds} rounds")
         wholes = alternate({name: one.seconds for name, one in (contenders | speeds).items()}, plan.rounds)
         parts = alternate({name: one.parts for name, one in contenders.items()}, plan.rounds)
@@ -139,10 +125,6 @@ def _sums(rows: Sequence[Mapping]) -> dict[str, float]:
 
 def _told_rows(told: Sequence[Mapping]) -> list[Row]:
     return [Row(**one | {name: tuple(one[name]) for name in ("layers", "blobs")}) for one in told]
-
-
-def _of_limit(job: Job, work: str, plan: Plan) -> Job:
-    return replace(job, framework=TORCH, work=work, precision=plan.precision, layers=False)
 
 
 def _figures(row: Row, times: Mapping, work: Sequence[Mapping], speed: Sequence[Sequence[float]]) -> dict:
