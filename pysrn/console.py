@@ -101,12 +101,17 @@ def run_main(
         return FAILED
 
 
+def escaped(text: str, kept: str = "") -> str:
+    """The text with what a terminal would obey as signs that it shows, but those in `kept`."""
+    return "".join(sign if sign.isprintable() or sign in kept else repr(sign)[1:-1] for sign in text)
+
+
 def message(text: str) -> None:
     """Write one line for the person at the keyboard (stderr), above a progress bar if there is one.
 
     Names of files and labels stand in it, whoever chose them: what a terminal would obey is escaped.
     """
-    text = "".join(sign if sign.isprintable() or sign in "\n\t" else repr(sign)[1:-1] for sign in text)
+    text = escaped(text, "\n\t")
     if Progress.bars:
         tqdm.tqdm.write(text, file=sys.stderr)
     else:

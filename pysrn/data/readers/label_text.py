@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from pysrn.console import MissingError, SrnError, existing_file, message, recoded
+from pysrn.console import MissingError, SrnError, escaped, existing_file, message, recoded
 from pysrn.data.readers.annotation_checks import shown
 from pysrn.data.readers.records import NEGATIVE, POSITIVE, UNSPECIFIED, Naming
 from pysrn.later import later
@@ -99,7 +99,7 @@ def printable(text: str, longest: int | None = 80) -> str:
     What is to be told from others, as a class name, is never cut (`longest` None).
     """
     text = text.encode("utf-8", "backslashreplace").decode()
-    text = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+    text = escaped(text)
     return text if longest is None or len(text) <= longest else f"{text[:longest]}..."
 
 
