@@ -4,8 +4,6 @@ import contextlib
 import os
 import signal
 import statistics
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +13,8 @@ import pytest
 from pysrn.benchmark.whole_process import family
 from pysrn.train.run_folder import RunFolder
 from tests.systems.toy import STORED
+from tests.toy_tool import start
 
-ROOT = Path(__file__).resolve().parents[2]
 ITERATIONS, RESUMES = 50_000, 100
 GROWTH = 1.02  # assumed: what memory may differ by within a run; a leak of 100 bytes an iteration would be 5 MB
 SHARED, MADE_THERE = Path("/dev/shm"), ("psm_", "sem.")  # by Python; other jobs may use MPI meanwhile
@@ -48,15 +46,9 @@ def shared_files() -> list[str]:
     return sorted(path.name for path in SHARED.iterdir() if path.name.startswith(MADE_THERE))
 
 
-def tool(name, *words):
-    own = {"PYSRN_SYSTEMS": "tests.systems.toy", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT)])}
-    command = [sys.executable, ROOT / "tools" / f"{name}.py", *words]
-    return subprocess.Popen(list(map(str, command)), env=os.environ | own, start_new_session=True)
-
-
 def training(folder, runs):
     words = ("--system", "toy", "--data", folder / "data", "--runs", folder / runs, "--batch-size", 2, "--workers", 1)
-    return tool("run_stage", *words, "--iterations", ITERATIONS, "--snapshot-every", ITERATIONS // RESUMES // 2)
+    return start("run_stage", *words, "--iterations", ITERATIONS, "--snapshot-every", ITERATIONS // RESUMES // 2)
 
 
 def iteration_of(folder, runs) -> int:
@@ -69,7 +61,7 @@ def iteration_of(folder, runs) -> int:
 @pytest.mark.slow
 def test_nothing_grows_and_interruptions_change_nothing(tmp_path):
     words = ("--train", 16, "--test", 4, "--image-size", STORED, "--workers", 1)
-    assert tool("make_lmdb", "shapes", "--out", tmp_path / "data", *words).wait() == 0
+    assert start("make_lmdb", "shapes", "--out", tmp_path / "data", *words).wait() == 0
     process, samples = training(tmp_path, "whole"), []
     while process.poll() is None:
         time.sleep(0.5)
