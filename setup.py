@@ -32,6 +32,6 @@ setup(
         "torch": ["torch>=2.2,<3", "safetensors>=0.4,<1"],
         "onnx": ["onnx>=1.16,<2", "onnxruntime>=1.18,<2"],  # tools/to_torch.py --onnx
         "tensorboard": ["tensorboardX>=2.6,<3"],
-        "test": ["pytest>=8,<10", "ruff>=0.6,<1", "scikit-learn>=1.4,<2", "scipy>=1.11,<2"],
+        "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "ruff>=0.6,<1", "scikit-learn>=1.4,<2", "scipy>=1.11,<2"],
     },
 )

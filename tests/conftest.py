@@ -1,9 +1,14 @@
 """Fixtures that more than one room uses."""
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
+
+# `pytest -n N`: each of the N processes takes its share of the cores. OpenMP reads this once, when it is loaded.
+if processes := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // int(processes))))
 
 from tests.small_model import shapes_folder, shapes_model  # noqa: F401
 
