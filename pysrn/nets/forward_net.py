@@ -12,6 +12,7 @@ import numpy as np
 from pysrn.nets import messages
 from pysrn.nets.folding import Weights, fill, fold, fold_constant_part
 from pysrn.nets.in_caffe import make_net
+from pysrn.nets.strides import move_strides_up
 from pysrn.nets.surgery import fill_strictly
 
 
@@ -28,21 +29,25 @@ class ForwardNet:
         source: str,
         folded: bool = True,
         kept: Collection[str] | None = None,
+        shared: bool = True,
     ) -> None:
         """Fill it with `weights`, which must be those of its layers exactly; SrnError naming `source` otherwise.
 
         `folded`: with batch normalisation folded into the weights, equal but for rounding, and without what no input
         reaches (`folding.py`).
-        `kept`: only these blobs and the output will be read, the others' memory may be shared; None: all of them.
+        `kept`: only these blobs and the output will be read, so what else no later stride reads is not computed
+        (`strides.py`), and memory is `shared`; None: all of them.
         """
         self._input, self.output = message.layer[0].top[0], message.layer[-1].top[0]
         self.net = _in_caffe(message)
         fill_strictly(self.net, weights, source)
         if folded:
             message, weights = fold_constant_part(*fold(message, weights), kept or ())
+            if kept is not None:
+                message = move_strides_up(message, kept)
             self.net = _in_caffe(message)
             fill(self.net, weights)
-        if kept is not None and hasattr(self.net, "reuse_activations"):  # stock Caffe has not
+        if kept is not None and shared and hasattr(self.net, "reuse_activations"):  # stock Caffe has not
             self.net.reuse_activations(keep=[name for name in kept if name in self.net.blobs])
 
     def output_shape(self, *shape: int) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ class _Apart(DeployNet):
     """Keeps the memory of all blobs: a pass may then begin at any layer."""
 
     def _built(self, net, weights: Weights, folded: bool) -> ForwardNet:
-        return ForwardNet(net, weights, str(self.path), folded)
+        return ForwardNet(net, weights, str(self.path), folded, self._kept, shared=False)
 
 
 class LayersOfInference(Inference):
