@@ -27,6 +27,11 @@ def cure_of(error: Exception, room: str = "make room on the disk", elsewhere: st
     return room if number in _FULL else _KNOWN.get(number, "").format(elsewhere=elsewhere)
 
 
+def cure_and_then(error: Exception, then: str, **words: str) -> str:
+    """The same with `then` what goes on, which holds where the former is not known as well."""
+    return f"{cure_of(error, **words) or 'mend that'}; {then}"
+
+
 def number_of(error: Exception) -> int:
     """The system's error number; 0 where it tells none."""
     if isinstance(error, OSError) and error.errno:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pysrn.console import InterruptedRun, SrnError, message
-from pysrn.disk_errors import cure_of
+from pysrn.disk_errors import cure_and_then
 from pysrn.locks import take
 
 GO_ON = "the same command goes on where it was"
@@ -48,5 +48,5 @@ def resumable(folder: Path) -> Iterator[None]:
         raise SrnError(f"the build in {folder} stopped: a process that draws was killed", GO_ON) from None
     except OSError as error:
         where = error.filename or folder
-        cure = f"{cure_of(error, elsewhere='another --out') or 'mend that'}; {GO_ON}"
+        cure = cure_and_then(error, GO_ON, elsewhere="another --out")
         raise SrnError(f"the build in {folder} stopped: {error.strerror or error} ({where})", cure) from None

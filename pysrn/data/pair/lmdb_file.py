@@ -19,7 +19,7 @@ import lmdb
 
 from pysrn.console import MissingError, SrnError
 from pysrn.data.pair.build_lock import GO_ON
-from pysrn.disk_errors import cure_of, number_of
+from pysrn.disk_errors import cure_and_then, number_of
 
 FIRST_MAP_SIZE = 1 << 26  # doubled whenever it is full
 _DAMAGE = (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
@@ -60,8 +60,8 @@ def append(
             environment.set_mapsize(environment.info()["map_size"] * 2)
         except lmdb.Error as error:
             reason = _reason_at(Path(environment.path()) / "data.mdb", error)
-            cure = f"{cure_of(reason) or 'mend that'}; {GO_ON}"
-            raise SrnError(f"{environment.path()} cannot be written: {_words(reason)}", cure) from None
+            what = f"{environment.path()} cannot be written: {_words(reason)}"
+            raise SrnError(what, cure_and_then(reason, GO_ON)) from None
 
 
 def open_growing(path: Path) -> lmdb.Environment:

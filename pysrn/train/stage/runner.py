@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pysrn.console import DONE, FAILED, SrnError
-from pysrn.disk_errors import cure_of
+from pysrn.disk_errors import cure_and_then
 from pysrn.locks import take
 from pysrn.nets import messages, surgery
 from pysrn.nets.caffemodel import read_layers, sha256_of, write_weights
@@ -48,7 +48,7 @@ def main(argv: list[str], team: Alone = ALONE) -> int:
         return team.end(FAILED)
     except OSError as error:
         what = f"{error.filename or folder}: {error.strerror or error}"
-        cure = f"{cure_of(error) or 'mend that'}; then run the same command again"
+        cure = cure_and_then(error, "then run the same command again")
         return team.fail(SrnError(f"{what}; the last snapshot is kept", cure))
 
 

@@ -20,7 +20,7 @@ from typing import BinaryIO
 from google.protobuf.message import DecodeError
 
 from pysrn.console import SrnError
-from pysrn.disk_errors import cure_of
+from pysrn.disk_errors import cure_and_then
 from pysrn.nets.caffemodel import sha256_of
 from pysrn.nets.wire_format import Field, WireError, WireFile
 from pysrn.whole_files import replace_text
@@ -95,10 +95,11 @@ def take(solver, folder: Path, schedule: dict, kept: int, carried: Path | None =
             _delete(folder, iteration)
         before = [number for number in iterations(folder) if number < iteration]
         rest = f"that of iteration {before[0]} is kept" if before else "there is none before it"
-        cure = cure_of(error, f"free {(2 * size + others) // 2**20} MiB for each snapshot", "another --runs")
+        room = f"free {(2 * size + others) // 2**20} MiB for each snapshot"
+        cure = cure_and_then(error, "then run the same command again", room=room, elsewhere="another --runs")
         raise SrnError(
             f"the snapshot of iteration {iteration} cannot be written to {folder}: {error.strerror}; {rest}",
-            f"{cure or 'mend that'}; then run the same command again",
+            cure,
         ) from None
     drop_old(folder, kept, schedule["best_iteration"])
     return iteration
