@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from pysrn.console import FAILED, INTERRUPTED, InterruptedRun, Progress, SrnError, message
+from pysrn.disk_errors import cure_of
 from pysrn.processes import end_with_parent, ending, events_in
 from pysrn.train.launch import PLAIN, Launch, broken_rank
 from pysrn.train.stage import snapshots
@@ -128,7 +129,8 @@ def run_child(
     if several and (broken := broken_rank(events.other_lines + lines, events.processes)):
         words = f"{fatal} ({broken})" if (fatal := _fatal(lines)) else broken
         raise SrnError(f"{title}: {words}", f"run the same command again; {cure}")
-    raise SrnError(f"{title}: {_last_words(lines or events.other_lines, code)}", cure)
+    words = _last_words(lines or events.other_lines, code)
+    raise SrnError(f"{title}: {words}", "; ".join(filter(None, (cure_of(RuntimeError(words)), cure))))
 
 
 def _lines(child: subprocess.Popen) -> Iterator[list[str]]:

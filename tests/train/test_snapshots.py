@@ -2,7 +2,11 @@
 
 import errno
 import os
+import re
 import resource
+import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -129,6 +133,20 @@ def test_a_full_disk_is_one_error_and_leaves_the_snapshot_before(solver, tmp_pat
     assert snapshots.newest_whole(tmp_path) == (1, [])
     snapshots.take(solver, tmp_path, {"best_iteration": None}, 2)  # there is room again
     assert snapshots.newest_whole(tmp_path) == (2, [])
+
+
+def test_caffe_says_why_it_cannot_write(solver, tmp_path):
+    """Its own words were `cannot write`, and which file."""
+    program = (
+        "import resource, sys, caffe\n"
+        "solver = caffe.get_solver(sys.argv[1])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "solver.snapshot()\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "solver.prototxt")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == -signal.SIGABRT
+    assert re.search(r"cannot write \S+\.caffemodel: File too large", done.stderr), done.stderr[-500:]
 
 
 def test_a_snapshot_that_did_not_reach_the_disk_is_none(solver, tmp_path, monkeypatch):

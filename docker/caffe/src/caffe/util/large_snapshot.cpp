@@ -4,6 +4,8 @@
 // weights, then of their history. Here only what stands around the numbers is
 // made by Protocol Buffers. The bytes are the same.
 
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -77,6 +79,14 @@ string FieldsBesideBlobs(LayerParameter layer, bool before) {
   return layer.SerializeAsString();
 }
 
+// Ends the program, and says why, unless all of a file was written.
+void Close(const string& filename, std::ofstream* file) {
+  file->close();
+  const int reason = errno;  // of the write that failed: none came after it
+  CHECK(file->good()) << "cannot write " << filename << ": "
+      << strerror(reason);
+}
+
 }  // namespace
 
 bool WriteNet(const Net<float>& net, const string& filename) {
@@ -102,8 +112,7 @@ bool WriteNet(const Net<float>& net, const string& filename) {
     for (int j = 0; j < blobs.size(); ++j) { blobs[j].Write(&file); }
     WriteText(after, &file);
   }
-  file.close();
-  CHECK(file.good()) << "cannot write " << filename;
+  Close(filename, &file);
   return true;
 }
 
@@ -120,8 +129,7 @@ bool WriteState(int iteration, const string& learned_net, int current_step,
     BlobField(SolverState::kHistoryFieldNumber, history[i].get()).Write(&file);
   }
   WriteText(after.SerializeAsString(), &file);
-  file.close();
-  CHECK(file.good()) << "cannot write " << filename;
+  Close(filename, &file);
   return true;
 }
 
