@@ -96,8 +96,8 @@ def fill_strictly(
     """
     owners = owners_of(net)
     for name, owner in owners.items():
-        both = name in weights and owner in weights
-        if both and fingerprint(weights[name]) != fingerprint(weights[owner]):
+        twice = name != owner and name in weights and owner in weights
+        if twice and fingerprint(weights[name]) != fingerprint(weights[owner]):
             raise SrnError(
                 f"{source} holds two different copies of what {owner} and {name} share", "give a file that Caffe wrote"
             )
