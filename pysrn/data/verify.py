@@ -15,7 +15,7 @@ import numpy as np
 from pysrn.console import Progress, SrnError, UsageError, message
 from pysrn.data.pair.image_writer import in_order, thread_count
 from pysrn.data.pair.lmdb_file import RecordsHash, open_whole, pair_paths
-from pysrn.data.pair.manifest import read_manifest
+from pysrn.data.pair.manifest import NAME, read_manifest
 from pysrn.data.pair.pair_reader import REBUILD, PairReader
 from pysrn.data.pair.pair_writer import label_sums
 from pysrn.data.readers.records import NEGATIVE, POSITIVE, UNSPECIFIED
@@ -77,6 +77,8 @@ def pair_faults(reader: PairReader, manifest: dict, workers: int = 1) -> list[st
     entry, size = manifest["splits"][reader.split], manifest.get("image_size", STORED_SIZE)
     images, labels = pair_paths(reader.folder, reader.split)
     faults: list[str] = []
+    if list(entry.get("positives", reader.classes)) != list(reader.classes):
+        faults.append(f'{labels}: the labels have other names in its sums than in "classes" of {NAME}')
     values: list[np.ndarray] = []
     bar = Progress(len(reader), f"verifying {reader.split}", "images")
 

@@ -99,6 +99,23 @@ def test_a_key_out_of_order(pair, capsys):
     assert any("does not start with its place" in line for line in faults(pair, capsys))
 
 
+@pytest.mark.parametrize("where", ["classes", "positives"])
+def test_a_label_that_no_picture_has_is_checked_by_its_name(pair, capsys, where):
+    """Sums alone did not find its other name: both are zero."""
+    path = pair / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["classes"].append("yeti")
+    for entry in manifest["splits"].values():
+        entry["positives"]["yeti"] = 0
+    if where == "classes":
+        manifest["classes"][-1] = "yeta"
+    else:
+        sums = manifest["splits"]["train"]["positives"]
+        sums["yeta"] = sums.pop("yeti")
+    path.write_text(json.dumps(manifest))
+    assert any("the labels have other names in its sums" in line for line in faults(pair, capsys))
+
+
 def test_an_old_manifest_says_what_was_not_checked(pair, capsys):
     path = pair / "manifest.json"
     manifest = json.loads(path.read_text())
