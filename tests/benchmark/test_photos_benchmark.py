@@ -34,7 +34,7 @@ def test_contestants_write_the_same_scores_of_every_photo(tmp_path, capsys):
     assert set(found["agreement"]) == {"ours", EAGER} == set(found["peak_mb"])
     # Two programs never agree to the last bit: it is the peer that was compared.
     assert found["agreement"]["ours"]["scores"] == 0 < found["agreement"][EAGER]["scores"] < 1e-5
-    assert all(100 < peak < 3000 for peak in found["peak_mb"].values())
+    assert all(50 < peak < 3000 for peak in found["peak_mb"].values())
     said = capsys.readouterr().out
     assert "photos: 3 of made ones, batch 2" in said and EAGER in said
 
