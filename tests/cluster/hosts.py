@@ -23,6 +23,7 @@ PidFile none
 StrictModes no
 UsePAM no
 PermitRootLogin yes
+AcceptEnv LD_PRELOAD FAKETIME DONT_FAKE_MONOTONIC
 """
 _SSH = """IdentityFile {folder}/key
 StrictHostKeyChecking no
@@ -101,6 +102,15 @@ class Hosts:
                 os.kill(int(process), signal.SIGKILL)
             subprocess.run(["ip", "netns", "delete", space], capture_output=True, check=False)
             shutil.rmtree(Path("/etc/netns") / space, ignore_errors=True)
+
+    def ssh_with(self, name: str, **variables: str) -> Path:
+        """A program like `ssh`; what it starts on one host has these variables, of those that sshd accepts."""
+        config, program = self.folder / "ssh_config_with", self.folder / "ssh_with"
+        told = " ".join(f"{key}={value}" for key, value in variables.items())
+        config.write_text(f"Host {name}\n    SetEnv {told}\nHost *\n{self.ssh_config.read_text()}")
+        program.write_text(self.ssh.read_text().replace(str(self.ssh_config), str(config)))
+        program.chmod(0o755)
+        return program
 
     def on(self, name: str, words: list) -> list[str]:
         """The command line that runs a command on a host."""

@@ -1,5 +1,6 @@
 """Ranks on two hosts over ssh, with MPICH and with Open MPI: what one process does, and one line for what is wrong."""
 
+import glob
 import re
 import shutil
 import subprocess
@@ -22,19 +23,19 @@ BOTH = "node-a,node-b"
 CABLE = {"UCX_TLS": "tcp,self", "FI_PROVIDER": "tcp", "OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "tcp,self"}
 
 
-def launcher(hosts, kind, where=BOTH):
+def launcher(hosts, kind, where=BOTH, ssh=None):
     """The command that docs/cluster.md gives."""
     if kind == "mpich":
-        return f"mpiexec -launcher ssh -launcher-exec {hosts.ssh} -hosts {where} -n 2"
+        return f"mpiexec -launcher ssh -launcher-exec {ssh or hosts.ssh} -hosts {where} -n 2"
     if shutil.which("mpirun.openmpi") is None:
         pytest.skip("no Open MPI: apt-get install openmpi-bin")
     passed = " ".join(f"-x {name}" for name in ("PATH", "PYTHONPATH", "PYSRN_SYSTEMS", "MPI4PY_MPIABI"))
     return f"mpirun.openmpi --allow-run-as-root --mca plm_rsh_agent {hosts.ssh} -host {where} {passed} -n 2"
 
 
-def run_stage(hosts, *words, kind="mpich", where=BOTH):
+def run_stage(hosts, *words, kind="mpich", where=BOTH, ssh=None):
     """tools/run_stage.py on node-a with a rank on each host."""
-    how = tool("run_stage", *words, "--ranks", 2, "--launcher", launcher(hosts, kind, where))
+    how = tool("run_stage", *words, "--ranks", 2, "--launcher", launcher(hosts, kind, where, ssh))
     own = {"MPI4PY_MPIABI": "openmpi"} if kind == "openmpi" else {}
     done = hosts.run("node-a", how, env=ENVIRONMENT | CABLE | own)
     assert "Traceback" not in done.stderr, done.stderr
@@ -93,6 +94,20 @@ def test_a_host_that_differs_is_named(hosts, toys, tmp_path, kind):
             hosts.unmount("node-b", folder)
         assert re.search(line, last_line(done)), done.stderr
     assert run_stage(hosts, *words, kind=kind).returncode == 0
+
+
+@pytest.mark.parametrize("wrong", ["+5h", "-5h"])
+def test_a_clock_that_is_wrong_changes_nothing(hosts, toys, tmp_path, wrong):
+    [library] = glob.glob("/usr/lib/*/faketime/libfaketime.so.1") or pytest.skip("no faketime: apt-get install it")
+    ssh = hosts.ssh_with("node-b", LD_PRELOAD=library, FAKETIME=wrong, DONT_FAKE_MONOTONIC="1")
+    there = int(hosts.run("node-a", [ssh, "node-b", "date", "+%s"]).stdout)
+    assert abs(there - time.time()) > 4 * 3600
+    words = (*TOY, "--data", toys, "--hang-after", 10)
+    for runs, program in (("right", hosts.ssh), ("wrong", ssh)):
+        done = run_stage(hosts, *words, "--runs", tmp_path / runs, ssh=program)
+        assert done.returncode == 0, done.stderr
+    weights = [tmp_path / runs / "toy-shapes/stage1/weights.caffemodel" for runs in ("right", "wrong")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
 def test_a_cable_that_is_pulled_ends_the_job_which_goes_on(hosts, toys, tmp_path):
