@@ -1,4 +1,4 @@
-"""Computing only what a later stride reads: the same numbers from fewer places.
+"""Computing only what a later stride reads: the same numbers, but for rounding, from fewer places.
 
 A residual block whose output is read by 1 x 1 convolutions of stride 2 alone (the original ResNet ends three of its
 four groups of blocks so) needs every second row and column of it. So the stride moves up: into the 3 x 3 convolution of
@@ -13,7 +13,7 @@ from pysrn.nets import messages
 from pysrn.nets.layers import add_layer
 
 PASSES_THROUGH = ("ReLU", "Scale")  # place by place, where they are in place
-SUFFIX = "_strided"  # of a blob's name, where others read all of it
+SUFFIX = "_strided"  # of a blob's name, and the stride: where others read all of it
 
 
 def move_strides_up(net: messages.NetParameter, kept: Collection[str]) -> messages.NetParameter:
@@ -24,7 +24,7 @@ def move_strides_up(net: messages.NetParameter, kept: Collection[str]) -> messag
 class _Moving:
     def __init__(self, net: messages.NetParameter, kept: Collection[str]) -> None:
         self.net, self._kept = messages.copy_of(net), kept
-        for layer in reversed(list(self.net.layer)):
+        for layer in list(self.net.layer):
             for blob in dict.fromkeys(layer.top):
                 readers = self._readers(blob)
                 strides = {_step(reader) for reader in readers}
@@ -60,19 +60,21 @@ class _Moving:
             if self._sole(bottom):
                 self._skip(bottom, stride)
             else:
-                first.bottom[position] = self._strided(bottom, stride, first)
+                first.bottom[position] = self._strided(bottom, stride)
 
     def _sole(self, blob: str) -> bool:
-        return len(self._readers(blob)) == 1 and self._can_skip(blob)
+        uses = sum(list(layer.bottom).count(blob) for layer in self._readers(blob))
+        return uses == 1 and self._can_skip(blob)
 
-    def _strided(self, blob: str, stride: int, before: messages.LayerParameter) -> str:
-        """A blob of every stride-th row and column of another one, made before a layer."""
-        made = messages.NetParameter()
-        pooling = {"pool": "AVE", "kernel_size": 1, "stride": stride, "round_mode": "FLOOR"}
-        name = add_layer(made, f"{blob}{SUFFIX}", "Pooling", blob, pooling_param=pooling)
-        layers = list(self.net.layer)
-        at = next(i for i, layer in enumerate(layers) if layer is before)
-        self.net.layer.insert(at, made.layer[0])
+    def _strided(self, blob: str, stride: int) -> str:
+        """A blob of every stride-th row and column of another one, made where that is there whole."""
+        name, layers = f"{blob}{SUFFIX}{stride}", list(self.net.layer)
+        if not self._writers(name):
+            made = messages.NetParameter()
+            pooling = {"pool": "AVE", "kernel_size": 1, "stride": stride, "round_mode": "FLOOR"}
+            add_layer(made, name, "Pooling", blob, pooling_param=pooling)
+            # not right before the sum: behind its convolution a chain of the engine's part `fusion` goes on
+            self.net.layer.insert(1 + max(i for i, layer in enumerate(layers) if blob in layer.top), made.layer[0])
         return name
 
 

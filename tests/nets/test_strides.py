@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pysrn.nets import messages
+from pysrn.nets.forward_net import ForwardNet
 from pysrn.nets.in_caffe import make_net
 from pysrn.nets.layers import Learning, add_input, add_layer, convolution, relu
 from pysrn.nets.strides import move_strides_up
@@ -68,7 +69,7 @@ def both(net, kept=(), seed=0):
 def test_the_last_block_of_a_group_computes_what_the_next_one_reads(size, stride):
     changed = both(two_groups(*size, stride))
     fewer = tuple(-(-one // stride) for one in size)
-    channels = {"b": 16, "b_2b": 4, "b_2c": 16, "a_strided": 16}
+    channels = {"b": 16, "b_2b": 4, "b_2c": 16, f"a_strided{stride}": 16}
     assert changed == {name: (2, count, *fewer) for name, count in channels.items()}
 
 
@@ -86,7 +87,7 @@ def test_a_stride_moves_through_several_blocks_where_nobody_reads_more():
 
 def test_what_is_kept_is_computed_whole():
     assert both(two_groups(8, 8), ["b"]) == {}
-    assert both(two_groups(8, 8), ["b_2c"]).keys() == {"b", "a_strided", "b_2c_strided"}
+    assert both(two_groups(8, 8), ["b_2c"]).keys() == {"b", "a_strided2", "b_2c_strided2"}
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,8 @@ def test_what_is_kept_is_computed_whole():
         lambda net: convolution(net, "other", "b", 4, 1, KEEPS, stride=4),
         lambda net: convolution(net, "other", "b", 4, 1, KEEPS),
         lambda net: convolution(net, "other", "b", 4, 1, KEEPS, pad=1, stride=2),
+        lambda net: convolution(net, "other", "b", 4, 3, KEEPS, stride=2),
+        lambda net: uneven(net, "other", "b"),
         lambda net: add_layer(net, "other", "Pooling", "b", pooling_param={"kernel_size": 2, "stride": 2}),
     ],
 )
@@ -104,6 +107,55 @@ def test_whoever_else_reads_it_reads_all_of_it(change):
     net = two_groups(8, 8)
     change(net)
     assert move_strides_up(net, ["c"]) == net
+
+
+def uneven(net, name, bottom):
+    """A 1 x 1 convolution with two strides."""
+    convolution(net, name, bottom, 4, 1, KEEPS)
+    parameters = net.layer[-1].convolution_param
+    parameters.ClearField("stride")
+    parameters.stride_h, parameters.stride_w = 2, 1
+
+
+@pytest.mark.parametrize(("kind", "moves"), [("Scale", True), ("ReLU", True), ("LRN", False)])
+def test_in_place_layers_that_look_at_one_place_let_a_stride_through(kind, moves):
+    net = messages.NetParameter(name="chain")
+    top = convolution(net, "first", add_input(net, "data", (1, 3, 8, 8)), 8, 1, KEEPS)
+    add_layer(
+        net, "between", kind, top, top, **({"lrn_param": {"norm_region": "WITHIN_CHANNEL"}} if kind == "LRN" else {})
+    )
+    convolution(net, "last", top, 8, 1, KEEPS, stride=2)
+    if moves:
+        assert both(net) == {"first": (1, 8, 4, 4)}
+    else:
+        assert move_strides_up(net, []) == net
+
+
+def test_a_blob_that_several_sums_add_is_made_smaller_once():
+    """Two sums read it, one of them twice."""
+    net = messages.NetParameter(name="sums")
+    top = convolution(net, "first", add_input(net, "data", (1, 3, 9, 8)), 8, 3, KEEPS, pad=1)
+    for name, bottoms in (("a", [top, top]), ("b", [top, top, top])):
+        add_layer(net, f"{name}_sum", "Eltwise", bottoms)
+        convolution(net, name, f"{name}_sum", 4, 1, KEEPS, stride=2)
+    add_layer(net, "both", "Eltwise", ["a", "b"])
+    changed = both(net)
+    assert changed == {"first_strided2": (1, 8, 5, 4), "a_sum": (1, 8, 5, 4), "b_sum": (1, 8, 5, 4)}
+
+
+def test_a_blob_that_one_sum_alone_reads_twice_keeps_its_numbers():
+    net = messages.NetParameter(name="twice")
+    top = convolution(net, "first", add_input(net, "data", (1, 3, 9, 8)), 8, 3, KEEPS, pad=1)
+    add_layer(net, "sum", "Eltwise", [top, top])
+    convolution(net, "last", "sum", 4, 1, KEEPS, stride=2)
+    assert both(net)["sum"] == (1, 8, 5, 4)
+
+
+@pytest.mark.parametrize(("kept", "shape"), [((), (2, 16, 4, 4)), (("b",), (2, 16, 8, 8)), (None, (2, 16, 8, 8))])
+def test_nets_that_only_compute_have_their_strides_moved(kept, shape):
+    net = two_groups(8, 8)
+    weights = {name: [np.zeros(blob.shape) for blob in blobs] for name, blobs in make_net(net).params.items()}
+    assert tuple(ForwardNet(net, weights, "zeros", kept=kept).net.blobs["b"].shape) == shape
 
 
 def test_other_layers_keep_their_places():
