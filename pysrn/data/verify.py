@@ -78,7 +78,7 @@ def pair_faults(reader: PairReader, manifest: dict, workers: int = 1) -> list[st
     images, labels = pair_paths(reader.folder, reader.split)
     faults: list[str] = []
     if list(entry.get("positives", reader.classes)) != list(reader.classes):
-        faults.append(f'{labels}: the labels have other names in its sums than in "classes" of {NAME}')
+        faults.append(f'{reader.folder / NAME}: the labels of {reader.split} have other names in "positives"')
     values: list[np.ndarray] = []
     bar = Progress(len(reader), f"verifying {reader.split}", "images")
 
@@ -121,7 +121,7 @@ def pair_faults(reader: PairReader, manifest: dict, workers: int = 1) -> list[st
         with open_whole(path).begin(buffers=True) as transaction:
             for key, value in transaction.cursor():
                 digest.update(bytes(key), value)
-        if digest.hexdigest() != entry["sha256"][kind]:
+        if digest.hexdigest() != entry["sha256"].get(kind):
             faults.append(f"{path}: its records are not those that were written (SHA-256)")
     return faults
 

@@ -113,7 +113,20 @@ def test_a_label_that_no_picture_has_is_checked_by_its_name(pair, capsys, where)
         sums = manifest["splits"]["train"]["positives"]
         sums["yeta"] = sums.pop("yeti")
     path.write_text(json.dumps(manifest))
-    assert any("the labels have other names in its sums" in line for line in faults(pair, capsys))
+    with pytest.raises(SrnError, match="damaged: train"):
+        verify_here(pair)
+    assert 'manifest.json: the labels of train have other names in "positives"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["images", "labels"])
+def test_a_hash_that_has_lost_its_name_is_a_fault(pair, capsys, kind):
+    """It was a KeyError."""
+    path = pair / "manifest.json"
+    manifest = json.loads(path.read_text())
+    sums = manifest["splits"]["train"]["sha256"]
+    sums["other"] = sums.pop(kind)
+    path.write_text(json.dumps(manifest))
+    assert any(f"train_{kind[:-1]}.lmdb: its records are not those" in line for line in faults(pair, capsys))
 
 
 def test_an_old_manifest_says_what_was_not_checked(pair, capsys):
