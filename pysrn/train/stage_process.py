@@ -128,9 +128,11 @@ def run_child(
         lines = [line.strip() for line in log if line.strip()]
     if several and (broken := broken_rank(events.other_lines + lines, events.processes)):
         words = f"{fatal} ({broken})" if (fatal := _fatal(lines)) else broken
-        raise SrnError(f"{title}: {words}", f"run the same command again; {cure}")
-    words = _last_words(lines or events.other_lines, code)
-    raise SrnError(f"{title}: {words}", "; ".join(filter(None, (cure_of(RuntimeError(words)), cure))))
+        cure = f"run the same command again; {cure}"
+    else:
+        words = _last_words(lines or events.other_lines, code)
+    mend = cure_of(RuntimeError(words), elsewhere="another --runs")
+    raise SrnError(f"{title}: {words}", f"{mend}; {cure}" if mend else cure)
 
 
 def _lines(child: subprocess.Popen) -> Iterator[list[str]]:
