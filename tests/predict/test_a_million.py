@@ -23,7 +23,7 @@ from tests.toy_tool import start
 FEW, MANY, PARTS, AT_ONCE = 10_000, 1_000_000, 4, 2
 LABELS = class_names("shapes")
 PICTURES = 64  # that all records show
-GROWTH = 1.1
+GROWTH = 1.1  # assumed
 
 
 def write_records(folder: Path, count: int) -> None:
@@ -54,9 +54,13 @@ def own_memory(processes) -> int:
 def peak_of(*commands) -> int:
     """The most that any of these commands holds until all of them have ended well."""
     most = 0
-    while any(command.poll() is None for command in commands):
-        time.sleep(0.05)
-        most = max(most, *(own_memory(family(command.pid)) for command in commands))
+    try:
+        while any(command.poll() is None for command in commands):
+            time.sleep(0.05)
+            most = max(most, *(own_memory(family(command.pid)) for command in commands))
+    finally:
+        for command in commands:
+            command.kill()  # of one that has ended: nothing
     assert not any(command.returncode for command in commands)
     return most
 
