@@ -25,12 +25,11 @@ class _Moving:
     def __init__(self, net: messages.NetParameter, kept: Collection[str]) -> None:
         self.net, self._kept = messages.copy_of(net), kept
         for layer in list(self.net.layer):
-            for blob in dict.fromkeys(layer.top):
-                readers = self._readers(blob)
-                strides = {_step(reader) for reader in readers}
-                stride = strides.pop() if len(strides) == 1 else None
-                if stride and stride > 1 and self._can_skip(blob):
-                    self._skip(blob, stride)
+            stride = _step(layer) or 1
+            if stride > 1 and self._can_skip(layer.bottom[0]):
+                readers = self._readers(layer.bottom[0])
+                if {_step(reader) for reader in readers} == {stride}:
+                    self._skip(layer.bottom[0], stride)
                     for reader in readers:
                         _set_stride(reader, 1)
 
