@@ -4,6 +4,7 @@
 #   docker/caffe/build.sh PREFIX           to compute on the CPU
 #   docker/caffe/build.sh --cuda PREFIX    to compute on GPUs, too (CUDA, cuDNN, NCCL; see cuda.sh)
 #   docker/caffe/build.sh --tests PREFIX   with Caffe's own unit tests as well; goes together with --cuda
+#   docker/caffe/build.sh --sanitize PREFIX  with gcc's sanitizers of addresses and undefined behaviour; --tests, too
 #
 #   PREFIX/bin                          caffe, convert_imageset, ...
 #   PREFIX/lib/python3/dist-packages    the Python package `caffe`: put this folder on PYTHONPATH
@@ -22,6 +23,8 @@
 # Exit codes: 0 done, 1 failed while working, 2 wrong usage, 3 something needed is missing.
 set -euo pipefail
 
+# Without -DNDEBUG: debug assertions are checked, too.
+readonly SANITIZERS='-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined'
 readonly MEMORY_PER_COMPILER_MB=1000 # ten source files compiled as one, or pycaffe's, with room to spare
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -150,6 +153,7 @@ compile() {
         -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=10 -DUSE_LMDB=ON "-DUSE_OPENCV=${CAFFE_OPENCV^^}" -DUSE_LEVELDB=OFF -DBUILD_docs=OFF -DBLAS=Open
         "-DOpenBLAS_LIB=$openblas" "-DOpenBLAS_INCLUDE_DIR=/usr/include/$triplet/openblas-openmp")
     [[ -z $tests ]] || targets+=(test.testbin)
+    [[ -z $sanitize ]] || options+=("-DCMAKE_CXX_FLAGS_RELEASE=$SANITIZERS")
     if [[ -n $cuda ]]; then add_cuda_options; else options+=(-DCPU_ONLY=ON); fi
     logged cmake cmake -S "$work/source" -B "$work/build" -G Ninja "${options[@]}" "${toolkit_options[@]}" "${onednn[@]}" \
         -Dpython_version=3 "-DPYTHON_EXECUTABLE=$work/python/bin/python" \
@@ -163,7 +167,7 @@ compile() {
     step 'installing'
     local part
     for part in src/caffe tools python; do
-        logged 'cmake --install' cmake --install "$work/build/$part" --strip
+        logged 'cmake --install' cmake --install "$work/build/$part" $strip
     done
     if ((${#onednn[@]})); then
         # Under the name that libcaffe looks for; without the symbols, a fifth of it.
@@ -181,7 +185,7 @@ compile() {
 install_tests() {
     local folder
     mkdir "$work/prefix/test"
-    logged 'installing the tests' install --strip "$work/build/test/test.testbin" "$work/prefix/test/"
+    logged 'installing the tests' install $strip "$work/build/test/test.testbin" "$work/prefix/test/"
     for folder in examples/images src/caffe/test/test_data; do
         mkdir -p "$work/prefix/test/${folder%/*}"
         cp -r -- "$work/source/$folder" "$work/prefix/test/$folder"
@@ -232,16 +236,24 @@ JSON
 }
 
 check_result() {
+    local sanitizers=()
     logged 'the built caffe command' "$work/prefix/bin/caffe" --version
-    logged 'import of the built caffe package' env PYTHONPATH="$work/prefix/lib/python3/dist-packages" \
+    # Python is not built with them, so it loads the sanitizers' libraries first; it leaks on purpose.
+    [[ -z $sanitize ]] || sanitizers=("LD_PRELOAD=$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)"
+        ASAN_OPTIONS=detect_leaks=0)
+    logged 'import of the built caffe package' env "${sanitizers[@]}" PYTHONPATH="$work/prefix/lib/python3/dist-packages" \
         "$work/python/bin/python" -B -c 'import caffe; assert {"Python", "Data"} <= set(caffe.layer_type_list())'
 }
 
 . "$here/source.sh"
 . "$here/cuda.sh"
-cuda='' tests=''
-while [[ ${1:-} == @(--cuda|--tests) ]]; do
-    if [[ $1 == --cuda ]]; then cuda=yes; else tests=yes; fi
+cuda='' tests='' sanitize='' strip=--strip
+while [[ ${1:-} == @(--cuda|--tests|--sanitize) ]]; do
+    case $1 in
+        --cuda) cuda=yes ;;
+        --tests) tests=yes ;;
+        --sanitize) sanitize=yes strip='' ;; # names of functions belong to what sanitizers report
+    esac
     shift
 done
 if [[ $# -ne 1 || $1 == -* || -z $1 ]]; then
