@@ -165,6 +165,22 @@ NETS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
         layer("pool", "Pooling", "data", "", "pooling_param { pool: AVE global_pooling: true }"),
         {"data": (3, 6, 4, 9)},
     ),
+    "pool_of_single_numbers": (
+        layer("pool", "Pooling", "data", "", "pooling_param { pool: AVE kernel_size: 1 stride: 2 round_mode: FLOOR }"),
+        {"data": (2, 5, 8, 11)},
+    ),
+    "pool_of_single_numbers_in_blocks": (
+        chain("true", RELU_IN_PLACE, channels=32)
+        + layer("pool", "Pooling", "conv", "", "pooling_param { pool: AVE kernel_size: 1 stride_h: 3 stride_w: 2 }"),
+        {"data": (2, 5, 7, 9)},
+    ),
+    "softmax": (layer("softmax", "Softmax", "data"), {"data": (3, 37)}),
+    "softmax_of_few": (layer("softmax", "Softmax", "data", "", "softmax_param { axis: 3 }"), {"data": (2, 3, 5, 4)}),
+    "softmax_of_one": (layer("softmax", "Softmax", "data"), {"data": (5, 1)}),
+    "softmax_over_ones_behind": (layer("softmax", "Softmax", "data"), {"data": (300, 80, 1, 1)}),
+    "softmax_over_channels": (layer("softmax", "Softmax", "data"), {"data": (2, 5, 3, 4)}),
+    "sigmoid": (layer("gate", "Sigmoid", "data"), {"data": (3, 70, 11, 9)}),
+    "sigmoid_in_place": (layer("gate", "Sigmoid", "data", "data"), {"data": (3, 7)}),
     "split_many_readers": (
         "".join(layer(f"relu{n}", "ReLU", "data", "", f"relu_param {{ negative_slope: 0.{n} }}") for n in range(1, 6)),
         {"data": (2, 7, 5, 5)},
@@ -287,6 +303,15 @@ def ties(record: Record) -> None:
     record.pass_through(net, "relu ")
 
 
+def far_from_zero(record: Record) -> None:
+    """Exponentials that are nothing, or more than a number holds."""
+    values = np.concatenate([sign * np.geomspace(1e-3, 1e4, 96) for sign in (-1, 1)]).astype(np.float32)
+    for name, kind in (("softmax", "Softmax"), ("gate", "Sigmoid")):
+        net = build(text_net(layer(name, kind, "data"), data=(4, 192)), "test")
+        net.blobs["data"].data[...] = values * np.array([[1], [0.1], [0.01], [-1]])
+        record.outputs(f"{name} ", **net.forward())
+
+
 def not_a_number(record: Record) -> None:
     """NaN and infinity pass: training is stopped by them and must see them."""
     for name in (
@@ -295,6 +320,9 @@ def not_a_number(record: Record) -> None:
         "chain_residual",
         "conv_3x3",
         "pool_max",
+        "pool_of_single_numbers",
+        "softmax_of_few",
+        "sigmoid",
         "eltwise_two",
         "conv_14x14_grouped",
         "lstm",
@@ -309,4 +337,4 @@ def not_a_number(record: Record) -> None:
 
 CASES = {
     f"{name}_{phase}": partial(forth_and_back, name=name, phase=phase) for name in NETS for phase in ("train", "test")
-} | {"ties": ties, "not_a_number": not_a_number}
+} | {"ties": ties, "far_from_zero": far_from_zero, "not_a_number": not_a_number}

@@ -74,6 +74,12 @@ void sum(size_t count, float a_factor, const float* a, float b_factor,
 void scale(size_t count, float factor, const float* x, float* y);
 
 /// y = a * b.
+/// y = 1 / (1 + e^-x).
+void sigmoid(size_t count, const float* x, float* y);
+
+/// y = e^x / the sum of these over a row; rows lie one behind another.
+void softmax(long rows, int length, const float* x, float* y);
+
 void multiply(size_t count, const float* a, const float* b, float* y);
 
 /// One step of stochastic gradient descent with momentum: history = momentum *

@@ -22,6 +22,10 @@ namespace elementwise {
 bool ReLUForward(const Blob<float>& bottom, float slope, Blob<float>* top);
 bool ReLUBackward(const Blob<float>& top, float slope, Blob<float>* bottom);
 
+bool SigmoidForward(const Blob<float>& bottom, Blob<float>* top);
+/// Over an axis that no other one follows, or only such of length 1.
+bool SoftmaxForward(int axis, const Blob<float>& bottom, Blob<float>* top);
+
 bool EltwiseForward(EltwiseParameter_EltwiseOp operation,
     const vector<float>& coefficients, const vector<Blob<float>*>& bottom,
     Blob<float>* top);
@@ -142,6 +146,12 @@ inline bool EltwiseForward(EltwiseParameter_EltwiseOp, const vector<double>&,
 }
 inline bool EltwiseBackward(EltwiseParameter_EltwiseOp, bool,
     const vector<double>&, const Blob<double>&, const vector<bool>&,
+inline bool SigmoidForward(const Blob<double>&, Blob<double>*) {
+  return false;
+}
+inline bool SoftmaxForward(int, const Blob<double>&, Blob<double>*) {
+  return false;
+}
     const vector<Blob<double>*>&) {
   return false;
 }

@@ -30,6 +30,33 @@ CAFFE_INLINE void power_of_two(const Floats& y, Floats* power) {
   std::memcpy(power, &bits, sizeof(bits));
 }
 
+/// Functions of single numbers that loops compute by vectors. Not in caffe
+/// itself, where layers have functions of the same names.
+namespace vectors {
+
+const float kMostExponent = 126;  // of 2: no smaller numbers, no infinity
+
+/// e^x for x <= 0, with 0 for what is below 2^-126; of a NaN a NaN.
+CAFFE_INLINE float exponential(float x) {
+  const float y = kLog2E * x;
+  float power;
+  power_of_two<unsigned int>(y < -kMostExponent ? -kMostExponent : y, &power);
+  power = y < -kMostExponent ? 0 : power;
+  return x == x ? power : x;
+}
+
+/// 1 / (1 + e^-x), of a NaN a NaN.
+CAFFE_INLINE float sigmoid(float x) {
+  float y = -kLog2E * x;
+  y = y < -kMostExponent ? -kMostExponent : y;
+  y = y > kMostExponent ? kMostExponent : y;
+  float power;
+  power_of_two<unsigned int>(y, &power);
+  return x == x ? 1 / (1 + power) : x;
+}
+
+}  // namespace vectors
+
 }  // namespace caffe
 
 #endif  // CAFFE_UTIL_POWER_OF_TWO_HPP_

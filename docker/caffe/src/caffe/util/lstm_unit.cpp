@@ -14,17 +14,8 @@ namespace {
 
 // Fewer units than this are not worth waking a thread for (assumed).
 const size_t kUnitsWorthThreads = 1 << 16;
-const float kMost = 126;  // of exponents of 2: no smaller numbers, no infinity
 
-// 1 / (1 + e^-x), of a NaN a NaN.
-CAFFE_INLINE float sigmoid(float x) {
-  float y = -kLog2E * x;
-  y = y < -kMost ? -kMost : y;
-  y = y > kMost ? kMost : y;
-  float power;
-  power_of_two<unsigned int>(y, &power);
-  return x == x ? 1 / (1 + power) : x;
-}
+using vectors::sigmoid;
 
 CAFFE_INLINE float hyperbolic_tangent(float x) {
   return 2 * sigmoid(2 * x) - 1;  // as the layer has it
