@@ -67,5 +67,27 @@ def net(phase: str, record: Record) -> None:
     record.outputs("again ", **found.forward())
 
 
+WIDE, TALL = 40, 33  # channels, of which one is no whole number of vectors
+CHOSEN = (
+    layer("wide", "Convolution", "data", "", f"convolution_param {{ num_output: {WIDE} kernel_size: 1 }}")
+    + layer("largest", "Pooling", "wide", "", "pooling_param { kernel_size: 3 stride: 2 pad: 1 }")
+    + layer("tall", "Convolution", "largest", "", f"convolution_param {{ num_output: {TALL} kernel_size: 1 }}")
+    + layer("single", "Pooling", "tall", "", "pooling_param { pool: AVE kernel_size: 1 stride: 2 round_mode: FLOOR }")
+    + layer("score", "Convolution", "single", "", "convolution_param { num_output: 5 kernel_size: 1 }")
+)
+
+
+def chosen(record: Record) -> None:
+    """Poolings that only choose numbers, between convolutions, forth and back; then one that reads what is no number."""
+    found = build(text_net(CHOSEN, data=(3, 16, 17, 23)), "test")
+    record.pass_through(found)
+    names = ("wide", "largest", "tall", "single")
+    record.outputs(**{name: found.blobs[name].data for name in names})
+    record.gradients(**{f"of {name}": found.blobs[name].diff for name in names})
+    found.blobs["data"].data[0, :, 4, 4] = np.nan
+    record.outputs("broken ", **found.forward())
+    record.outputs("broken ", **{name: found.blobs[name].data for name in names})
+
+
 CASES = {f"convolution{number}": partial(convolution, shape) for number, shape in enumerate(SHAPES)}
-CASES |= {phase: partial(net, phase) for phase in ("train", "test")}
+CASES |= {phase: partial(net, phase) for phase in ("train", "test")} | {"chosen": chosen}

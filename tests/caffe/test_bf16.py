@@ -82,6 +82,45 @@ def test_blobs_are_bf16_where_only_convolutions_read_them(found, phase):
         assert np.array_equal(case[f"output/{name}"], case[f"output/again {name}"])
 
 
+def windows(values):
+    """Of 3 x 3 numbers, a stride of 2 apart, beginning one before the first; Caffe has one more where some are left."""
+    height, width = (-(-(size - 1) // 2) + 1 for size in values.shape[2:])
+    padded = np.full((*values.shape[:2], 2 * height + 1, 2 * width + 1), -np.inf, np.float32)
+    padded[:, :, 1 : 1 + values.shape[2], 1 : 1 + values.shape[3]] = values
+    return [padded[:, :, r : r + 2 * height - 1 : 2, c : c + 2 * width - 1 : 2] for r in range(3) for c in range(3)]
+
+
+@needs_bf16
+def test_poolings_that_choose_numbers_leave_them_bf16(found):
+    """What convolutions read through them is bf16, too; the gradient goes to the number that was chosen."""
+    result = found["all,bf16"]
+    assert "chosen" not in result.failures, result.failures
+    case, plain = result.numbers["chosen"], found[engine.ALL].numbers["chosen"]
+    wide, largest, tall, single = (case[f"output/{name}"] for name in ("wide", "largest", "tall", "single"))
+    for values in (wide, largest, tall, single):
+        assert np.array_equal(values, halved(values))
+    assert np.array_equal(largest, np.max(windows(wide), axis=0))
+    assert np.array_equal(single, tall[:, :, ::2, ::2])
+    chosen = np.argmax(windows(wide), axis=0)
+    row, column = chosen // 3, chosen % 3
+    expected = np.zeros((*wide.shape[:2], wide.shape[2] + 2, wide.shape[3] + 2), np.float32)
+    at = np.indices(chosen.shape)
+    np.add.at(expected, (at[0], at[1], 2 * at[2] + row, 2 * at[3] + column), case["gradient/of largest"])
+    assert np.allclose(case["gradient/of wide"], expected[:, :, 1:-1, 1:-1], atol=1e-6)
+    spread = np.zeros_like(tall)
+    spread[:, :, ::2, ::2] = case["gradient/of single"]
+    assert np.array_equal(case["gradient/of tall"], spread)
+    assert distance(case["output/score"], plain["output/score"]) < 2e-2
+
+
+@needs_bf16
+def test_what_is_no_number_passes_poolings_as_in_caffe(found):
+    case, plain = (found[name].numbers["chosen"] for name in ("all,bf16", engine.ALL))
+    for name in ("wide", "largest", "tall", "single"):
+        assert np.array_equal(np.isnan(case[f"output/broken {name}"]), np.isnan(plain[f"output/broken {name}"])), name
+    assert np.isnan(case["output/broken wide"]).any() and not np.isnan(case["output/broken largest"]).any()
+
+
 @needs_bf16
 def test_one_wrong_sum_is_seen():
     """The bar tells sums in bf16 from sums in float."""

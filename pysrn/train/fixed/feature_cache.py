@@ -35,7 +35,7 @@ from pysrn.whole_files import write_json
 
 # Raised when views, folding, the engine's rounding or the files below change, so that no older row is taken for a newer
 # one. 2: oneDNN's convolutions sum in parts. 3: strides move up.
-FORMAT = 3
+FORMAT = 4
 PRECISIONS = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
 MANIFEST, FEATURES, CHECKSUMS = "manifest.json", "features.bin", "checksums.bin"
 LOCK = "lock"  # held while the three are made

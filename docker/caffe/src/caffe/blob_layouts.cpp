@@ -13,6 +13,13 @@ BlockedLayout Blob<Dtype>::blocked_layout(int block) const {
 }
 
 template <typename Dtype>
+BlockedLayout Blob<Dtype>::half_layout() const {
+  const BlockedLayout layout = {shape(0), shape(1), count(2), shape(1), false,
+      true};
+  return layout;
+}
+
+template <typename Dtype>
 int Blob<Dtype>::block_of(const SyncedMemory& memory) const {
   const int block = memory.block();
   if (block == 1 || num_axes() < 2 || shape(1) % block != 0) { return 1; }
@@ -60,6 +67,17 @@ Dtype* Blob<Dtype>::overwritten_cpu_diff_in(int block) {
 }
 
 template <typename Dtype>
+const uint16_t* Blob<Dtype>::cpu_halves() const {
+  return static_cast<const uint16_t*>(data_->blocked_cpu_data(half_layout()));
+}
+
+template <typename Dtype>
+uint16_t* Blob<Dtype>::overwritten_cpu_halves() {
+  return static_cast<uint16_t*>(
+      data_->overwritten_blocked_cpu_data(half_layout()));
+}
+
+template <typename Dtype>
 void Blob<Dtype>::order_watched_data() {
   if (data_ && data_->watched() && data_->block() > 1) { mutable_cpu_data(); }
 }
@@ -82,6 +100,9 @@ void Blob<Dtype>::UseDiffMemory(const shared_ptr<SyncedMemory>& memory) {
 }
 
 #define INSTANTIATE_BLOB_LAYOUTS(Dtype) \
+  template BlockedLayout Blob<Dtype>::half_layout() const; \
+  template const uint16_t* Blob<Dtype>::cpu_halves() const; \
+  template uint16_t* Blob<Dtype>::overwritten_cpu_halves(); \
   template int Blob<Dtype>::block_of(const SyncedMemory&) const; \
   template const Dtype* Blob<Dtype>::cpu_data_in(int) const; \
   template const Dtype* Blob<Dtype>::cpu_diff_in(int) const; \

@@ -2,6 +2,7 @@
 #define CAFFE_UTIL_ELEMENTWISE_HPP_
 
 #include <cstddef>
+#include <cstdint>
 #include <type_traits>
 
 #include "caffe/util/engine.hpp"
@@ -73,13 +74,13 @@ void sum(size_t count, float a_factor, const float* a, float b_factor,
 /// y = factor * x.
 void scale(size_t count, float factor, const float* x, float* y);
 
-/// y = a * b.
 /// y = 1 / (1 + e^-x).
 void sigmoid(size_t count, const float* x, float* y);
 
 /// y = e^x / the sum of these over a row; rows lie one behind another.
 void softmax(long rows, int length, const float* x, float* y);
 
+/// y = a * b.
 void multiply(size_t count, const float* a, const float* b, float* y);
 
 /// One step of stochastic gradient descent with momentum: history = momentum *
@@ -101,6 +102,17 @@ void max_pool(const Planes& planes, const Window& window, const float* x,
     float* y, int* mask);
 void max_pool_backward(const Planes& planes, const Window& window,
     const float* dy, const int* mask, float* dx);
+
+/// The largest number in each window of bf16, num x height x width x channels.
+void max_pool_halves(int num, int channels, const Window& window,
+    const uint16_t* x, uint16_t* y);
+
+/// Whether all windows are of one number, and inside of the plane; and these
+/// numbers, of floats or bf16 (then planes.block may be any).
+bool single(const Window& window);
+template <typename Number>
+void pick(const Planes& planes, const Window& window, const Number* x,
+    Number* y);
 
 /// The mean over each window, padding included as in Caffe.
 void average_pool(const Planes& planes, const Window& window, const float* x,

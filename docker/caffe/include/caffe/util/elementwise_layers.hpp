@@ -116,22 +116,28 @@ class ScalePasses {
   bool normalized_ = false;  // the input is ScaleParts::normalized
 };
 
-/// The passes of one Pooling layer, with what one leaves for the next.
+/// The passes of one Pooling layer, with what one leaves for the next. Forward,
+/// bf16 stays bf16, and the mask is made when the backward pass asks for it.
 class PoolingPasses {
  public:
+  /// Whether a layer's output is made of numbers of its input, unchanged.
+  static bool Chooses(PoolingParameter_PoolMethod method,
+      const Window& window);
+
   /// Not for stochastic pooling. `mask`: where the largest number was.
   bool Forward(PoolingParameter_PoolMethod method, const Window& window,
       const Blob<float>& bottom, Blob<float>* top, Blob<int>* mask);
   bool Backward(PoolingParameter_PoolMethod method, const Window& window,
-      const Blob<float>& top, const Blob<int>& mask, Blob<float>* bottom);
+      const Blob<float>& top, Blob<int>* mask, Blob<float>* bottom);
 
   bool Forward(PoolingParameter_PoolMethod, const Window&, const Blob<double>&,
       Blob<double>*, Blob<int>*) { return false; }
   bool Backward(PoolingParameter_PoolMethod, const Window&,
-      const Blob<double>&, const Blob<int>&, Blob<double>*) { return false; }
+      const Blob<double>&, Blob<int>*, Blob<double>*) { return false; }
 
  private:
   int block_ = 1;  // the layout of the mask, that of the data
+  bool mask_made_ = true;
 };
 
 inline bool ReLUForward(const Blob<double>&, double, Blob<double>*) {
@@ -140,18 +146,18 @@ inline bool ReLUForward(const Blob<double>&, double, Blob<double>*) {
 inline bool ReLUBackward(const Blob<double>&, double, Blob<double>*) {
   return false;
 }
-inline bool EltwiseForward(EltwiseParameter_EltwiseOp, const vector<double>&,
-    const vector<Blob<double>*>&, Blob<double>*) {
-  return false;
-}
-inline bool EltwiseBackward(EltwiseParameter_EltwiseOp, bool,
-    const vector<double>&, const Blob<double>&, const vector<bool>&,
 inline bool SigmoidForward(const Blob<double>&, Blob<double>*) {
   return false;
 }
 inline bool SoftmaxForward(int, const Blob<double>&, Blob<double>*) {
   return false;
 }
+inline bool EltwiseForward(EltwiseParameter_EltwiseOp, const vector<double>&,
+    const vector<Blob<double>*>&, Blob<double>*) {
+  return false;
+}
+inline bool EltwiseBackward(EltwiseParameter_EltwiseOp, bool,
+    const vector<double>&, const Blob<double>&, const vector<bool>&,
     const vector<Blob<double>*>&) {
   return false;
 }

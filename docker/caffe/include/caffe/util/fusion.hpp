@@ -67,7 +67,7 @@ class ChainFusion {
     int convolution, norm, scale, eltwise, relu, last;
     int addend;  // which bottom of the sum is not the convolution's
     bool fused, deferred;  // the last time: at all, the branch
-    bool half;  // only convolutions read its result: it may be kept as bf16
+    bool half;  // its result may be kept as bf16: OnlyConvolved
     vector<float> factor, shift;
     int offset;  // of its factors, then of its shifts, in affine_
   };
@@ -76,6 +76,7 @@ class ChainFusion {
   bool InPlace(int layer, const Blob<float>* blob) const;
   bool OnlyConvolved(int last, const Blob<float>* blob) const;
   ScaleLayer<float>& scale_of(const Chain& chain) const;
+  bool PoolsHalves(int layer) const;
 
   // On the CPU (fusion_host.cpp).
   bool Affine(Chain* chain);

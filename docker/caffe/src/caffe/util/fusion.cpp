@@ -6,6 +6,7 @@
 #include <string>
 
 #include "caffe/layers/batch_norm_layer.hpp"
+#include "caffe/layers/pooling_layer.hpp"
 #include "caffe/layers/scale_layer.hpp"
 #include "caffe/util/engine.hpp"
 
@@ -90,14 +91,14 @@ bool ChainFusion::InPlace(int layer, const Blob<float>* blob) const {
 }
 
 // Whether a blob is read behind a layer, and there by convolutions or as what a
-// chain adds, through splits or not.
+// chain adds, through splits and poolings that only choose numbers or not.
 bool ChainFusion::OnlyConvolved(int last, const Blob<float>* blob) const {
   bool read = false;
   for (int i = last + 1; i < layers_.size(); ++i) {
     for (int j = 0; j < bottoms_[i].size(); ++j) {
       if (bottoms_[i][j] != blob) { continue; }
       read = true;
-      if (IsType(*layers_[i], "Split")) {
+      if (IsType(*layers_[i], "Split") || PoolsHalves(i)) {
         for (int k = 0; k < tops_[i].size(); ++k) {
           if (!OnlyConvolved(i, tops_[i][k])) { return false; }
         }
@@ -108,6 +109,11 @@ bool ChainFusion::OnlyConvolved(int last, const Blob<float>* blob) const {
     }
   }
   return read;
+}
+
+bool ChainFusion::PoolsHalves(int layer) const {
+  return IsType(*layers_[layer], "Pooling") && tops_[layer].size() == 1 &&
+      static_cast<PoolingLayer<float>&>(*layers_[layer]).Chooses();
 }
 
 bool ChainFusion::Find(int convolution, Chain* chain) const {
