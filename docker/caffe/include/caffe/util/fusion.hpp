@@ -69,16 +69,18 @@ class ChainFusion {
     bool fused, deferred;  // the last time: at all, the branch
     bool half;  // its result may be kept as bf16: OnlyConvolved
     vector<float> factor, shift;
+    vector<vector<int> > shapes;  // of its bottoms and tops, at the last pass
     int offset;  // of its factors, then of its shifts, in affine_
   };
 
   bool Find(int convolution, Chain* chain) const;
   bool InPlace(int layer, const Blob<float>* blob) const;
   bool OnlyConvolved(int last, const Blob<float>* blob) const;
-  ScaleLayer<float>& scale_of(const Chain& chain) const;
   bool PoolsHalves(int layer) const;
+  ScaleLayer<float>& scale_of(const Chain& chain) const;
 
   // On the CPU (fusion_host.cpp).
+  void Reshape(Chain* chain);
   bool Affine(Chain* chain);
   void Convolve(const Chain& chain, const Blob<float>* addend, bool relu,
       bool half, Blob<float>* top);

@@ -2,18 +2,16 @@
 #define CAFFE_UTIL_ONEDNN_ACTIVATIONS_HPP_
 #ifdef USE_ONEDNN
 
-#include "caffe/util/blocked_layout.hpp"
 #include "caffe/util/onednn_memory.hpp"
 
 namespace caffe {
 namespace onednn {
 
 /// The ways in which a blob of activations may lie, and what primitives are
-/// asked to read and to make. Halves are written only where convolutions alone
-/// read them.
+/// asked to read and to make. Halves are written only where what reads them
+/// are convolutions, by way of poolings or not.
 struct Activations {
   Descriptor ordered, blocked, halves, read, made;
-  BlockedLayout half_layout;
   bool has_block;
 
   /// half: bf16 is multiplied.
@@ -24,21 +22,20 @@ struct Activations {
 
   /// The numbers of a blob in the layout that a primitive reads. What was
   /// copied last for this use is not copied again.
-  dnnl::memory Read(const Blob<float>& blob, bool diff,
+  const void* Read(const Blob<float>& blob, bool diff,
       const Descriptor& layout, ScratchUse use) const;
 
   /// Where a primitive that writes this layout has to write to.
-  dnnl::memory Write(Blob<float>* blob, bool diff,
-      const Descriptor& layout) const;
-  /// To be called when it has written.
-  void Written(const dnnl::memory& from, Blob<float>* blob, bool diff) const;
+  void* Write(Blob<float>* blob, bool diff, const Descriptor& layout) const;
+  /// To be called when it has written there.
+  void Written(const Descriptor& layout, void* from, Blob<float>* blob,
+      bool diff) const;
 
  private:
   bool Direct(const Descriptor& layout) const;
-  dnnl::memory Newest(const Blob<float>& blob, bool diff,
-      const Descriptor& layout) const;
-  dnnl::memory Place(Blob<float>* blob, bool diff,
-      const Descriptor& layout) const;
+  const Descriptor& Newest(const Blob<float>& blob, bool diff,
+      const Descriptor& layout, const void** numbers) const;
+  void* Place(Blob<float>* blob, bool diff, const Descriptor& layout) const;
 };
 
 }  // namespace onednn

@@ -2,6 +2,8 @@
 #define CAFFE_UTIL_ONEDNN_PRIMITIVES_HPP_
 #ifdef USE_ONEDNN
 
+#include <unordered_map>
+
 #include "caffe/util/onednn_activations.hpp"
 #include "caffe/util/onednn_convolution.hpp"
 #include "caffe/util/onednn_memory.hpp"
@@ -30,14 +32,21 @@ class Primitives {
       Blob<float>* weight, Blob<float>* bias);
 
  private:
-  // The forward pass with an epilogue, and the layouts of its arguments.
+  // The forward pass with an epilogue; what its primitive reads and writes, and
+  // how these lie outside of it. The arguments are made once: for a small
+  // convolution making them takes a tenth of the time.
   struct Fused {
-    dnnl::convolution_forward::primitive_desc description;
     dnnl::convolution_forward primitive;
+    Descriptor from, weights, to;
     Descriptor bottom, weight, top;
+    std::unordered_map<int, dnnl::memory> arguments;
+
+    /// The numbers of an argument: the part with this number of those at data.
+    void Set(int argument, const Descriptor& descriptor, const void* data,
+        int part = 0);
   };
   // adds: to what is there, instead of the bias.
-  const Fused& PrepareForward(const ConvolutionEpilogue& epilogue, bool adds);
+  Fused& PrepareForward(const ConvolutionEpilogue& epilogue, bool adds);
   void PrepareBackwardBottom();
   void PrepareBackwardWeight();
   void RequireHalf();
@@ -48,7 +57,7 @@ class Primitives {
   // The forward pass as another one that rounds less (onednn_rounding.cpp).
   void SeeRows();
   void SeeChannels();
-  dnnl::memory WeightsByChannel(const Blob<float>& weight) const;
+  const void* WeightsByChannel(const Blob<float>& weight) const;
 
   const ConvolutionSizes sizes_;
   const bool half_;

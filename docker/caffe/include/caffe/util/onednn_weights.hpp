@@ -42,12 +42,13 @@ struct WeightLayouts {
 /// of them is alive they are not kept.
 class KeptWeights {
  public:
-  dnnl::memory Read(const Blob<float>& weight, const WeightLayouts& layouts,
+  const void* Read(const Blob<float>& weight, const WeightLayouts& layouts,
       const Descriptor& layout);
 
  private:
   size_t seen_version_ = 0, kept_version_ = 0;
   dnnl::memory kept_;
+  Descriptor kept_layout_;
 };
 
 }  // namespace onednn

@@ -14,41 +14,47 @@ Activations::Activations(int num, int channels, const int size[2], bool half)
   made = has_block && !half ? blocked : Descriptor(dims, kFloat, Tag::any);
   read = half ? Descriptor(dims, kHalf, Tag::any) : made;
   halves = Descriptor(dims, kHalf, Tag::nhwc);
-  half_layout = {num, channels, size[0] * size[1], channels, false, true};
 }
 
-dnnl::memory Activations::Read(const Blob<float>& blob, bool diff,
+const void* Activations::Read(const Blob<float>& blob, bool diff,
     const Descriptor& layout, ScratchUse use) const {
-  const dnnl::memory values = Newest(blob, diff, layout);
+  const void* numbers;
+  const Descriptor& newest = Newest(blob, diff, layout, &numbers);
+  if (newest == layout) { return numbers; }
   const SyncedMemory& memory = *(diff ? blob.diff() : blob.data());
-  return InLayout(layout, values, use,
-      memory.watched() ? 0 : memory.version());
+  return InLayout(layout, Wrap(newest, numbers), use,
+      memory.watched() ? 0 : memory.version()).get_data_handle();
 }
 
 // The numbers of a blob in the one of its layouts that is nearest to this one.
-dnnl::memory Activations::Newest(const Blob<float>& blob, bool diff,
-    const Descriptor& layout) const {
-  if (!diff && blob.data()->is_blocked(half_layout)) {
-    return Wrap(halves, blob.data()->blocked_cpu_data(half_layout));
+const Descriptor& Activations::Newest(const Blob<float>& blob, bool diff,
+    const Descriptor& layout, const void** numbers) const {
+  if (!diff && blob.data_in_halves()) {
+    *numbers = blob.cpu_halves();
+    return halves;
   }
   const int block = diff ? blob.diff_block() : blob.data_block();
   if (has_block && (layout == blocked ||
       (layout != ordered && block == ChannelBlock()))) {
-    return Wrap(blocked, diff ? blob.cpu_diff_in(ChannelBlock()) :
-        blob.cpu_data_in(ChannelBlock()));
+    *numbers = diff ? blob.cpu_diff_in(ChannelBlock()) :
+        blob.cpu_data_in(ChannelBlock());
+    return blocked;
   }
-  return Wrap(ordered, diff ? blob.cpu_diff() : blob.cpu_data());
+  *numbers = diff ? blob.cpu_diff() : blob.cpu_data();
+  return ordered;
 }
 
-dnnl::memory Activations::Write(Blob<float>* blob, bool diff,
+void* Activations::Write(Blob<float>* blob, bool diff,
     const Descriptor& layout) const {
   return Direct(layout) ? Place(blob, diff, layout) :
-      ScratchMemory(layout, RESULT);
+      ScratchMemory(layout, RESULT).get_data_handle();
 }
 
-void Activations::Written(const dnnl::memory& from, Blob<float>* blob,
-    bool diff) const {
-  if (!Direct(from.get_desc())) { Reorder(from, Place(blob, diff, kept())); }
+void Activations::Written(const Descriptor& layout, void* from,
+    Blob<float>* blob, bool diff) const {
+  if (!Direct(layout)) {
+    Reorder(Wrap(layout, from), Wrap(kept(), Place(blob, diff, kept())));
+  }
 }
 
 // Whether a primitive that writes this layout can write into a blob.
@@ -57,15 +63,12 @@ bool Activations::Direct(const Descriptor& layout) const {
       (has_block && layout == blocked);
 }
 
-dnnl::memory Activations::Place(Blob<float>* blob, bool diff,
+void* Activations::Place(Blob<float>* blob, bool diff,
     const Descriptor& layout) const {
-  if (layout == halves) {
-    return Wrap(layout,
-        blob->data()->overwritten_blocked_cpu_data(half_layout));
-  }
+  if (layout == halves) { return blob->overwritten_cpu_halves(); }
   const int block = layout == ordered ? 1 : ChannelBlock();
-  return Wrap(layout, diff ? blob->overwritten_cpu_diff_in(block) :
-      blob->overwritten_cpu_data_in(block));
+  return diff ? blob->overwritten_cpu_diff_in(block) :
+      blob->overwritten_cpu_data_in(block);
 }
 
 }  // namespace onednn

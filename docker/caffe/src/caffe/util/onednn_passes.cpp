@@ -1,7 +1,5 @@
 // The passes of a convolution: the numbers that its primitives read and write.
 #ifdef USE_ONEDNN
-#include <unordered_map>
-
 #include "caffe/util/onednn_primitives.hpp"
 
 namespace caffe {
@@ -17,71 +15,80 @@ int OperationArgument(int operation) {
 
 }  // namespace
 
+void Primitives::Fused::Set(int argument, const Descriptor& descriptor,
+    const void* data, int part) {
+  char* const numbers = static_cast<char*>(const_cast<void*>(data)) +
+      (part ? part * descriptor.get_size() : 0);
+  dnnl::memory& memory = arguments[argument];
+  if (memory) {
+    memory.set_data_handle(numbers);
+  } else {
+    memory = Wrap(descriptor, numbers);
+  }
+}
+
 void Primitives::Forward(const Blob<float>& bottom, const Blob<float>& weight,
     const Blob<float>* bias, const ConvolutionEpilogue& epilogue,
     KeptWeights* kept, Blob<float>* top) {
-  const Fused& last = PrepareForward(epilogue, parts_ > 1);
-  const dnnl::memory from = bottom_.Read(bottom, false, last.bottom, BOTTOM);
-  const dnnl::memory weights = parts_ > 1 ? WeightsByChannel(weight) :
+  Fused& last = PrepareForward(epilogue, parts_ > 1);
+  const void* const from = bottom_.Read(bottom, false, last.bottom, BOTTOM);
+  const void* const weights = parts_ > 1 ? WeightsByChannel(weight) :
       kept->Read(weight, weight_, last.weight);
-  dnnl::memory addend;
-  if (epilogue.addend) {
-    addend = top_.Read(*epilogue.addend, false, last.top, TOP);
-  }
-  const dnnl::memory result = top_.Write(top, false, last.top);
+  const void* const addend = epilogue.addend ?
+      top_.Read(*epilogue.addend, false, last.top, TOP) : NULL;
+  void* const result = top_.Write(top, false, last.top);
   for (int pass = 0; pass < images_ * parts_; ++pass) {
     const int image = pass / parts_, part = pass % parts_;
     const bool adds = part > 0, ends = part + 1 == parts_;
-    const Fused& forward =
+    Fused& forward =
         ends ? last : PrepareForward(ConvolutionEpilogue(), adds);
-    const Descriptor written = forward.description.dst_desc();
-    Arguments arguments;
-    arguments[DNNL_ARG_SRC] = As(forward.description.src_desc(), from, pass);
-    arguments[DNNL_ARG_WEIGHTS] =
-        As(forward.description.weights_desc(), weights, part);
+    forward.Set(DNNL_ARG_SRC, forward.from, from, pass);
+    forward.Set(DNNL_ARG_WEIGHTS, forward.weights, weights, part);
     int operation = adds ? 1 : 0;
     if (ends && epilogue.factor) {
-      arguments[OperationArgument(operation++)] =
-          Wrap(by_channel_, epilogue.factor);
-      arguments[OperationArgument(operation++)] =
-          Wrap(by_channel_, epilogue.shift);
+      forward.Set(OperationArgument(operation++), by_channel_,
+          epilogue.factor);
+      forward.Set(OperationArgument(operation++), by_channel_,
+          epilogue.shift);
     }
     if (ends && epilogue.addend) {
-      arguments[OperationArgument(operation)] = As(written, addend, image);
+      forward.Set(OperationArgument(operation), forward.to, addend, image);
     }
     if (sizes_.bias && !adds) {
-      arguments[DNNL_ARG_BIAS] = Wrap(bias_, bias->cpu_data());
+      forward.Set(DNNL_ARG_BIAS, bias_, bias->cpu_data());
     }
-    arguments[DNNL_ARG_DST] = As(written, result, image);
-    forward.primitive.execute(Stream(), arguments);
+    forward.Set(DNNL_ARG_DST, forward.to, result, image);
+    forward.primitive.execute(Stream(), forward.arguments);
   }
-  top_.Written(result, top, false);
+  top_.Written(last.top, result, top, false);
 }
 
 void Primitives::BackwardBottom(const Blob<float>& top,
     const Blob<float>& weight, Blob<float>* bottom) {
   PrepareBackwardBottom();
   Arguments arguments;
-  arguments[DNNL_ARG_DIFF_DST] = top_.Read(top, true,
-      backward_bottom_description_.diff_dst_desc(), TOP);
+  const Descriptor read = backward_bottom_description_.diff_dst_desc();
+  arguments[DNNL_ARG_DIFF_DST] =
+      Wrap(read, top_.Read(top, true, read, TOP));
   arguments[DNNL_ARG_WEIGHTS] =
       InLayout(backward_bottom_description_.weights_desc(),
           weight_.Newest(weight), WEIGHT);
-  const dnnl::memory result = bottom_.Write(bottom, true,
-      backward_bottom_description_.diff_src_desc());
-  arguments[DNNL_ARG_DIFF_SRC] = result;
+  const Descriptor made = backward_bottom_description_.diff_src_desc();
+  void* const result = bottom_.Write(bottom, true, made);
+  arguments[DNNL_ARG_DIFF_SRC] = Wrap(made, result);
   backward_bottom_.execute(Stream(), arguments);
-  bottom_.Written(result, bottom, true);
+  bottom_.Written(made, result, bottom, true);
 }
 
 void Primitives::BackwardWeight(const Blob<float>& top,
     const Blob<float>& bottom, Blob<float>* weight, Blob<float>* bias) {
   PrepareBackwardWeight();
   Arguments arguments;
-  arguments[DNNL_ARG_SRC] = bottom_.Read(bottom, false,
-      backward_weight_description_.src_desc(), BOTTOM);
-  arguments[DNNL_ARG_DIFF_DST] = top_.Read(top, true,
-      backward_weight_description_.diff_dst_desc(), TOP);
+  const Descriptor from = backward_weight_description_.src_desc();
+  const Descriptor with = backward_weight_description_.diff_dst_desc();
+  arguments[DNNL_ARG_SRC] =
+      Wrap(from, bottom_.Read(bottom, false, from, BOTTOM));
+  arguments[DNNL_ARG_DIFF_DST] = Wrap(with, top_.Read(top, true, with, TOP));
   const Descriptor layout = backward_weight_description_.diff_weights_desc();
   const bool direct = weight_.TakesGradient(layout, *weight);
   const dnnl::memory result = direct ? Wrap(layout,

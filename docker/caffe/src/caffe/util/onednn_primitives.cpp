@@ -74,7 +74,7 @@ dnnl::convolution_forward::primitive_desc Primitives::DescribeForward(
       pad_end_, attributes);
 }
 
-const Primitives::Fused& Primitives::PrepareForward(
+Primitives::Fused& Primitives::PrepareForward(
     const ConvolutionEpilogue& epilogue, bool adds) {
   const bool halves = half_ && epilogue.half;
   Fused& fused = forward_[(epilogue.factor ? 1 : 0) +
@@ -100,11 +100,15 @@ const Primitives::Fused& Primitives::PrepareForward(
   }
   dnnl::primitive_attr attributes;
   attributes.set_post_ops(operations);
-  fused.description = DescribeForward(attributes, sizes_.bias && !adds, made);
-  fused.primitive = dnnl::convolution_forward(fused.description);
-  fused.bottom = seen_ ? bottom_.kept() : fused.description.src_desc();
-  fused.weight = seen_ ? weight_.blocked : fused.description.weights_desc();
-  fused.top = seen_ ? top_.kept() : fused.description.dst_desc();
+  const dnnl::convolution_forward::primitive_desc description =
+      DescribeForward(attributes, sizes_.bias && !adds, made);
+  fused.primitive = dnnl::convolution_forward(description);
+  fused.from = description.src_desc();
+  fused.weights = description.weights_desc();
+  fused.to = description.dst_desc();
+  fused.bottom = seen_ ? bottom_.kept() : fused.from;
+  fused.weight = seen_ ? weight_.blocked : fused.weights;
+  fused.top = seen_ ? top_.kept() : fused.to;
   return fused;
 }
 

@@ -65,7 +65,7 @@ void Primitives::SeeChannels() {
       .weights_desc();
 }
 
-dnnl::memory Primitives::WeightsByChannel(const Blob<float>& weight) const {
+const void* Primitives::WeightsByChannel(const Blob<float>& weight) const {
   const int size = seen_weight_.get_size();
   const Descriptor all({parts_ * size}, dnnl::memory::data_type::u8, Tag::a);
   const dnnl::memory weights = ScratchMemory(all, WEIGHT);
@@ -74,7 +74,7 @@ dnnl::memory Primitives::WeightsByChannel(const Blob<float>& weight) const {
         seen_weight_.get_dims(), {0, part, 0, 0});
     Reorder(Wrap(channel, weight.cpu_data()), As(seen_weight_, weights, part));
   }
-  return weights;
+  return weights.get_data_handle();
 }
 
 }  // namespace onednn

@@ -37,26 +37,27 @@ void WeightLayouts::Add(const dnnl::memory& gradient,
   }
 }
 
-dnnl::memory KeptWeights::Read(const Blob<float>& weight,
+const void* KeptWeights::Read(const Blob<float>& weight,
     const WeightLayouts& layouts, const Descriptor& layout) {
-  const dnnl::memory values = layouts.Newest(weight);
-  if (layout == values.get_desc()) { return values; }
   const size_t version = weight.data()->watched() ? 0 :
       weight.data()->version();
-  if (version && version == kept_version_ && kept_.get_desc() == layout) {
-    return kept_;
+  if (version && version == kept_version_ && kept_layout_ == layout) {
+    return kept_.get_data_handle();
   }
+  const dnnl::memory values = layouts.Newest(weight);
+  if (layout == values.get_desc()) { return values.get_data_handle(); }
   const bool keep = version && version == seen_version_;
   seen_version_ = version;
   kept_version_ = 0;
   if (!keep) {
     kept_ = dnnl::memory();
-    return InLayout(layout, values, WEIGHT);
+    return InLayout(layout, values, WEIGHT).get_data_handle();
   }
   kept_ = dnnl::memory(layout, Engine());
+  kept_layout_ = layout;
   Reorder(values, kept_);
   kept_version_ = version;
-  return kept_;
+  return kept_.get_data_handle();
 }
 
 }  // namespace onednn
