@@ -17,7 +17,7 @@ from pysrn.predict.deploy import DeployNet
 from pysrn.systems.generated import last_snapshot, write_stock
 from tests.srn import RECIPES, SCORES, replace
 
-ITERATIONS, RATES = (80, 40, 40, 20), (0.03, 0.003, 0.01, 0.003)
+ITERATIONS, RATES = (80, 40, 40, 40), (0.03, 0.003, 0.01, 0.0003)
 STAGES = (1, 2, 3, 4)
 IMAGES, BATCH = 64, 8
 EPOCH = IMAGES // BATCH  # iterations
