@@ -95,7 +95,8 @@ def debian_packages(files: Iterable[Path]) -> dict[str, str]:
     """The Debian packages that hold the files, with their versions."""
     names = {name for path in map(str, files) for name in (path, f"/usr{path}", path.removeprefix("/usr"))}
     lines = run("dpkg-query", "--search", *sorted(names), check=False).splitlines()
-    owners = sorted({line.partition(":")[0] for line in lines})
+    moved = "diversion by ", "local diversion "  # lines of files that a package has moved aside
+    owners = sorted({line.partition(":")[0] for line in lines if not line.startswith(moved)})
     shown = run("dpkg-query", "--show", "--showformat", "${Package} ${Version}\n", *owners)
     return dict(sorted(line.split() for line in shown.splitlines()))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from docker.bundle import parts
 from tests.holding import HANG
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -122,6 +123,25 @@ def test_runtime_packages_hold_what_caffe_names():
     held = {Path(name).name for name in listed} | {"libopenblas.so.0"}  # made by the alternatives system
     assert names - own - held == set()
     assert any(name.startswith("libopenblas0") for name in packages)
+
+
+def test_files_that_a_package_has_moved_aside_are_no_packages(tmp_path, monkeypatch):
+    """As Debian 13 has some: the last word of `diversion by libc6 to: FILE` was taken for a package."""
+    caffe = pytest.importorskip("caffe")
+    if not shutil.which("dpkg-query"):
+        pytest.skip("no dpkg-query")
+    for part in ("status", "info", "arch"):
+        if (there := Path("/var/lib/dpkg", part)).exists():
+            (tmp_path / part).symlink_to(there)
+    loaded = run("ldd", caffe._caffe.__file__).stdout
+    library = os.path.realpath(re.search(r"libboost_python\S* => (\S+)", loaded)[1])
+    (tmp_path / "diversions").write_text(f"{library}\n{library}.aside\nlibc6\n")
+    monkeypatch.setenv("DPKG_ADMINDIR", str(tmp_path))
+    assert "diversion by" in run("dpkg-query", "--search", library).stdout
+    packages = run(IMAGE_TOOLS / "runtime-packages", Path(caffe.__file__).resolve().parents[4]).stdout.splitlines()
+    assert packages and not [name for name in packages if " " in name or "diversion" in name]
+    assert any(name.startswith("libboost-python") for name in packages)
+    assert [name for name in parts.debian_packages([Path(library)]) if name.startswith("libboost-python")]
 
 
 def test_runtime_packages_of_nothing(tmp_path):

@@ -3,7 +3,6 @@
 
 #include <boost/bind/bind.hpp>
 
-#include <algorithm>
 #include <cmath>
 
 #include "caffe/layers/batch_norm_layer.hpp"
@@ -23,33 +22,6 @@ const engine::Provider fusion_provider(engine::FUSION);
 #endif
 
 }  // namespace
-
-// As Caffe before each pass of a layer, but not where all shapes are as they
-// were left: then it would do nothing that counts, in a tenth of the time of a
-// small convolution.
-void ChainFusion::Reshape(Chain* chain) {
-  size_t known = 0;
-  const auto is_known = [&](const Blob<float>* blob) {
-    return known < chain->shapes.size() &&
-        blob->shape() == chain->shapes[known++];
-  };
-  bool same = !chain->shapes.empty();
-  for (int i = chain->convolution; same && i <= chain->last; ++i) {
-    same = std::all_of(bottoms_[i].begin(), bottoms_[i].end(), is_known) &&
-        std::all_of(tops_[i].begin(), tops_[i].end(), is_known);
-  }
-  if (same) { return; }
-  chain->shapes.clear();
-  for (int i = chain->convolution; i <= chain->last; ++i) {
-    layers_[i]->Reshape(bottoms_[i], tops_[i]);
-    for (const Blob<float>* blob : bottoms_[i]) {
-      chain->shapes.push_back(blob->shape());
-    }
-    for (const Blob<float>* blob : tops_[i]) {
-      chain->shapes.push_back(blob->shape());
-    }
-  }
-}
 
 // Sets what BatchNorm and Scale multiply by and add; false if a backward pass
 // through Scale needs its input and cannot recover it from its output.
@@ -103,7 +75,9 @@ int ChainFusion::Forward(int first, int last) {
   Chain& chain = chains_[by_first_[first]];
   chain.fused = chain.deferred = false;
   if (chain.last > last) { return 0; }
-  Reshape(&chain);
+  for (int i = first; i <= chain.last; ++i) {
+    layers_[i]->Reshape(bottoms_[i], tops_[i]);
+  }
   ConvolutionLayer<float>& convolution =
       static_cast<ConvolutionLayer<float>&>(*layers_[first]);
   if (!convolution.PrepareOneDNN(*bottoms_[first][0]) || !Affine(&chain)) {
