@@ -67,27 +67,34 @@ def net(phase: str, record: Record) -> None:
     record.outputs("again ", **found.forward())
 
 
-WIDE, TALL = 40, 33  # channels, of which one is no whole number of vectors
-CHOSEN = (
-    layer("wide", "Convolution", "data", "", f"convolution_param {{ num_output: {WIDE} kernel_size: 1 }}")
-    + layer("largest", "Pooling", "wide", "", "pooling_param { kernel_size: 3 stride: 2 pad: 1 }")
-    + layer("tall", "Convolution", "largest", "", f"convolution_param {{ num_output: {TALL} kernel_size: 1 }}")
-    + layer("single", "Pooling", "tall", "", "pooling_param { pool: AVE kernel_size: 1 stride: 2 round_mode: FLOOR }")
-    + layer("score", "Convolution", "single", "", "convolution_param { num_output: 5 kernel_size: 1 }")
-)
+CHOSEN = {"chosen": (40, 33), "chosen_few": (5, 1)}  # channels: more than a vector holds, and fewer
 
 
-def chosen(record: Record) -> None:
-    """Poolings that only choose numbers, between convolutions, forth and back; then one that reads what is no number."""
-    found = build(text_net(CHOSEN, data=(3, 16, 17, 23)), "test")
+def poolings(wide: int, tall: int) -> str:
+    """Poolings that only choose numbers, between convolutions of so many outputs."""
+    single = "pool: AVE kernel_size: 1 stride: 2 round_mode: FLOOR"
+    return (
+        layer("wide", "Convolution", "data", "", f"convolution_param {{ num_output: {wide} kernel_size: 1 }}")
+        + layer("largest", "Pooling", "wide", "", "pooling_param { kernel_size: 3 stride: 2 pad: 1 }")
+        + layer("tall", "Convolution", "largest", "", f"convolution_param {{ num_output: {tall} kernel_size: 1 }}")
+        + layer("single", "Pooling", "tall", "", f"pooling_param {{ {single} }}")
+        + layer("score", "Convolution", "single", "", "convolution_param { num_output: 5 kernel_size: 1 }")
+    )
+
+
+def chosen(wide: int, tall: int, record: Record) -> None:
+    """Forth and back; then while arrays look on, with something that is no number."""
+    found = build(text_net(poolings(wide, tall), data=(3, 16, 17, 23)), "test")
     record.pass_through(found)
     names = ("wide", "largest", "tall", "single")
     record.outputs(**{name: found.blobs[name].data for name in names})
     record.gradients(**{f"of {name}": found.blobs[name].diff for name in names})
+    views = {name: found.blobs[name].data for name in names}
     found.blobs["data"].data[0, :, 4, 4] = np.nan
     record.outputs("broken ", **found.forward())
-    record.outputs("broken ", **{name: found.blobs[name].data for name in names})
+    record.outputs("broken ", **views)
 
 
 CASES = {f"convolution{number}": partial(convolution, shape) for number, shape in enumerate(SHAPES)}
-CASES |= {phase: partial(net, phase) for phase in ("train", "test")} | {"chosen": chosen}
+CASES |= {phase: partial(net, phase) for phase in ("train", "test")}
+CASES |= {name: partial(chosen, *channels) for name, channels in CHOSEN.items()}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.caffe import engine
-from tests.caffe.bf16_cases import CASES, READERS, SHAPES
+from tests.caffe.bf16_cases import CASES, CHOSEN, READERS, SHAPES
 from tests.processor import needs_bf16
 
 SETTINGS = "onednn,bf16", "all,bf16"
@@ -91,11 +91,12 @@ def windows(values):
 
 
 @needs_bf16
-def test_poolings_that_choose_numbers_leave_them_bf16(found):
+@pytest.mark.parametrize("name", CHOSEN)
+def test_poolings_that_choose_numbers_leave_them_bf16(found, name):
     """What convolutions read through them is bf16, too; the gradient goes to the number that was chosen."""
     result = found["all,bf16"]
-    assert "chosen" not in result.failures, result.failures
-    case, plain = result.numbers["chosen"], found[engine.ALL].numbers["chosen"]
+    assert name not in result.failures, result.failures
+    case, plain = result.numbers[name], found[engine.ALL].numbers[name]
     wide, largest, tall, single = (case[f"output/{name}"] for name in ("wide", "largest", "tall", "single"))
     for values in (wide, largest, tall, single):
         assert np.array_equal(values, halved(values))
@@ -114,10 +115,12 @@ def test_poolings_that_choose_numbers_leave_them_bf16(found):
 
 
 @needs_bf16
-def test_what_is_no_number_passes_poolings_as_in_caffe(found):
-    case, plain = (found[name].numbers["chosen"] for name in ("all,bf16", engine.ALL))
-    for name in ("wide", "largest", "tall", "single"):
-        assert np.array_equal(np.isnan(case[f"output/broken {name}"]), np.isnan(plain[f"output/broken {name}"])), name
+@pytest.mark.parametrize("name", CHOSEN)
+def test_what_is_no_number_passes_poolings_as_in_caffe(found, name):
+    """Seen through arrays that were there before the pass."""
+    case, plain = (found[setting].numbers[name] for setting in ("all,bf16", engine.ALL))
+    for blob in ("wide", "largest", "tall", "single"):
+        assert np.array_equal(np.isnan(case[f"output/broken {blob}"]), np.isnan(plain[f"output/broken {blob}"])), blob
     assert np.isnan(case["output/broken wide"]).any() and not np.isnan(case["output/broken largest"]).any()
 
 

@@ -79,12 +79,12 @@ uint16_t* Blob<Dtype>::overwritten_cpu_halves() {
 
 template <typename Dtype>
 void Blob<Dtype>::order_watched_data() {
-  if (data_ && data_->watched() && data_->block() > 1) { mutable_cpu_data(); }
+  if (data_ && data_->watched() && data_->blocked()) { mutable_cpu_data(); }
 }
 
 template <typename Dtype>
 void Blob<Dtype>::order_watched_diff() {
-  if (diff_ && diff_->watched() && diff_->block() > 1) { mutable_cpu_diff(); }
+  if (diff_ && diff_->watched() && diff_->blocked()) { mutable_cpu_diff(); }
 }
 
 template <typename Dtype>

@@ -117,7 +117,8 @@ class ScalePasses {
 };
 
 /// The passes of one Pooling layer, with what one leaves for the next. Forward,
-/// bf16 stays bf16, and the mask is made when the backward pass asks for it.
+/// bf16 stays bf16, and the mask is made when the backward pass asks for it, of
+/// the input as it is then.
 class PoolingPasses {
  public:
   /// Whether a layer's output is made of numbers of its input, unchanged.

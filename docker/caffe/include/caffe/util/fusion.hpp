@@ -69,7 +69,6 @@ class ChainFusion {
     bool fused, deferred;  // the last time: at all, the branch
     bool half;  // its result may be kept as bf16: OnlyConvolved
     vector<float> factor, shift;
-    vector<vector<int> > shapes;  // of its bottoms and tops, at the last pass
     int offset;  // of its factors, then of its shifts, in affine_
   };
 
@@ -80,7 +79,6 @@ class ChainFusion {
   ScaleLayer<float>& scale_of(const Chain& chain) const;
 
   // On the CPU (fusion_host.cpp).
-  void Reshape(Chain* chain);
   bool Affine(Chain* chain);
   void Convolve(const Chain& chain, const Blob<float>* addend, bool relu,
       bool half, Blob<float>* top);
