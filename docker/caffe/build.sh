@@ -24,7 +24,7 @@
 set -euo pipefail
 
 # Without -DNDEBUG: debug assertions are checked, too.
-readonly SANITIZERS='-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all'
+readonly SANITIZERS='-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined'
 readonly MEMORY_PER_COMPILER_MB=1000 # ten source files compiled as one, or pycaffe's, with room to spare
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
