@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -94,9 +95,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             else:
                 file.seek(0)  # given a path, torch.load would go by its suffix
                 values = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
     except Exception as error:  # damaged bytes are run as a pickle's words, so they can meet any
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that one: they name a place before the file
+            raise
         if found := re.search(r"GLOBAL ([\w.]+)|(TorchScript)", str(error)):
             raise SrnError(
                 f"{path} holds more than tensors ({found[1] or found[2]}), which is not run here", STATE_DICT_ALONE
