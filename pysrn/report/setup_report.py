@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -30,6 +31,8 @@ LAYER_TYPES = (
 # OpenBLAS kernels without AVX2: what a version falls back on that does not know the processor
 OLD_KERNELS = {"Prescott", "Core2", "Penryn", "Dunnington", "Nehalem", "Atom", "Sandybridge"}
 OPENBLAS_THREADS = {0: "none", 1: "pthreads", 2: "OpenMP"}  # openblas_get_parallel()
+# Linux's setting of pages of 2 MB; in it the chosen word is in brackets
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 CURE = "docker/local tools/check_setup.py"  # makes the environment, then reports on it
 
 Report = dict[str, Any]
@@ -64,6 +67,8 @@ def collect(data_folder: Path) -> Report:
                 notes.append(f"{error}; {aside}")
         report["layers"] = describe_layers(caffe.layer_type_list(), missing)
         report["blas"] = describe_blas(caffe._caffe.__file__, report["machine"]["avx2"], notes)
+        if report["machine"]["large_pages"] == "never":
+            notes.append(f"the system gives no pages of 2 MB: Caffe is slower; as root: echo madvise >{LARGE_PAGES}")
     return {**report, "notes": notes, "missing": missing}
 
 
@@ -77,8 +82,15 @@ def describe_machine() -> Report:
         "avx2": "avx2" in processor.get("flags", "").split(),
         "cores": len(os.sched_getaffinity(0)),
         "free_memory_gb": round(int(memory.split()[0]) / 2**20, 1),
+        "large_pages": large_pages(),
         "gpus": list_gpus(),
     }
+
+
+def large_pages(setting: Path = LARGE_PAGES) -> str:
+    """Return who gets pages of 2 MB from the system: `always`, `madvise` (who asks, as our Caffe does), or `never`."""
+    chosen = re.search(r"\[(\w+)\]", setting.read_text()) if setting.is_file() else None
+    return chosen[1] if chosen else "never"
 
 
 def list_gpus() -> list[str]:
@@ -181,6 +193,7 @@ def as_text(report: Report) -> str:
     lines = [
         f"system    {machine['system']}",
         f"CPU       {machine['cpu']}, {machine['cores']} cores, {machine['free_memory_gb']} GB memory free",
+        f"pages     of 2 MB: {machine['large_pages']}",
         f"GPU       {'; '.join(machine['gpus']) or 'none'}",
     ]
     if caffe:

@@ -177,3 +177,18 @@ def test_python_outside_the_environment():
     assert result.returncode == 3
     assert result.stderr.splitlines()[-1] == "  mend it: docker/local tools/check_setup.py"
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("always [madvise] never\n", "madvise"),
+        ("[always] madvise never\n", "always"),
+        ("always madvise [never]\n", "never"),
+    ],
+)
+def test_large_pages(text, expected, tmp_path):
+    setting = tmp_path / "enabled"
+    setting.write_text(text)
+    assert setup_report.large_pages(setting) == expected
+    assert setup_report.large_pages(tmp_path / "a system without them") == "never"

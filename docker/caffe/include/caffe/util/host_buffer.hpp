@@ -7,6 +7,7 @@
 
 #include "caffe/common.hpp"
 #include "caffe/util/blocked_layout.hpp"
+#include "caffe/util/host_memory.hpp"
 
 namespace caffe {
 
@@ -31,7 +32,6 @@ class HostBuffer {
 
   /// `size`: bytes of the numbers, the largest that any layout may need.
   explicit HostBuffer(size_t size);
-  ~HostBuffer();
 
   State state() const { return state_; }
   /// Whether the blocked buffer holds the newest numbers.
@@ -49,7 +49,7 @@ class HostBuffer {
   /// A pointer for writing all numbers in a blocked layout.
   void* OverwriteBlocked(const BlockedLayout& layout);
   /// The blocked buffer: what is in it is up to the state.
-  void* blocked_data() { return blocked_; }
+  void* blocked_data() { return blocked_.data(); }
   /// Copies numbers from Caffe's order; the copy is good until the next call.
   void* CopyBlocked(const BlockedLayout& layout, const void* ordered);
   /// BLOCKED only: copies the numbers into Caffe's order.
@@ -77,7 +77,7 @@ class HostBuffer {
   const size_t size_;
   State state_;
   size_t version_;
-  void* blocked_;
+  HostMemory blocked_;
   BlockedLayout layout_;
   boost::function<void()> compute_;
   shared_ptr<void> watch_;

@@ -47,7 +47,7 @@ class KeptWeights {
 
  private:
   size_t seen_version_ = 0, kept_version_ = 0;
-  dnnl::memory kept_;
+  HostMemory kept_;
   Descriptor kept_layout_;
 };
 

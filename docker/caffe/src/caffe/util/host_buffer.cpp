@@ -3,7 +3,6 @@
 #include <boost/make_shared.hpp>
 
 #include <atomic>
-#include <cstdlib>
 
 namespace caffe {
 
@@ -17,11 +16,7 @@ size_t NewVersion() {
 }  // namespace
 
 HostBuffer::HostBuffer(size_t size)
-    : size_(size), state_(ORDERED), version_(NewVersion()), blocked_(NULL) {}
-
-HostBuffer::~HostBuffer() {
-  free(blocked_);
-}
+    : size_(size), state_(ORDERED), version_(NewVersion()) {}
 
 // The numbers are about to change.
 void HostBuffer::Enter(State state) {
@@ -31,13 +26,8 @@ void HostBuffer::Enter(State state) {
 }
 
 void HostBuffer::Allocate(const BlockedLayout& layout) {
-  const size_t kCacheLine = 64;
   CHECK_LE(layout.bytes(), size_);
-  if (!blocked_) {
-    const size_t lines = (size_ + kCacheLine - 1) / kCacheLine;
-    CHECK_EQ(0, posix_memalign(&blocked_, kCacheLine, lines * kCacheLine))
-        << "host allocation of size " << size_ << " failed";
-  }
+  blocked_.Reserve(size_);
   layout_ = layout;
 }
 
@@ -48,7 +38,7 @@ void HostBuffer::Written() {
 void* HostBuffer::OverwriteBlocked(const BlockedLayout& layout) {
   Allocate(layout);
   Enter(BLOCKED);
-  return blocked_;
+  return blocked_.data();
 }
 
 void* HostBuffer::CopyBlocked(const BlockedLayout& layout,
@@ -56,12 +46,12 @@ void* HostBuffer::CopyBlocked(const BlockedLayout& layout,
   Allocate(layout);
   state_ = ORDERED;
   BlockFromOrdered(layout, static_cast<const float*>(ordered),
-      static_cast<float*>(blocked_));
-  return blocked_;
+      static_cast<float*>(blocked_.data()));
+  return blocked_.data();
 }
 
 void HostBuffer::Order(void* ordered) {
-  OrderFromBlocked(layout_, blocked_, static_cast<float*>(ordered));
+  OrderFromBlocked(layout_, blocked_.data(), static_cast<float*>(ordered));
   state_ = BOTH;
 }
 

@@ -1,36 +1,10 @@
 #ifdef USE_ONEDNN
 #include "caffe/util/onednn_memory.hpp"
 
-#include <cstdlib>
+#include "caffe/util/host_memory.hpp"
 
 namespace caffe {
 namespace onednn {
-
-namespace {
-
-// Memory that grows and is used for one call after another. Each thread has its
-// own, so that nets may run in several threads.
-class Scratch {
- public:
-  Scratch() : data_(NULL), size_(0) {}
-  ~Scratch() { free(data_); }
-  void* get(size_t size) {
-    if (size > size_) {
-      const size_t kPage = 4096;
-      free(data_);
-      CHECK_EQ(0, posix_memalign(&data_, kPage, size))
-          << "host allocation of size " << size << " failed";
-      size_ = size;
-    }
-    return data_;
-  }
-
- private:
-  void* data_;
-  size_t size_;
-};
-
-}  // namespace
 
 const dnnl::engine& Engine() {
   static const dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
@@ -61,9 +35,9 @@ dnnl::memory As(const Descriptor& descriptor, const dnnl::memory& memory,
 }
 
 dnnl::memory ScratchMemory(const Descriptor& descriptor, ScratchUse use) {
-  static thread_local Scratch scratch[SCRATCH_COUNT];
+  static thread_local HostMemory scratch[SCRATCH_COUNT];
   return dnnl::memory(descriptor, Engine(),
-      scratch[use].get(descriptor.get_size()));
+      scratch[use].Reserve(descriptor.get_size()));
 }
 
 void Reorder(dnnl::memory from, dnnl::memory to, bool add) {

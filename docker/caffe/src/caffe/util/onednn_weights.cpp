@@ -42,7 +42,7 @@ const void* KeptWeights::Read(const Blob<float>& weight,
   const size_t version = weight.data()->watched() ? 0 :
       weight.data()->version();
   if (version && version == kept_version_ && kept_layout_ == layout) {
-    return kept_.get_data_handle();
+    return kept_.data();
   }
   const dnnl::memory values = layouts.Newest(weight);
   if (layout == values.get_desc()) { return values.get_data_handle(); }
@@ -50,14 +50,13 @@ const void* KeptWeights::Read(const Blob<float>& weight,
   seen_version_ = version;
   kept_version_ = 0;
   if (!keep) {
-    kept_ = dnnl::memory();
+    kept_.Free();
     return InLayout(layout, values, WEIGHT).get_data_handle();
   }
-  kept_ = dnnl::memory(layout, Engine());
   kept_layout_ = layout;
-  Reorder(values, kept_);
+  Reorder(values, Wrap(layout, kept_.Reserve(layout.get_size())));
   kept_version_ = version;
-  return kept_.get_data_handle();
+  return kept_.data();
 }
 
 }  // namespace onednn

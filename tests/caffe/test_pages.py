@@ -1,0 +1,44 @@
+"""Larger arrays of a net lie in pages of 2 MB, where the system gives them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pysrn.report.setup_report import large_pages
+from tests.caffe import engine
+
+FILLS_64_MB = """
+import re, tempfile
+from pathlib import Path
+import caffe
+
+def huge():
+    return int(re.search("AnonHugePages: *([0-9]+) kB", Path("/proc/self/smaps_rollup").read_text())[1]) / 1024
+
+with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
+    file.write('layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 16 dim: 1048576 } } }')
+    file.flush()
+    before = huge()
+    net = caffe.Net(file.name, caffe.TEST)
+    net.blobs["x"].data[...] = 1
+    print(huge() - before)
+"""
+
+
+def huge_megabytes(setting: str) -> float:
+    """How much of a net with an array of 64 MB lies in such pages."""
+    command = [sys.executable, "-c", FILLS_64_MB]
+    done = subprocess.run(command, env=engine.environment(setting), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return float(done.stdout)
+
+
+def test_arrays_lie_in_large_pages():
+    chosen = large_pages()
+    if chosen == "never":
+        pytest.skip("the system gives no pages of 2 MB")
+    # Single pages may be small ones, where memory is in pieces.
+    assert huge_megabytes(engine.ALL) >= 32
+    if chosen == "madvise":
+        assert huge_megabytes(engine.STOCK) < 2
