@@ -37,6 +37,7 @@ class PageHeap {
     const size_t least = RoundUp(bytes, kPage);
     if (least < bytes) { return NULL; }
     bytes = RoundUp(bytes, kLine);
+    TrimMalloc(bytes);
     Ranges::iterator best = Smallest(bytes);
     if (best == free_.end()) {
       if (!Grow(std::max(least, kRegion)) && !Grow(least)) { return NULL; }
@@ -61,6 +62,16 @@ class PageHeap {
   }
 
  private:
+  // What malloc keeps free is no use here: now and then it gives that back.
+  void TrimMalloc(size_t bytes) {
+    untrimmed_ += bytes;
+    if (untrimmed_ < kRegion) { return; }
+    untrimmed_ = 0;
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+  }
+
   typedef std::map<char*, size_t> Ranges;  // by beginning; none touch
 
   Ranges::iterator Smallest(size_t bytes) {
@@ -77,9 +88,6 @@ class PageHeap {
   // Adds pages. They begin where a page may: what is before and behind is
   // given back.
   bool Grow(size_t size) {
-#ifdef __GLIBC__
-    malloc_trim(0);  // what malloc has free is no use here
-#endif
     void* const mapped = mmap(NULL, size + kPage, PROT_READ | PROT_WRITE,
         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED) { return false; }
@@ -129,6 +137,7 @@ class PageHeap {
   std::mutex mutex_;
   Ranges free_;
   std::unordered_map<void*, size_t> used_;
+  size_t untrimmed_ = 0;  // bytes of arrays since malloc was last asked
 };
 
 // It outlives whoever frees an array.
