@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-PARTS = ("elementwise", "onednn", "grouped", "fusion", "memory", "recurrent", "large")
+PARTS = ("elementwise", "onednn", "grouped", "fusion", "memory", "recurrent", "large", "winograd")
 STOCK, ALL = "stock", "all"
 ROOT = Path(__file__).resolve().parents[2]
 THREADS = 2  # so that what the parts do with several threads is under test, too

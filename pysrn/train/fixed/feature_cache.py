@@ -35,7 +35,8 @@ from pysrn.whole_files import write_json
 
 # Raised when views, folding, the engine's rounding or the files below change, so that no older row is taken for a newer
 # one. 2: oneDNN's convolutions sum in parts. 3: strides move up. 4: exponentials by vectors, poolings in bf16.
-FORMAT = 4
+# 5: Winograd.
+FORMAT = 5
 PRECISIONS = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
 MANIFEST, FEATURES, CHECKSUMS = "manifest.json", "features.bin", "checksums.bin"
 LOCK = "lock"  # held while the three are made

@@ -30,6 +30,7 @@ enum Part {
   MEMORY,       // buffers shared between blobs that are not in use together
   RECURRENT,    // LSTM by vectors, a sequence in a few large passes
   LARGE,        // what only large nets gain from: see large.hpp
+  WINOGRAD,     // 3 x 3 convolutions by fewer products, where nothing learns
   DEVICE,       // chains of layers, and SGD, as single passes of a GPU
   BF16,         // convolutions multiply bf16, and sum up in float
   MEASURED,     // cuDNN's algorithms, and its way of adding a bias, by time

@@ -16,6 +16,7 @@ struct ConvolutionSizes {
   int num, channels, num_output;
   int input[2], output[2], kernel[2], stride[2], pad[2], dilation[2];
   bool bias;
+  bool only_forward;  // nothing learns by it: it may be computed otherwise
   bool operator==(const ConvolutionSizes& other) const;
 };
 

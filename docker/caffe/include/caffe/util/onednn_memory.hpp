@@ -23,7 +23,9 @@ const dnnl::memory::data_type kFloat = dnnl::memory::data_type::f32;
 const dnnl::memory::data_type kHalf = dnnl::memory::data_type::bf16;
 
 /// The uses of a thread's scratch memory; each has some of its own.
-enum ScratchUse { BOTTOM, TOP, WEIGHT, BIAS, RESULT, SCRATCH_COUNT };
+enum ScratchUse {
+  BOTTOM, TOP, WEIGHT, BIAS, RESULT, TILES, PRODUCTS, SCRATCH_COUNT
+};
 
 const dnnl::engine& Engine();
 /// The stream of this thread.

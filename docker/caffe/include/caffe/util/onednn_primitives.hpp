@@ -8,6 +8,7 @@
 #include "caffe/util/onednn_convolution.hpp"
 #include "caffe/util/onednn_memory.hpp"
 #include "caffe/util/onednn_weights.hpp"
+#include "caffe/util/onednn_winograd.hpp"
 
 namespace caffe {
 namespace onednn {
@@ -58,6 +59,9 @@ class Primitives {
   void SeeRows();
   void SeeChannels();
   const void* WeightsByChannel(const Blob<float>& weight) const;
+  void ForwardWinograd(const Blob<float>& bottom, const Blob<float>& weight,
+      const Blob<float>* bias, const ConvolutionEpilogue& epilogue,
+      KeptWeights* kept, Blob<float>* top);
 
   const ConvolutionSizes sizes_;
   const bool half_;
@@ -71,6 +75,7 @@ class Primitives {
   Descriptor seen_bottom_, seen_weight_, seen_top_;
   dnnl::convolution_forward::primitive_desc forward_description_, hint_;
   Fused forward_[32];
+  shared_ptr<Winograd> winograd_;  // what computes forward instead, or none
   dnnl::convolution_backward_data::primitive_desc backward_bottom_description_;
   dnnl::convolution_backward_data backward_bottom_;
   dnnl::convolution_backward_weights::primitive_desc

@@ -2,6 +2,8 @@
 #define CAFFE_UTIL_ONEDNN_WEIGHTS_HPP_
 #ifdef USE_ONEDNN
 
+#include <boost/function.hpp>
+
 #include "caffe/util/blocked_layout.hpp"
 #include "caffe/util/onednn_convolution.hpp"
 #include "caffe/util/onednn_memory.hpp"
@@ -39,11 +41,14 @@ struct WeightLayouts {
 /// The weights in the layout that the forward pass reads. They are kept once
 /// they have been the same twice, and as long as nobody can have written to
 /// them: each pointer for writing changes the version, and while a NumPy array
-/// of them is alive they are not kept.
+/// of them is alive they are not kept. Where the layout is the one in which
+/// weights may stay, they are not copied but put there.
 class KeptWeights {
  public:
+  /// make: copies the weights as they lie into that layout.
   const void* Read(const Blob<float>& weight, const WeightLayouts& layouts,
-      const Descriptor& layout);
+      const Descriptor& layout, const boost::function<void(
+          const dnnl::memory&, const dnnl::memory&)>& make);
 
  private:
   size_t seen_version_ = 0, kept_version_ = 0;

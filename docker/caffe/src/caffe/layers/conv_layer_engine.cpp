@@ -22,6 +22,7 @@ bool ConvolutionLayer<Dtype>::PrepareOneDNN(const Blob<Dtype>& bottom) {
   sizes.channels = this->channels_;
   sizes.num_output = this->num_output_;
   sizes.bias = this->bias_term_;
+  sizes.only_forward = this->layer_param_.phase() == TEST;
   for (int i = 0; i < 2; ++i) {
     sizes.input[i] = bottom.shape(2 + i);
     sizes.output[i] = this->output_shape_[i];

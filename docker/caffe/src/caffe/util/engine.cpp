@@ -14,7 +14,7 @@ namespace {
 
 const char* const kNames[PART_COUNT] = {
   "elementwise", "onednn", "grouped", "fusion", "memory", "recurrent", "large",
-  "device", "bf16", "measured"
+  "winograd", "device", "bf16", "measured"
 };
 
 struct Selection {
@@ -36,8 +36,8 @@ struct Selection {
       CHECK_LT(part, PART_COUNT) << "CAFFE_ENGINE=" << value << ": there is no "
           << "part '" << name << "'. Allowed are: stock alone, or a list, "
           << "separated by commas, of elementwise, onednn, grouped, fusion, "
-          << "memory, recurrent, large, device, bf16, measured, and all for "
-          << "all of them but device, bf16 and measured.";
+          << "memory, recurrent, large, winograd, device, bf16, measured, "
+          << "and all for all of them but device, bf16 and measured.";
       asked[part] = true;
     }
     CHECK(!asked[BF16] || asked[ONEDNN]) << "CAFFE_ENGINE=" << value

@@ -14,7 +14,8 @@ namespace caffe {
 
 bool ConvolutionSizes::operator==(const ConvolutionSizes& other) const {
   bool equal = num == other.num && channels == other.channels &&
-      num_output == other.num_output && bias == other.bias;
+      num_output == other.num_output && bias == other.bias &&
+      only_forward == other.only_forward;
   for (int i = 0; i < 2; ++i) {
     equal = equal && input[i] == other.input[i] &&
         output[i] == other.output[i] && kernel[i] == other.kernel[i] &&

@@ -13,6 +13,10 @@ int OperationArgument(int operation) {
   return DNNL_ARG_ATTR_MULTIPLE_POST_OP(operation) | DNNL_ARG_SRC_1;
 }
 
+void Copy(const dnnl::memory& from, const dnnl::memory& to) {
+  Reorder(from, to);
+}
+
 }  // namespace
 
 void Primitives::Fused::Set(int argument, const Descriptor& descriptor,
@@ -30,10 +34,14 @@ void Primitives::Fused::Set(int argument, const Descriptor& descriptor,
 void Primitives::Forward(const Blob<float>& bottom, const Blob<float>& weight,
     const Blob<float>* bias, const ConvolutionEpilogue& epilogue,
     KeptWeights* kept, Blob<float>* top) {
+  if (winograd_) {
+    ForwardWinograd(bottom, weight, bias, epilogue, kept, top);
+    return;
+  }
   Fused& last = PrepareForward(epilogue, parts_ > 1);
   const void* const from = bottom_.Read(bottom, false, last.bottom, BOTTOM);
   const void* const weights = parts_ > 1 ? WeightsByChannel(weight) :
-      kept->Read(weight, weight_, last.weight);
+      kept->Read(weight, weight_, last.weight, &Copy);
   const void* const addend = epilogue.addend ?
       top_.Read(*epilogue.addend, false, last.top, TOP) : NULL;
   void* const result = top_.Write(top, false, last.top);
@@ -61,6 +69,26 @@ void Primitives::Forward(const Blob<float>& bottom, const Blob<float>& weight,
     forward.primitive.execute(Stream(), forward.arguments);
   }
   top_.Written(last.top, result, top, false);
+}
+
+void Primitives::ForwardWinograd(const Blob<float>& bottom,
+    const Blob<float>& weight, const Blob<float>* bias,
+    const ConvolutionEpilogue& epilogue, KeptWeights* kept, Blob<float>* top) {
+  const void* const weights = kept->Read(weight, weight_, winograd_->weights(),
+      [this](const dnnl::memory& values, const dnnl::memory& made) {
+        winograd_->MakeWeights(InLayout(weight_.blocked, values, PRODUCTS),
+            made);
+      });
+  const void* const from = bottom_.Read(bottom, false, bottom_.blocked, BOTTOM);
+  const void* const addend = epilogue.addend ?
+      top_.Read(*epilogue.addend, false, top_.blocked, TOP) : NULL;
+  const winograd::Epilogue rest = {sizes_.bias ? bias->cpu_data() : NULL,
+      epilogue.factor, epilogue.shift, static_cast<const float*>(addend),
+      epilogue.relu};
+  void* const result = top_.Write(top, false, top_.blocked);
+  winograd_->Forward(static_cast<const float*>(from), weights, rest,
+      static_cast<float*>(result));
+  top_.Written(top_.blocked, result, top, false);
 }
 
 void Primitives::BackwardBottom(const Blob<float>& top,

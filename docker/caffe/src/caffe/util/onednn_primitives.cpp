@@ -1,6 +1,8 @@
 #ifdef USE_ONEDNN
 #include "caffe/util/onednn_primitives.hpp"
 
+#include <boost/make_shared.hpp>
+
 #include <cfloat>
 #include <string>
 
@@ -43,6 +45,7 @@ Primitives::Primitives(const ConvolutionSizes& s, bool half)
     return;
   }
   hint_ = forward_description_;
+  if (Winograd::Suits(s)) { winograd_ = boost::make_shared<Winograd>(s); }
   if (ChannelBlock() == 16 && top_.has_block) {
     SeeRows();
     SeeChannels();

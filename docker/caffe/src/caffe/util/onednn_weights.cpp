@@ -38,7 +38,9 @@ void WeightLayouts::Add(const dnnl::memory& gradient,
 }
 
 const void* KeptWeights::Read(const Blob<float>& weight,
-    const WeightLayouts& layouts, const Descriptor& layout) {
+    const WeightLayouts& layouts, const Descriptor& layout,
+    const boost::function<void(const dnnl::memory&,
+        const dnnl::memory&)>& make) {
   const size_t version = weight.data()->watched() ? 0 :
       weight.data()->version();
   if (version && version == kept_version_ && kept_layout_ == layout) {
@@ -49,12 +51,22 @@ const void* KeptWeights::Read(const Blob<float>& weight,
   const bool keep = version && version == seen_version_;
   seen_version_ = version;
   kept_version_ = 0;
+  if (keep && layouts.has_block && layout == layouts.blocked) {
+    // From now on the weights lie so themselves.
+    SyncedMemory* const memory = weight.data().get();
+    const void* const blocked =
+        memory->mutable_blocked_cpu_data(layouts.layout);
+    memory->free_ordered();
+    return blocked;
+  }
   if (!keep) {
     kept_.Free();
-    return InLayout(layout, values, WEIGHT).get_data_handle();
+    const dnnl::memory copy = ScratchMemory(layout, WEIGHT);
+    make(values, copy);
+    return copy.get_data_handle();
   }
   kept_layout_ = layout;
-  Reorder(values, Wrap(layout, kept_.Reserve(layout.get_size())));
+  make(values, Wrap(layout, kept_.Reserve(layout.get_size())));
   kept_version_ = version;
   return kept_.data();
 }
