@@ -32,7 +32,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "recurrent-threads2": ("recurrent", "--threads", "2"),
     "search-threads1": ("search", "--threads", "1"),
     "search-threads2": ("search", "--threads", "2"),
-    "fixed-stage2-batch16": ("fixed", "--batch", "16", *ONE_FORMAT, "--no-compile", "--no-stock"),
+    "fixed-stage2-batch16": ("fixed", "--batch", "16", *ONE_FORMAT, "--no-stock"),
     "step-batch1": ("step", "--batch", "1", *ONE_FORMAT, "--no-compile"),
     "data": ("data", "--count", "300", *FEW, "--only", "feed", "wait"),
     "evaluate": ("evaluate", *FEW),

@@ -88,9 +88,12 @@ def describe_machine() -> Report:
 
 
 def large_pages(setting: Path = LARGE_PAGES) -> str:
-    """Return who gets pages of 2 MB from the system: `always`, `madvise` (who asks, as our Caffe does), or `never`."""
-    chosen = re.search(r"\[(\w+)\]", setting.read_text()) if setting.is_file() else None
-    return chosen[1] if chosen else "never"
+    """Return who gets pages of 2 MB: `always`, `madvise` (who asks, as our Caffe does), `never`, or `unknown`."""
+    try:
+        chosen = re.search(r"\[(\w+)\]", setting.read_text())
+    except OSError:
+        chosen = None
+    return chosen[1] if chosen else "unknown"
 
 
 def list_gpus() -> list[str]:

@@ -1,6 +1,7 @@
 #include "caffe/util/host_memory.hpp"
 
 #include <malloc.h>
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -28,8 +29,7 @@ size_t RoundUp(size_t number, size_t unit) {
 }
 
 // Arrays side by side in large pages. An array takes the smallest free range
-// that has room for it. A page without an array gives its memory back at once,
-// and keeps its address.
+// that has room for it. A page without an array gives its memory back at once.
 class PageHeap {
  public:
   void* Allocate(size_t bytes) {
@@ -50,6 +50,9 @@ class PageHeap {
     used_[begin] = bytes;
     return begin;
   }
+
+  void Lock() { mutex_.lock(); }
+  void Unlock() { mutex_.unlock(); }
 
   // False: the array is not of this heap.
   bool Free(void* data) {
@@ -120,12 +123,20 @@ class PageHeap {
   }
 
   // Makes an array's range free, and gives back the memory of those pages that
-  // are free by that.
+  // are free by that; many pages with their addresses.
   void GiveBack(char* begin, size_t size) {
     const Ranges::iterator range = Insert(begin, size);
     char* const end = range->first + range->second;
-    char* const first = std::max(PageUp(range->first), PageDown(begin));
-    char* const last = std::min(PageDown(end), PageUp(begin + size));
+    char* first = PageUp(range->first);
+    char* last = PageDown(end);
+    if (last >= first + kRegion && munmap(first, last - first) == 0) {
+      range->second = first - range->first;
+      if (!range->second) { free_.erase(range); }
+      if (end > last) { free_[last] = end - last; }
+      return;
+    }
+    first = std::max(first, PageDown(begin));
+    last = std::min(last, PageUp(begin + size));
     if (last > first) { madvise(first, last - first, MADV_DONTNEED); }
   }
 
@@ -140,9 +151,18 @@ class PageHeap {
   size_t untrimmed_ = 0;  // bytes of arrays since malloc was last asked
 };
 
+PageHeap& Heap();
+
+// A child of a fork may use the heap, whatever other threads did then.
+PageHeap* NewHeap() {
+  pthread_atfork([]() { Heap().Lock(); }, []() { Heap().Unlock(); },
+      []() { Heap().Unlock(); });
+  return new PageHeap;
+}
+
 // It outlives whoever frees an array.
 PageHeap& Heap() {
-  static PageHeap* const heap = new PageHeap;
+  static PageHeap* const heap = NewHeap();
   return *heap;
 }
 

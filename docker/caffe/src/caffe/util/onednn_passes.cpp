@@ -74,14 +74,14 @@ void Primitives::Forward(const Blob<float>& bottom, const Blob<float>& weight,
 void Primitives::ForwardWinograd(const Blob<float>& bottom,
     const Blob<float>& weight, const Blob<float>* bias,
     const ConvolutionEpilogue& epilogue, KeptWeights* kept, Blob<float>* top) {
+  const void* const from = bottom_.Read(bottom, false, bottom_.blocked, BOTTOM);
+  const void* const addend = epilogue.addend ?
+      top_.Read(*epilogue.addend, false, top_.blocked, TOP) : NULL;
   const void* const weights = kept->Read(weight, weight_, winograd_->weights(),
       [this](const dnnl::memory& values, const dnnl::memory& made) {
         winograd_->MakeWeights(InLayout(weight_.blocked, values, PRODUCTS),
             made);
       });
-  const void* const from = bottom_.Read(bottom, false, bottom_.blocked, BOTTOM);
-  const void* const addend = epilogue.addend ?
-      top_.Read(*epilogue.addend, false, top_.blocked, TOP) : NULL;
   const winograd::Epilogue rest = {sizes_.bias ? bias->cpu_data() : NULL,
       epilogue.factor, epilogue.shift, static_cast<const float*>(addend),
       epilogue.relu};

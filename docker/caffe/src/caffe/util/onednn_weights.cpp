@@ -48,7 +48,9 @@ const void* KeptWeights::Read(const Blob<float>& weight,
   }
   const dnnl::memory values = layouts.Newest(weight);
   if (layout == values.get_desc()) { return values.get_data_handle(); }
-  const bool keep = version && version == seen_version_;
+  // What other nets have, too, they may change, or read at this moment.
+  const bool keep = version && version == seen_version_ &&
+      weight.data().unique();
   seen_version_ = version;
   kept_version_ = 0;
   if (keep && layouts.has_block && layout == layouts.blocked) {

@@ -1,6 +1,8 @@
 #ifdef USE_ONEDNN
 #include "caffe/util/onednn_winograd.hpp"
 
+#include <algorithm>
+
 #include "caffe/util/engine.hpp"
 
 namespace caffe {
@@ -14,19 +16,28 @@ const engine::Provider winograd_provider(engine::WINOGRAD,
 // Fewer than this many channels or places make the transforms a larger part of
 // the work, or the weights, than is gained.
 const int kFewestChannels = 64, kFewestPlaces = 14 * 14;
-// Images of one pass, whose transformed numbers then stay in the cache.
+// Images of one pass, and the transformed numbers of each kind: 16 MB.
 const int kMostImages = 4;
+const double kMostNumbers = 4 << 20;
+
+double NumbersOf(const ConvolutionSizes& s) {
+  return double(winograd::kPlaces) * ((s.output[0] + 1) / 2) *
+      ((s.output[1] + 1) / 2) * std::max(s.channels, s.num_output);
+}
 
 // The largest number of images that divides all of them.
-int ImagesInPass(int num) {
+int ImagesInPass(const ConvolutionSizes& s) {
   int images = kMostImages;
-  while (num % images) { --images; }
+  while (images > 1 &&
+      (s.num % images || images * NumbersOf(s) > kMostNumbers)) {
+    --images;
+  }
   return images;
 }
 
 winograd::Tiles TilesOf(const ConvolutionSizes& s, int channels,
     const int size[2]) {
-  const winograd::Tiles tiles = {ImagesInPass(s.num), channels, size[0],
+  const winograd::Tiles tiles = {ImagesInPass(s), channels, size[0],
       size[1], (s.output[0] + 1) / 2, (s.output[1] + 1) / 2};
   return tiles;
 }
@@ -43,11 +54,12 @@ bool Winograd::Suits(const ConvolutionSizes& s) {
       s.channels % winograd::kBlock == 0 &&
       s.num_output % winograd::kBlock == 0 &&
       s.channels >= kFewestChannels && s.num_output >= kFewestChannels &&
-      s.output[0] * s.output[1] >= kFewestPlaces;
+      s.output[0] * s.output[1] >= kFewestPlaces &&
+      NumbersOf(s) <= kMostNumbers;
 }
 
 Winograd::Winograd(const ConvolutionSizes& s)
-    : pad_{s.pad[0], s.pad[1]}, passes_(s.num / ImagesInPass(s.num)),
+    : pad_{s.pad[0], s.pad[1]}, passes_(s.num / ImagesInPass(s)),
       bottom_(TilesOf(s, s.channels, s.input)),
       top_(TilesOf(s, s.num_output, s.output)) {
   const int tiles = top_.num * top_.rows * top_.columns;
