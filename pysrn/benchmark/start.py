@@ -120,7 +120,7 @@ def first_step(words: list[str], runs: Path, kept: Mapping[str, str]) -> float:
 def _step_seconds(runs: Path) -> float | None:
     """What the first line of the log says of its step; None while there is no whole line."""
     for log in runs.glob(f"*/stage1/{LOG}"):
-        head, *lines = log.read_text().splitlines(keepends=True)
+        head, *lines = log.read_text().splitlines(keepends=True) or [""]  # a file may be there before its first line
         if lines and lines[0].endswith("\n"):
             return float(dict(zip(head.strip().split(","), lines[0].strip().split(","), strict=True))["seconds"])
     return None

@@ -47,7 +47,7 @@ def test_half_a_line_is_none(tmp_path):
     stage.mkdir(parents=True)
     head = ",".join(COLUMNS) + "\n"
     for text, seconds in (("", None), (head, None), (head + "1,0.7,0.1,0.", None), (head + "1,0.7,0.1,0.25\n", 0.25)):
-        (stage / LOG).write_text(text or "\n")
+        (stage / LOG).write_text(text)
         assert start._step_seconds(tmp_path) == seconds
 
 
