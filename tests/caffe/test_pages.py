@@ -10,27 +10,25 @@ from pysrn.report.setup_report import large_pages
 from tests.caffe import engine
 
 FILLS_64_MB = """
-import re, tempfile
+import re
 from pathlib import Path
-import caffe
+from tests.caffe.running import build, text_net
 
 def huge():
     return int(re.search("AnonHugePages: *([0-9]+) kB", Path("/proc/self/smaps_rollup").read_text())[1]) / 1024
 
-with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-    file.write('layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 16 dim: 1048576 } } }')
-    file.flush()
-    before = huge()
-    net = caffe.Net(file.name, caffe.TEST)
-    net.blobs["x"].data[...] = 1
-    print(huge() - before)
+before = huge()
+net = build(text_net("", data=(16, 1 << 20)), "test")
+net.blobs["data"].data[...] = 1
+print(huge() - before)
 """
 
 
 def huge_megabytes(setting: str) -> float:
     """How much of a net with an array of 64 MB lies in such pages."""
     command = [sys.executable, "-c", FILLS_64_MB]
-    done = subprocess.run(command, env=engine.environment(setting), capture_output=True, text=True, check=False)
+    environment = engine.environment(setting)
+    done = subprocess.run(command, env=environment, cwd=engine.ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return float(done.stdout)
 
