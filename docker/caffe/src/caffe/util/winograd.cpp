@@ -39,11 +39,11 @@ void input_row(const Tiles& t, const int pad[2], int row, const float* image,
     float* v) {
   const Lanes zero = {};
   const int top = 2 * row - pad[0];
-  for (int block = 0; block < t.channels / kBlock; ++block) {
-    const float* const map = image +
-        static_cast<size_t>(block) * t.height * t.width * kBlock;
-    for (int tile = 0; tile < t.columns; ++tile) {
-      const int left = 2 * tile - pad[1];
+  for (int tile = 0; tile < t.columns; ++tile) {
+    const int left = 2 * tile - pad[1];
+    for (int block = 0; block < t.channels / kBlock; ++block) {
+      const float* const map = image +
+          static_cast<size_t>(block) * t.height * t.width * kBlock;
       Lanes columns[4][4];  // by column of the tile, then row
       for (int j = 0; j < 4; ++j) {
         Lanes x[4];
@@ -95,46 +95,45 @@ void weight_block(int num_output, size_t matrix, const float* blocked,
   }
 }
 
-// A row of tiles in one block of channels; all arrays begin at that block, and
-// m at that row, too.
+// A row of an image's tiles; m is the first matrix at that row.
 CAFFE_CPU_CLONES
 void output_row(const Tiles& t, int row, const float* m, const Epilogue& e,
-    float* map) {
-  Lanes bias = {}, factor = {}, shift = {};
-  if (e.bias) { bias = load(e.bias); }
-  if (e.factor) {
-    factor = load(e.factor);
-    shift = load(e.shift);
-  }
+    float* image) {
   for (int tile = 0; tile < t.columns; ++tile) {
-    const float* const from = m + static_cast<size_t>(tile) * t.channels;
-    Lanes columns[4][2];
-    for (int j = 0; j < 4; ++j) {
-      Lanes x[4];
-      for (int i = 0; i < 4; ++i) {
-        x[i] = load(from + (4 * i + j) * t.matrix());
+    for (int channel = 0; channel < t.channels; channel += kBlock) {
+      const float* const from = m + static_cast<size_t>(tile) * t.channels +
+          channel;
+      Lanes columns[4][2];
+      for (int j = 0; j < 4; ++j) {
+        Lanes x[4];
+        for (int i = 0; i < 4; ++i) {
+          x[i] = load(from + (4 * i + j) * t.matrix());
+        }
+        output_column(x, columns[j]);
       }
-      output_column(x, columns[j]);
-    }
-    for (int i = 0; i < 2 && 2 * row + i < t.height; ++i) {
-      const Lanes x[4] = {columns[0][i], columns[1][i], columns[2][i],
-          columns[3][i]};
-      Lanes y[2];
-      output_column(x, y);
-      for (int j = 0; j < 2 && 2 * tile + j < t.width; ++j) {
-        const size_t place = (static_cast<size_t>(2 * row + i) * t.width +
-            2 * tile + j) * kBlock;
-        y[j] += bias;
-        if (e.factor) { y[j] = y[j] * factor + shift; }
-        if (e.addend) { y[j] += load(e.addend + place); }
-        store(e.relu ? elementwise::positive(y[j]) : y[j], map + place);
+      Lanes bias = {}, factor = {}, shift = {};
+      if (e.bias) { bias = load(e.bias + channel); }
+      if (e.factor) {
+        factor = load(e.factor + channel);
+        shift = load(e.shift + channel);
+      }
+      const size_t map = static_cast<size_t>(channel) * t.height * t.width;
+      for (int i = 0; i < 2 && 2 * row + i < t.height; ++i) {
+        const Lanes x[4] = {columns[0][i], columns[1][i], columns[2][i],
+            columns[3][i]};
+        Lanes y[2];
+        output_column(x, y);
+        for (int j = 0; j < 2 && 2 * tile + j < t.width; ++j) {
+          const size_t place = map + (static_cast<size_t>(2 * row + i) *
+              t.width + 2 * tile + j) * kBlock;
+          y[j] += bias;
+          if (e.factor) { y[j] = y[j] * factor + shift; }
+          if (e.addend) { y[j] += load(e.addend + place); }
+          store(e.relu ? elementwise::positive(y[j]) : y[j], image + place);
+        }
       }
     }
   }
-}
-
-CAFFE_INLINE const float* At(const float* numbers, size_t place) {
-  return numbers ? numbers + place : NULL;
 }
 
 }  // namespace
@@ -164,19 +163,14 @@ void TransformWeights(int num_output, int channels, const float* blocked,
 
 void TransformOutput(const Tiles& t, const float* matrices,
     const Epilogue& epilogue, float* maps) {
-  const long blocks = t.channels / kBlock;
-  const size_t map = static_cast<size_t>(t.height) * t.width * kBlock;
+  const size_t image = static_cast<size_t>(t.channels) * t.height * t.width;
   const size_t row = static_cast<size_t>(t.columns) * t.channels;
-  elementwise::for_rows(t.num * t.rows * blocks, row / blocks * kPlaces,
+  elementwise::for_rows(static_cast<long>(t.num) * t.rows, row * kPlaces,
       [&](long i) {
-        const long block = i % blocks, tile_row = i / blocks;
-        const size_t place = (tile_row / t.rows * blocks + block) * map;
-        const int channel = block * kBlock;
-        const Epilogue e = {At(epilogue.bias, channel),
-            At(epilogue.factor, channel), At(epilogue.shift, channel),
-            At(epilogue.addend, place), epilogue.relu};
-        output_row(t, tile_row % t.rows, matrices + tile_row * row + channel, e,
-            maps + place);
+        const size_t place = i / t.rows * image;
+        Epilogue e = epilogue;
+        if (e.addend) { e.addend += place; }
+        output_row(t, i % t.rows, matrices + i * row, e, maps + place);
       });
 }
 
