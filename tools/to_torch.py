@@ -52,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
 def work(arguments: argparse.Namespace) -> None:
     """Convert, verify, write."""
     check_packages("torch", "safetensors", *("onnx", "onnxruntime") * arguments.onnx)
-    from pysrn.convert import check_tensors, freed_memory, torch_export, torch_files, torch_weights
+    from pysrn import freed_memory
+    from pysrn.convert import check_tensors, torch_export, torch_files, torch_weights
     from pysrn.nets.caffemodel import read_weights, sha256_of
     from pysrn.predict.trained import architecture_of, default_run, find_weights
 

@@ -13,7 +13,7 @@ import lmdb
 import numpy as np
 
 from pysrn.console import Progress, SrnError, UsageError, message
-from pysrn.data.pair.image_writer import in_order, thread_count
+from pysrn.data.in_threads import in_order, thread_count
 from pysrn.data.pair.lmdb_file import RecordsHash, open_whole, pair_paths
 from pysrn.data.pair.manifest import NAME, read_manifest
 from pysrn.data.pair.pair_reader import REBUILD, PairReader

@@ -31,7 +31,7 @@ from tools import from_torch, make_lmdb, predict, run_stage, to_torch
 # What the tools load when they need it: here once, and not in every process that is forked.
 LATE = (
     "pysrn.convert.check_tensors",
-    "pysrn.convert.freed_memory",
+    "pysrn.freed_memory",
     "pysrn.convert.torch_import",
     "pysrn.predict.parts",
 )

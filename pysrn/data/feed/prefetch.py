@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pysrn import freed_memory
 from pysrn.console import MissingError, SrnError, deaf_to_interrupts
 from pysrn.data.feed.batches import BatchMaker
 from pysrn.data.feed.settings import FeedSettings
@@ -31,8 +32,8 @@ _PATIENCE = 2.0  # seconds that a worker has to end by itself
 # How a worker uses memory and threads. Left to itself, glibc fetches every decoded image's pages anew from the system
 # and gives them back: measured, a fifth of a worker's time.
 _WORKER_ENVIRONMENT = {
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),  # the most that malloc.c allows
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 27),  # assumed: well above the few images that a worker holds
+    "MALLOC_MMAP_THRESHOLD_": str(freed_memory.LARGEST),
+    "MALLOC_TRIM_THRESHOLD_": str(freed_memory.KEPT),
     "OPENBLAS_NUM_THREADS": "1",  # it multiplies no matrices
 }
 # What a signal says about the cause, and what helps.

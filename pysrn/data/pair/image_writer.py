@@ -6,18 +6,15 @@ The keys carry the position in the shuffled order, so the last key and the journ
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import lmdb
 import numpy as np
 
 from pysrn.console import Progress, SrnError, message
+from pysrn.data.in_threads import in_order
 from pysrn.data.pair.build_journal import Journal
 from pysrn.data.pair.encoding import Encoding
 from pysrn.data.pair.lmdb_file import RecordsHash, append, open_growing
@@ -26,7 +23,6 @@ from pysrn.data.readers.records import Sample
 
 KEY_BYTES = 511  # lmdb.h: the default MDB_MAXKEYSIZE
 TRANSACTION = 256  # records; so many are decoded again after a kill
-_IN_FLIGHT = 512  # records ahead of the writer, so that threads work on while it waits for the disk; at most 100 MB
 
 
 def shuffled(count: int, split: str, seed: int) -> list[int]:
@@ -92,29 +88,6 @@ def write_images(
         environment.close()
         bar.close()
     return digest
-
-
-def in_order(function: Callable, items: Iterable, workers: int) -> Iterator:
-    """Like `map`, in threads, but never more than `_IN_FLIGHT` results ahead of the reader."""
-    waiting: deque = deque()
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # every thread has an image of its own: OpenCV's would only get in their way
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) == _IN_FLIGHT:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        cv2.setNumThreads(threads)
-
-
-def thread_count(workers: int | None) -> int:
-    """So many as asked for, or one a CPU."""
-    return workers or len(os.sched_getaffinity(0))
 
 
 def _finished(path: Path, journal: Journal, description: str) -> tuple[int, RecordsHash]:

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from pysrn.console import MissingError, SrnError, message
+from pysrn.data.in_threads import thread_count
 from pysrn.data.pair import datum
 from pysrn.data.pair.build_journal import Journal, fingerprint
 from pysrn.data.pair.encoding import DEFAULT_ENCODING, Encoding
-from pysrn.data.pair.image_writer import shuffled, thread_count, write_images
+from pysrn.data.pair.image_writer import shuffled, write_images
 from pysrn.data.pair.lmdb_file import RecordsHash, append, open_growing, pair_paths
 from pysrn.data.pair.manifest import file_hashes, read_manifest, versions, write_manifest
 from pysrn.data.pair.skipped_images import SKIPPED_NAME, say_skipped, write_skipped
