@@ -20,13 +20,15 @@ np = later("numpy")
 Weights = Mapping[str, "list[np.ndarray]"]
 
 
-def fold(net, weights: Weights):
-    """A net (NetParameter) and its weights without BatchNorm: the folded net, layer name -> float32 blobs.
+def fold(net: messages.NetParameter, weights: dict[str, list[np.ndarray]]) -> tuple[messages.NetParameter, Weights]:
+    """A net and its weights without BatchNorm: the folded net, layer name -> float32 blobs.
 
     Computed in double precision. A folded convolution keeps its name and has a bias; a Scale layer that could not
-    be folded keeps its name and takes the BatchNorm's place. `net` and `weights` stay as they are.
+    be folded keeps its name and takes the BatchNorm's place. `net` stays as it is. `weights` is empty afterwards: a
+    folded kernel takes the place of the one that was read, which may be the most of the memory.
     """
-    folded, blobs = messages.copy_of(net), {name: list(values) for name, values in weights.items()}
+    folded, blobs = messages.copy_of(net), dict(weights)
+    weights.clear()
     gone: list[int] = []
     for i, layer in enumerate(folded.layer):
         if layer.type != "BatchNorm":
@@ -42,10 +44,8 @@ def fold(net, weights: Weights):
         gone.append(i + 1)
         kernel, *bias = blobs[convolution.name]
         before = bias[0].reshape(-1) if bias else 0.0
-        blobs[convolution.name] = [
-            (kernel * factor[:, None, None, None]).astype(np.float32),
-            (before * factor + shift).astype(np.float32),
-        ]
+        np.multiply(kernel, factor[:, None, None, None], out=kernel, dtype=np.float64, casting="same_kind")
+        blobs[convolution.name] = [kernel, (before * factor + shift).astype(np.float32)]
         convolution.convolution_param.ClearField("bias_term")  # the default: with a bias
         del convolution.param[1:]
     for i in reversed(gone):

@@ -5,12 +5,12 @@ The fixed part of stages 2 and 3 (`fixed_part.py`) and prediction (`evaluate/dep
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from pysrn.nets import messages
-from pysrn.nets.folding import Weights, fill, fold, fold_constant_part
+from pysrn.nets.folding import fill, fold, fold_constant_part
 from pysrn.nets.in_caffe import make_net
 from pysrn.nets.strides import move_strides_up
 from pysrn.nets.surgery import fill_strictly
@@ -25,7 +25,7 @@ class ForwardNet:
     def __init__(
         self,
         message: messages.NetParameter,
-        weights: Weights,
+        weights: dict[str, list[np.ndarray]],
         source: str,
         folded: bool = True,
         kept: Collection[str] | None = None,
@@ -34,7 +34,7 @@ class ForwardNet:
         """Fill it with `weights`, which must be those of its layers exactly; SrnError naming `source` otherwise.
 
         `folded`: with batch normalisation folded into the weights, equal but for rounding, and without what no input
-        reaches (`folding.py`).
+        reaches (`folding.py`); `weights` is empty then.
         `kept`: only these blobs and the output will be read, so what else no later stride reads is not computed
         (`strides.py`), and memory is `shared`; None: all of them.
         """
@@ -45,6 +45,7 @@ class ForwardNet:
             message, weights = fold_constant_part(*fold(message, weights), kept or ())
             if kept is not None:
                 message = move_strides_up(message, kept)
+            self.net = None  # its memory, for the one that computes
             self.net = _in_caffe(message)
             fill(self.net, weights)
         if kept is not None and shared and hasattr(self.net, "reuse_activations"):  # stock Caffe has not
@@ -55,10 +56,11 @@ class ForwardNet:
         self._reshape(shape)
         return tuple(self.net.blobs[self.output].shape)
 
-    def forward(self, values: np.ndarray, outputs: Collection[str] = ()) -> dict[str, np.ndarray]:
-        """Name -> blob, of `outputs` or of the last layer's top; valid until the next call."""
-        self._reshape(values.shape)
-        self.net.blobs[self._input].data[...] = values
+    def forward(self, values: Sequence[np.ndarray], outputs: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """Name -> blob, of `outputs` or of the last layer's top; valid until the next call. `values`: one an image."""
+        self._reshape((len(values), *values[0].shape))
+        for place, value in zip(self.net.blobs[self._input].data, values, strict=True):
+            place[...] = value
         self.net.forward()
         return {name: self.net.blobs[name].data for name in outputs or [self.output]}
 

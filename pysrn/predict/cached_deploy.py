@@ -63,12 +63,12 @@ class CachedDeployNet(DeployNet):
         below = set(parameter_layers(trunk))
         of_trunk = {name: blobs for name, blobs in weights.items() if name in below}
         of_rest = {name: blobs for name, blobs in weights.items() if name not in below}
-        built = ForwardNet(trunk, of_trunk, str(self.path), kept=())
-        self._rest = ForwardNet(rest, of_rest, str(self.path), kept=self._kept)
         recipe = next(iter(self.system.recipes.values()))  # whole images are the same in all of them
         source = DataSource(str(self._pair.folder), self._pair.split)
         feed = feed_of(replace(recipe, batch_size=1, seed=0), source, train=False)
-        about = identity(trunk, weights, feed, self._precision, self._on_gpu)
+        about = identity(trunk, weights, feed, self._precision, self._on_gpu)  # of weights that are not folded yet
+        built = ForwardNet(trunk, of_trunk, str(self.path), kept=())
+        self._rest = ForwardNet(rest, of_rest, str(self.path), kept=self._kept)
         if not self._announced:
             size = size_text(len(self._pair) * row_bytes(features.shape, self._precision))
             message(f"features of {len(self._pair)} images, {self._precision}: {size} in {self._place}")

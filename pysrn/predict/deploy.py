@@ -107,11 +107,13 @@ class DeployNet:
         """The net (a NetParameter) in Caffe, or that part of it which begins with the images."""
         return ForwardNet(net, weights, str(self.path), folded, self._kept)
 
-    def forward(self, images: np.ndarray, outputs: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    def forward(self, images: Sequence[np.ndarray], outputs: Collection[str] | None = None) -> dict[str, np.ndarray]:
         """Run N x 3 x S x S images (BGR minus mean); returns `outputs` (default: the scores)."""
         return self._outputs(self._still, images, outputs)
 
-    def _outputs(self, net: ForwardNet, values: np.ndarray, outputs: Collection[str] | None) -> dict[str, np.ndarray]:
+    def _outputs(
+        self, net: ForwardNet, values: Sequence[np.ndarray], outputs: Collection[str] | None
+    ) -> dict[str, np.ndarray]:
         """What a net makes of `values`, and what its maps and a search make of that."""
         wanted = list(outputs or self.scores)
         searched = [name for name in wanted if self.searching and name in self.searching.scores]

@@ -63,14 +63,15 @@ def test_no_batch_norm_is_left(model, request):
         assert "scale_pool1" in names and "scale4a_branch2a" not in names
 
 
-def test_input_stays_as_it_is(shapes_model):
+def test_the_net_stays_as_it_is_and_the_weights_are_used_up(shapes_model):
     weights = read_weights(shapes_model)
     message = deploy_message(Architecture("resnet14", 16, HeadSpec(32, 32)))
     before, kernel = message.SerializeToString(), weights["conv1"][0].copy()
     _, folded = fold(message, weights)
     assert message.SerializeToString() == before
-    np.testing.assert_array_equal(weights["conv1"][0], kernel)
-    assert not np.array_equal(folded["conv1"][0], kernel) and "bn_conv1" not in folded and "bn_conv1" in weights
+    assert not np.array_equal(folded["conv1"][0], kernel) and "bn_conv1" not in folded and not weights
+    with pytest.raises(KeyError):
+        fold(message, weights)
 
 
 def test_wrong_weights_are_refused_before_they_are_folded(released_model, tmp_path):
