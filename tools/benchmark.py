@@ -143,6 +143,7 @@ def add_photos(parts) -> None:
     net.add_argument("--run", help="a run's folder or a caffemodel (default: random weights of the usual net)")
     net.add_argument("--trunk", choices=sorted(trunks), help="default: the usual one")
     photos.add_argument("--no-compile", dest="compiled", action="store_false", help="leave torch.compile out")
+    photos.add_argument("--no-pytorch", dest="pytorch", action="store_false", help="leave both of PyTorch out")
     photos.add_argument("--peers", nargs="+", choices=("OpenVINO",), default=(), help="with our ONNX file")
     photos.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     photos.set_defaults(measure=measure_photos)

@@ -29,7 +29,7 @@ from pysrn.predict.deploy import DeployNet
 from pysrn.predict.photo_files import Member
 from pysrn.predict.photos import read_photos
 from pysrn.predict.probability import sigmoid
-from pysrn.predict.splits import batches, check_labels, views_of, whole_views
+from pysrn.predict.splits import batches, check_labels, whole_views
 
 OPACITY = 0.65  # of an overlay where its map is greatest
 COLOURS = "turbo"
@@ -127,8 +127,8 @@ def photo_rows(
     _check_outputs(net, maps)
     rows, titles = [], {one.name: one.title for one in net.system.maps}
     places = {name: net.places(name) for name in maps}
-    for photo in read_photos(paths, net.architecture.input.stored_size):
-        outputs = net.forward(views_of([photo.pixels], net.architecture.input), (*maps, score))
+    for photo in read_photos(paths, net.architecture.input, shown=True):
+        outputs = net.forward(photo.view[None], (*maps, score))
         logits = outputs[score][0]
         best = np.argsort(-logits, kind="stable")[:count]
         for name in maps:

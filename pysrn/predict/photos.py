@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from pysrn.console import SrnError, UsageError, message, progress
+from pysrn.data.in_threads import in_order, thread_count
 from pysrn.data.pair.lmdb_pair import PairReader
 from pysrn.data.pair.pixels import BadImage, decode_content, warp
 from pysrn.data.readers.annotation_checks import key_names
@@ -25,8 +26,9 @@ from pysrn.predict.parts import RECORDS
 from pysrn.predict.photo_files import Member, content_of
 from pysrn.predict.predictions import Predictions
 from pysrn.predict.probability import sigmoid
-from pysrn.predict.splits import views_of
+from pysrn.predict.splits import view_of
 from pysrn.predict.trained import check_own_classes, settings_of
+from pysrn.recipes import Input
 
 _NAMED = 6  # files that cannot be read are named one by one, so many of them
 SHOWN_SIDE = 448  # pixels of the longer side in a picture
@@ -34,29 +36,38 @@ SHOWN_SIDE = 448  # pixels of the longer side in a picture
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """A readable image file: the stored square of pixels and, smaller, what is shown (uint8 H x W x 3, BGR)."""
+    """A readable image file: what the net eats of it (float32 3 x S x S), and what a picture shows, where asked for
+    (uint8 H x W x 3, BGR).
+    """
 
     number: int  # its place among those that were to be read
     path: Path | Member
-    pixels: np.ndarray
-    shown: np.ndarray
+    view: np.ndarray
+    shown: np.ndarray | None
 
 
-def read_photos(paths: Sequence[Path | Member], stored_size: int) -> Iterator[Photo]:
-    """Decode the files; those that cannot be used are left out and said on stderr: the first ones, and their number."""
+def read_photos(paths: Sequence[Path | Member], eaten: Input, ahead: int = 1, shown: bool = False) -> Iterator[Photo]:
+    """Decode the files, in threads, at most `ahead` of them before they are asked for.
+
+    Those that cannot be used are left out and said on stderr: the first ones, and their number.
+    """
     reasons: Counter[str] = Counter()
-    for number, path in enumerate(paths):
+
+    def read(numbered: tuple[int, Path | Member]) -> Photo | BadImage:
         try:
-            image = decode_content(content_of(path), max(stored_size, SHOWN_SIDE))
+            image = decode_content(content_of(numbered[1]), max(eaten.stored_size, SHOWN_SIDE))
         except BadImage as error:
-            reasons[str(error)] += 1
-            if reasons.total() <= _NAMED:
-                message(f"not read: {printable(str(path), 300)}: {error}")
+            return error
+        view = view_of(warp(image, eaten.stored_size, eaten.stored_size), eaten)
+        return Photo(*numbered, view, _small(image) if shown else None)
+
+    for path, photo in zip(paths, in_order(read, enumerate(paths), thread_count(None), ahead), strict=True):
+        if isinstance(photo, Photo):
+            yield photo
             continue
-        height, width = image.shape[:2]
-        ratio = min(1.0, SHOWN_SIDE / max(height, width))
-        small = warp(image, max(1, round(width * ratio)), max(1, round(height * ratio)))
-        yield Photo(number, path, warp(image, stored_size, stored_size), small)
+        reasons[str(photo)] += 1
+        if reasons.total() <= _NAMED:
+            message(f"not read: {printable(str(path), 300)}: {photo}")
     if reasons.total() > _NAMED:
         grouped = "; ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common(_NAMED))
         message(f"not read: {reasons.total():,} of {len(paths):,} files ({grouped})")
@@ -79,13 +90,13 @@ def predict_photos(
     numbers, places, parts, words = [], [], [], []
     span = range(len(paths)) if part is None else part
     several = progress(
-        _gathered(read_photos(paths[span.start : span.stop], net.architecture.input.stored_size), batch_size),
+        _gathered(read_photos(paths[span.start : span.stop], net.architecture.input, batch_size), batch_size),
         -(-len(span) // batch_size),
         "predicting",
         "batches",
     )
     for photos in several:
-        parts.append(net.forward(views_of((photo.pixels for photo in photos), net.architecture.input), scores))
+        parts.append(net.forward([photo.view for photo in photos], scores))
         if net.searching:
             words += [net.searching.words_of(row, classes) for row in range(len(photos))]
         places += [photo.path for photo in photos]
@@ -137,6 +148,13 @@ def label_names(net: DeployNet, weights: Path, data: str | Path | None) -> tuple
     if data is not None:
         check_own_classes(classes, weights, data)
     return classes
+
+
+def _small(image: np.ndarray) -> np.ndarray:
+    """An image with no side above SHOWN_SIDE."""
+    height, width = image.shape[:2]
+    ratio = min(1.0, SHOWN_SIDE / max(height, width))
+    return warp(image, max(1, round(width * ratio)), max(1, round(height * ratio)))
 
 
 def _gathered(photos: Iterator[Photo], size: int) -> Iterator[list[Photo]]:

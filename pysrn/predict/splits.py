@@ -7,7 +7,7 @@ size alone, so the result is the same however it was computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -170,17 +170,15 @@ def chosen_scores(net: DeployNet, names: Sequence[str]) -> tuple[str, ...]:
 
 def whole_views(pair: PairReader, indices: Sequence[int], eaten: Input) -> np.ndarray:
     """What a net that eats `eaten` sees in testing: whole images, float32 N x 3 x S x S."""
-    return views_of((pair.image(index) for index in indices), eaten)
+    return np.stack([view_of(pair.image(index), eaten) for index in indices])
 
 
-def views_of(images: Iterable[np.ndarray], eaten: Input) -> np.ndarray:
-    """The same of square images (uint8, BGR), as many as are given."""
+def view_of(image: np.ndarray, eaten: Input) -> np.ndarray:
+    """The same of one square image (uint8, BGR): float32 3 x S x S."""
+    view = np.empty((3, eaten.size, eaten.size), np.float32)
     mean = np.array(eaten.mean, np.float32).reshape(3, 1, 1)
-    views = []
-    for image in images:
-        views.append(np.empty((3, eaten.size, eaten.size), np.float32))
-        write_view(image, whole_image(image.shape[0]), mean, views[-1], eaten.scale)
-    return np.stack(views)
+    write_view(image, whole_image(image.shape[0]), mean, view, eaten.scale)
+    return view
 
 
 def batches(count: int, size: int) -> Iterator[range]:

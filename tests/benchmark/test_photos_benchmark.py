@@ -16,7 +16,7 @@ from pysrn.benchmark.photos.job import PhotoJob, filled
 from pysrn.benchmark.whole_process import Ended, Scale, family, run_to_end
 from pysrn.console import SrnError, ToleranceError
 from pysrn.data.pair.pixels import decode_file, warp
-from pysrn.predict.splits import views_of
+from pysrn.predict.splits import view_of
 from pysrn.systems.registry import default_system
 from tools import benchmark
 
@@ -104,7 +104,7 @@ def test_a_peers_pixels_are_ours(tmp_path):
     job = PhotoJob.from_json(job.to_json())
     mine = np.stack([job.view(file) for file in job.files()])
     square = [warp(decode_file(file), eaten.stored_size, eaten.stored_size) for file in job.files()]
-    assert mine.dtype == np.float32 and np.array_equal(mine, views_of(square, eaten))
+    assert mine.dtype == np.float32 and np.array_equal(mine, np.stack([view_of(image, eaten) for image in square]))
     whole = filled(mine[:1], 3)
     assert whole.shape[0] == 3 and np.array_equal(whole[0], mine[0]) and not whole[1:].any()
     assert dataclasses.replace(job, compiled=True).to_json() != job.to_json()

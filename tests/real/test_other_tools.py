@@ -20,7 +20,6 @@ from pysrn.nets.layers import add_layer
 from pysrn.nets.prototxt import read_message, write_message
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.photos import read_photos
-from pysrn.predict.splits import views_of
 from pysrn.systems.deploy_files import write_deploy
 from pysrn.systems.system import Architecture
 from tests.calibrated_weights import write_calibrated
@@ -41,7 +40,7 @@ NETS = {
 def views(shared_data):
     """So many photos as the nets eat them."""
     files = sorted((shared_data / "coco_images").rglob("*.jpg"))[:PHOTOS]
-    found = views_of([photo.pixels for photo in read_photos(files, INPUT.stored_size)], INPUT)
+    found = np.stack([photo.view for photo in read_photos(files, INPUT)])
     assert len(found) == PHOTOS
     return found
 

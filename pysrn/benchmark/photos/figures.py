@@ -48,6 +48,7 @@ class Photos:
     images: Path | None = None
     run: str | None = None
     trunk: str | None = None
+    pytorch: bool = True
     compiled: bool = True
     peers: tuple[str, ...] = ()
 
@@ -158,9 +159,14 @@ def _material(plan: Photos, work: Path) -> tuple[PhotoJob, PhotoJob, dict]:
         words = ["--run", told.weights, *labelled, "--out", told.out, "--batch-size", str(told.batch)]
         return [sys.executable, str(TOOL), "--images", told.photos, *words]
 
-    commands = {OURS: ours, EAGER: lambda told: python_module("pysrn.benchmark.photos.torch_peer", told.to_json())}
-    if plan.compiled:
-        commands[COMPILED] = lambda told: commands[EAGER](replace(told, compiled=True))
+    def eager(told: PhotoJob) -> list[str]:
+        return python_module("pysrn.benchmark.photos.torch_peer", told.to_json())
+
+    commands = {OURS: ours}
+    if plan.pytorch:
+        commands[EAGER] = eager
+        if plan.compiled:
+            commands[COMPILED] = lambda told: eager(replace(told, compiled=True))
     if plan.peers:
         commands[PEER] = lambda told: python_module("pysrn.benchmark.photos.openvino_peer", told.to_json())
     return replace(job, photos=str(few)), job, commands
