@@ -53,19 +53,19 @@ def read_photos(paths: Sequence[Path | Member], eaten: Input, ahead: int = 1, sh
     """
     reasons: Counter[str] = Counter()
 
-    def read(numbered: tuple[int, Path | Member]) -> Photo | BadImage:
+    def read(numbered: tuple[int, Path | Member]) -> Photo | str:
         try:
             image = decode_content(content_of(numbered[1]), max(eaten.stored_size, SHOWN_SIDE))
         except BadImage as error:
-            return error
+            return str(error)  # the error itself holds on to the file's content
         view = view_of(warp(image, eaten.stored_size, eaten.stored_size), eaten)
         return Photo(*numbered, view, _small(image) if shown else None)
 
-    for path, photo in zip(paths, in_order(read, enumerate(paths), thread_count(None), ahead), strict=True):
+    for path, photo in zip(paths, in_order(read, enumerate(paths), min(ahead, thread_count(None)), ahead), strict=True):
         if isinstance(photo, Photo):
             yield photo
             continue
-        reasons[str(photo)] += 1
+        reasons[photo] += 1
         if reasons.total() <= _NAMED:
             message(f"not read: {printable(str(path), 300)}: {photo}")
     if reasons.total() > _NAMED:

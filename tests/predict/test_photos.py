@@ -1,7 +1,9 @@
 """tools/predict.py on image files: pixels as in the LMDB pair, ranked labels, and how its words are understood."""
 
+import gc
 import os
 import shutil
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -12,6 +14,7 @@ from pysrn.console import MissingError
 from pysrn.data.pair.encoding import Encoding
 from pysrn.data.pair.lmdb_pair import PairReader, write_pair
 from pysrn.data.readers.records import Sample
+from pysrn.predict import photos
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.photo_files import find_photos, is_photo_argument
 from pysrn.predict.photos import ranked
@@ -115,6 +118,22 @@ def test_a_folder_of_unusual_files(run, photo, tmp_path, capsys):
     assert "not read: 10 of 15 files (HEIC, which OpenCV cannot decode: 9; the JPEG is cut off: 1)" in said
     assert sum(line.startswith("not read: album/") for line in said.splitlines()) == 6
     assert main([str(album / "IMG_0.HEIC")]) == 1
+
+
+def test_what_cannot_be_read_is_let_go(tmp_path, monkeypatch):
+    """Twenty cut-off JPEGs of 1 MB, all read ahead, by two threads: each holds the file that it reads."""
+    paths = [tmp_path / f"{number}.jpg" for number in range(20)]
+    for path in paths:
+        path.write_bytes(b"\xff\xd8" + bytes(1 << 20))
+    monkeypatch.setattr(photos, "thread_count", lambda workers: 2)
+    gc.disable()
+    tracemalloc.start()
+    try:
+        assert not list(photos.read_photos(paths, RECIPES["shapes"].input, len(paths)))
+        assert 1 << 20 < tracemalloc.get_traced_memory()[1] < 5 << 20
+    finally:
+        tracemalloc.stop()
+        gc.enable()
 
 
 def test_attention_picture(run, photo, tmp_path, capsys):

@@ -58,11 +58,11 @@ def write_images(
     batch: list[tuple[bytes, bytes]] = []
     skipped: list[tuple[int, str, str]] = []
 
-    def image_record(position: int) -> bytes | BadImage:
+    def image_record(position: int) -> bytes | str:
         try:
             return encoding.record(samples[order[position]])
         except BadImage as error:
-            return error
+            return str(error)  # the error itself holds on to the file's content
 
     def flush() -> None:
         journal.skip(skipped)  # first: see the journal's promise
@@ -74,8 +74,8 @@ def write_images(
     try:
         for position, record in enumerate(in_order(image_record, range(done, len(samples)), workers), done):
             sample = samples[order[position]]
-            if isinstance(record, BadImage):
-                skipped.append((position, str(sample.path), str(record)))
+            if isinstance(record, str):
+                skipped.append((position, str(sample.path), record))
             else:
                 key = record_key(position, sample.key_name)
                 digest.update(key, record)
