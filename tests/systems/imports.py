@@ -13,8 +13,8 @@ SYSTEMS_TOOLS = "tools of the systems"
 # From left to right: a folder imports from itself and from what stands to its left. The first are modules beside each
 # other.
 ORDER = (
-    "early_signals", "later", "disk_errors", "console", "whole_files", "json_file", "processes", "locks", "recipes",
-    "nets", "precision", "data", "systems",
+    "early_signals", "later", "freed_memory", "disk_errors", "console", "whole_files", "json_file", "processes",
+    "locks", "recipes", "nets", "precision", "data", "systems",
     "train/fixed", "train/stage", "train", "predict", "evaluate", "pictures", "claims", "convert", SYSTEMS_TOOLS,
     "report", "benchmark", "tools",
 )  # fmt: skip
