@@ -17,7 +17,6 @@ from pysrn.data.readers.records import Sample
 from pysrn.predict import photos
 from pysrn.predict.deploy import DeployNet
 from pysrn.predict.photo_files import find_photos, is_photo_argument
-from pysrn.predict.photos import ranked
 from pysrn.predict.predictions import load_predictions
 from pysrn.predict.splits import predict
 from pysrn.train.run_folder import RunFolder
@@ -180,7 +179,7 @@ def test_files_are_found_once_and_in_order(photo, tmp_path):
 
 
 def test_ranking_by_hand():
-    assert ranked(np.array([0.0, 2, 2, -1]), "abcd", 3) == [
+    assert photos.ranked(np.array([0.0, 2, 2, -1]), "abcd", 3) == [
         ("b", pytest.approx(0.8807970780)),
         ("c", pytest.approx(0.8807970780)),
         ("a", 0.5),
